@@ -1,0 +1,177 @@
+//! What a member has in every role.
+
+use crate::log::Log;
+use crate::membership::Membership;
+use crate::outbox::Outbox;
+use crate::timer::ElectionTimer;
+use crate::writes::Writes;
+use crate::{Body, Config, Entry, HardState, Index, MemberId, Message, Payload, ReadDone, Restored, Term};
+
+/// The state of a member that outlives its roles.
+///
+/// Invariants, asserted where they could break: `term` and `commit` never fall; within a term `vote` and `leader` are set
+/// once; `handed <= commit <= end of the log`; the committed prefix of the log is never cut; what is handed out to be
+/// applied is committed, and durable here.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) config: Config,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<MemberId>,
+    /// The leader of `term`, if known.
+    pub(crate) leader: Option<MemberId>,
+    pub(crate) log: Log,
+    pub(crate) membership: Membership,
+    pub(crate) writes: Writes,
+    pub(crate) timer: ElectionTimer,
+    /// Reads of this member's callers that are settled.
+    pub(crate) reads: Vec<ReadDone>,
+    commit: Index,
+    /// What was handed out to be applied.
+    handed: Index,
+    outbox: Outbox,
+}
+
+impl Common {
+    /// The most bytes of committed entries that are handed out at once.
+    const APPLY_BYTES: usize = 1 << 20;
+
+    pub(crate) fn new(config: Config, restored: Restored) -> Self {
+        let HardState { term, vote, commit } = restored.hard_state;
+        let membership = Membership::new(&restored.entries);
+        let log = Log::new(restored.entries);
+        let last = log.last();
+        assert!(last.term <= term, "an entry of term {} is durable, but the term is {term}", last.term);
+        assert!(commit <= last.index, "entry {commit} is committed, but the log ends at {}", last.index);
+        Self {
+            term,
+            vote,
+            leader: None,
+            membership,
+            writes: Writes::new(restored.hard_state, last.index),
+            log,
+            timer: ElectionTimer::new(config.election_ticks, config.seed),
+            reads: Vec::new(),
+            commit,
+            handed: 0,
+            outbox: Outbox::default(),
+            config,
+        }
+    }
+
+    pub(crate) fn id(&self) -> MemberId {
+        self.config.id
+    }
+
+    pub(crate) fn commit(&self) -> Index {
+        self.commit
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        HardState { term: self.term, vote: self.vote, commit: self.commit }
+    }
+
+    /// Whether this member may campaign.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.membership.may_campaign(self.id(), self.commit)
+    }
+
+    /// Sends in the current term, as soon as what the message claims is durable.
+    pub(crate) fn send(&mut self, to: MemberId, body: Body) {
+        self.send_in(self.term, to, body);
+    }
+
+    /// Sends in a term of its own: for pre-votes, which speak of the next one.
+    pub(crate) fn send_in(&mut self, term: Term, to: MemberId, body: Body) {
+        let message = Message { from: self.id(), to, term, body };
+        self.outbox.send(message, &self.writes, self.hard_state(), &self.log);
+    }
+
+    /// Enters `term` if it is newer: without a vote, without a leader. In the same term vote and leader stay (failure 3).
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        assert!(term >= self.term, "the term never falls: {} to {term}", self.term);
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+            self.leader = None;
+            self.outbox.forget_before(term);
+        }
+    }
+
+    /// Votes, once a term.
+    pub(crate) fn vote_for(&mut self, candidate: MemberId) {
+        assert!(self.vote.is_none_or(|voted| voted == candidate), "one vote in term {}", self.term);
+        self.vote = Some(candidate);
+    }
+
+    /// Appends entries that continue the log.
+    pub(crate) fn append(&mut self, entry: Entry) {
+        self.membership.appended(&entry);
+        self.log.append(entry);
+    }
+
+    /// Appends an entry of the current term: the leader's part.
+    pub(crate) fn append_payload(&mut self, payload: Payload) -> Index {
+        let index = self.log.last().index + 1;
+        self.append(Entry { term: self.term, index, payload });
+        index
+    }
+
+    /// Cuts the log back to before `from`, and everything that is derived from it.
+    pub(crate) fn truncate(&mut self, from: Index) {
+        assert!(
+            from > self.commit,
+            "what is committed is never cut off: {from}, with {} committed",
+            self.commit
+        );
+        self.log.truncate(from);
+        self.membership.truncated(from);
+        self.writes.truncated(from);
+    }
+
+    /// Everything up to `index` is committed: news, or known already.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        assert!(
+            index <= self.log.last().index,
+            "{index} is committed, the log ends at {}",
+            self.log.last().index
+        );
+        self.commit = self.commit.max(index);
+    }
+
+    /// What may be applied: committed and durable here. A cluster of one would otherwise answer its clients before its disk
+    /// has the entry (failure 5).
+    fn applicable(&self) -> Index {
+        self.commit.min(self.writes.durable())
+    }
+
+    /// The next piece of what is to be applied. A long backlog comes in several, so that nobody is stuck in one for long.
+    pub(crate) fn take_committed(&mut self) -> Vec<Entry> {
+        let piece = self.log.slice(self.handed + 1, self.applicable(), Self::APPLY_BYTES);
+        self.handed += piece.len() as u64;
+        piece
+    }
+
+    /// The next write, if one is due.
+    pub(crate) fn take_write(&mut self) -> Option<crate::Write> {
+        self.writes.next(self.hard_state(), &self.log)
+    }
+
+    /// What may be sent.
+    pub(crate) fn take_messages(&mut self) -> Vec<Message> {
+        self.outbox.take()
+    }
+
+    /// Lets go the messages that waited for what is durable by now. Returns those to this member itself.
+    pub(crate) fn release(&mut self) -> Vec<Message> {
+        self.outbox.release(self.writes.proof());
+        self.outbox.take_own()
+    }
+
+    /// Whether there is something to write, to send, to apply or to settle.
+    pub(crate) fn has_output(&self) -> bool {
+        self.outbox.is_ready()
+            || !self.reads.is_empty()
+            || self.handed < self.applicable()
+            || self.writes.is_due(self.hard_state(), &self.log)
+    }
+}

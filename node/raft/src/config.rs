@@ -1,0 +1,46 @@
+//! What a member is started with.
+
+use bytes::Bytes;
+
+use crate::{Configuration, Entry, HardState, MemberId, Payload};
+
+/// Timing and limits. Times are in ticks; how long a tick lasts is the caller's choice.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This member.
+    pub id: MemberId,
+    /// A follower that hears nothing for this long, up to twice as long (drawn at random), campaigns.
+    pub election_ticks: u32,
+    /// How often a leader is heard at the least. Several times less than `election_ticks`.
+    pub heartbeat_ticks: u32,
+    /// The most bytes of entries in one message. A single entry that is larger travels alone.
+    pub max_append_bytes: usize,
+    /// The most bytes of entries on their way to one follower.
+    pub max_inflight_bytes: usize,
+    /// The seed of the random election timeouts, and of where the numbers of forwarded reads begin. It must differ from
+    /// one start of a member to the next: that tells a late answer to an earlier process's read from an answer to ours.
+    pub seed: u64,
+}
+
+/// What was found on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Term, vote and commit.
+    pub hard_state: HardState,
+    /// The whole log, from index 1, consecutive.
+    pub entries: Vec<Entry>,
+}
+
+impl Restored {
+    /// The log of a cluster's founder, as if it had been elected in term 1 and had appended the configuration `{id}`:
+    /// by itself it is a majority, so once this is durable it is committed.
+    pub(crate) fn founding(id: MemberId, address: Bytes) -> Self {
+        let configuration = Configuration {
+            voters: [id].into(),
+            addresses: [(id, address)].into(),
+            ..Configuration::default()
+        };
+        let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
+        Self { hard_state: HardState { term: 1, vote: Some(id), commit: 1 }, entries: vec![entry] }
+    }
+}

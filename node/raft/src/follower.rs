@@ -1,0 +1,92 @@
+//! What a member does that follows: it takes entries over, and learns what is committed.
+
+use crate::raft::{Raft, RoleState};
+use crate::{Body, Entry, Index, LogId, MemberId};
+
+impl Raft {
+    /// AppendEntries of this term (Raft paper, 5.3).
+    pub(crate) fn on_append(
+        &mut self,
+        leader: MemberId,
+        previous: LogId,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) {
+        self.follow(leader);
+        let common = &mut self.common;
+        if !consecutive(previous, &entries) || entries.last().is_some_and(|entry| entry.term > common.term) {
+            return;
+        }
+        if !common.log.contains(previous) {
+            // Where the logs may agree at best: not beyond our end, not in a later term than the leader has there.
+            let hint = common.log.agreement(previous);
+            return common.send(leader, Body::AppendRejected { rejected: previous.index, hint });
+        }
+        let matched = previous.index + entries.len() as u64;
+        self.take_over(entries);
+        // Only what this message has verified: beyond it our log may differ from the leader's (failure 11).
+        self.common.commit_to(commit.min(matched));
+        self.common.send(leader, Body::AppendAccepted { matched });
+    }
+
+    /// A heartbeat of this term. Its commit is within what the leader knows to match here.
+    pub(crate) fn on_heartbeat(&mut self, leader: MemberId, commit: Index, round: u64) {
+        self.follow(leader);
+        let common = &mut self.common;
+        common.commit_to(commit.min(common.log.last().index));
+        common.send(leader, Body::HeartbeatAck { round });
+    }
+
+    /// The leader of this term hands over (dissertation, 3.10).
+    pub(crate) fn on_timeout_now(&mut self, from: MemberId) {
+        if self.common.leader == Some(from) && self.is_follower() && self.common.may_campaign() {
+            self.campaign(true);
+        }
+    }
+
+    /// See [`Raft::disconnected`].
+    pub(crate) fn suspect_leader(&mut self) {
+        // Staggered, not drawn at random: all followers notice at the same moment, and should not ask all at once.
+        let id = self.common.id();
+        let voters = self.common.membership.current().all_voters();
+        let rank = voters.filter(|voter| Some(*voter) != self.common.leader && *voter < id).count();
+        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+        self.common.timer.suspect(rank.saturating_mul(2).saturating_add(1));
+    }
+
+    /// Somebody leads this term, and was heard just now.
+    fn follow(&mut self, leader: MemberId) {
+        let known = self.common.leader.replace(leader);
+        assert!(
+            known.is_none_or(|known| known == leader),
+            "election safety: {known:?} and {leader} both lead term {}",
+            self.common.term
+        );
+        self.role = RoleState::Follower;
+        self.common.timer.restart();
+    }
+
+    /// Appends what is new among `entries`, whose predecessor matches. The log is cut only where it conflicts: an older or
+    /// shorter message never takes away what a newer one brought (Raft paper, figure 2, AppendEntries, 3 and 4; failure 12).
+    fn take_over(&mut self, entries: Vec<Entry>) {
+        let common = &mut self.common;
+        let known = entries.iter().take_while(|entry| common.log.contains(entry.id())).count();
+        let mut new = entries.into_iter().skip(known).peekable();
+        if let Some(first) = new.peek()
+            && first.index <= common.log.last().index
+        {
+            common.truncate(first.index);
+        }
+        new.for_each(|entry| common.append(entry));
+    }
+}
+
+/// Whether `entries` continue `previous`, in index and term. What a leader sends does.
+fn consecutive(previous: LogId, entries: &[Entry]) -> bool {
+    let mut before = previous;
+    entries.iter().all(|entry| {
+        let continues = entry.index == before.index + 1 && entry.term >= before.term;
+        before = entry.id();
+        continues
+    })
+}

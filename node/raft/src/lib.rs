@@ -1,0 +1,91 @@
+//! The Raft protocol as a pure state machine.
+//!
+//! Inputs are messages, ticks, proposals and completions of writes; outputs are data ([`Output`]). There is no async, clock,
+//! socket, disk or global random source in here: the same inputs give the same outputs. "Raft paper" is Ongaro and
+//! Ousterhout, *In Search of an Understandable Consensus Algorithm* (extended version); "dissertation" is Ongaro,
+//! *Consensus: Bridging Theory and Practice*.
+//!
+//! # How it is driven
+//!
+//! The caller owns a [`Raft`], gives it inputs ([`Raft::tick`], [`Raft::step`], [`Raft::propose`], ...) in any order, as many
+//! as it likes, and then takes an [`Output`] and acts on it: hands the [`Write`] to the disk, sends the messages, applies what
+//! is committed. It waits for none of that. When a write is durable it says so with [`Raft::persisted`], which is an input
+//! like any other; many writes can be under way. [`Raft::has_output`] says whether another call of [`Raft::output`] would
+//! bring more.
+//!
+//! # The protocol
+//!
+//! **Elections.** A follower that hears no leader for one to two election timeouts asks whether the others would vote for it
+//! (pre-vote; dissertation, 9.6). Those who hear a leader would not, and neither enter a candidate's term: so nobody who was
+//! cut off or removed deposes a leader that works. With a majority of pre-votes it enters the next term, votes for itself and
+//! asks for votes. A leader that no quorum answers for an election timeout steps down (check-quorum; 6.2), and so does one whose disk
+//! makes no progress for two. When a leader's connections close, its followers need not wait: see [`Raft::disconnected`].
+//! Requests for votes are answered whatever the local configuration says of the sender.
+//!
+//! **Replication.** For each follower the leader keeps what is known to match and what goes next. While it does not know where
+//! the logs agree it probes, one message at a time; a rejection's hint skips a whole term. Then messages follow one another
+//! without waiting, within limits in bytes. A follower cuts its log only where an entry conflicts. The leader's own disk works
+//! while the followers' do, and counts like one of theirs. What is lost is noticed by a gap or by a heartbeat's answer, and
+//! sent again.
+//!
+//! **Commitment.** An entry is committed when a quorum has it durably and it is of the leader's own term (Raft paper, 5.4.2).
+//! A member hands out what is committed once it is durable on its own disk as well.
+//!
+//! **Durability.** What a message claims about its sender has to survive the sender's crash: a vote, an accepted entry, a term.
+//! Such a message is a promise, and there is no way from a promise to a message but through the proof that the write is
+//! durable, which only a reported completion makes (`outbox.rs`, `writes.rs`). A leader's term has been durable since before
+//! its election, so what a leader sends waits for nothing.
+//!
+//! **Membership.** The configuration is derived from the log, counts from the moment that it is appended, and goes back with
+//! the log. A change of voters, of as many as one likes, passes through a joint configuration in which both majorities are
+//! needed (Raft paper, section 6); a change of learners alone needs none. A change names the configuration that it starts from. Leaving
+//! the joint configuration is the leader's duty, any leader's, once the joint configuration is committed. New voters have to be
+//! learners that have caught up. A leader that is removed leads until `C_new` is committed, does not count itself, and hands
+//! over as it steps down.
+//!
+//! **Reads.** A leader confirms by a round of heartbeats that it leads, and until then its commit index answers nobody
+//! (ReadIndex; dissertation, 6.4). Followers ask the leader for an index and serve the read themselves. Reads wait until the
+//! leader has committed an entry of its term.
+//!
+//! **Transfer.** A leader that hands over takes no proposals, waits until the target has all, and tells it to campaign at once.
+//!
+//! # Caveats
+//!
+//! - The whole log is in memory, and a new member receives all of it. Snapshots are to come; the log's compacted
+//!   prefix and a third state of a follower's progress have their place.
+//! - Stickiness ends with a restart: a member that comes up knows no leader, and votes at once. ReadIndex does not rely on
+//!   stickiness; reads by lease would have to.
+//! - A member whose disk was lost must not come back under its old ID: it has forgotten what it promised. Give it another.
+//! - A removed member learns of it if it is up while the leader that removed it leads. One that was away longer asks for
+//!   pre-votes for ever, in vain; whoever removed it has to end it.
+//! - How many proposals and reads are under way is for the caller to bound.
+//! - Members are trusted to follow the protocol. What only a broken one could cause (two leaders in a term, an entry that
+//!   contradicts a committed one) stops this one by an assertion: going on would lose data.
+
+mod candidate;
+mod change;
+mod common;
+mod config;
+mod entry;
+mod error;
+mod follower;
+mod leader;
+mod log;
+mod membership;
+mod message;
+mod outbox;
+mod output;
+mod progress;
+mod quorum;
+mod raft;
+mod reads;
+mod timer;
+mod transfer;
+mod writes;
+
+pub use config::{Config, Restored};
+pub use entry::{Configuration, Entry, Index, LogId, MemberId, Payload, Term};
+pub use error::{ChangeError, ProposeError, TransferError};
+pub use message::{Body, Message};
+pub use output::{HardState, Output, ReadDone, Role, Status, Write, WriteId};
+pub use raft::{Progress, Raft};

@@ -1,0 +1,89 @@
+//! What the state machine asks of the world.
+
+use crate::{Configuration, Entry, Index, LogId, MemberId, Message, Term};
+
+/// What has to survive a crash beside the entries. Term and vote are one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HardState {
+    /// The newest term seen.
+    pub term: Term,
+    /// For whom this member voted in it.
+    pub vote: Option<MemberId>,
+    /// What is known to be committed. May be stale after a crash.
+    pub commit: Index,
+}
+
+/// Names a [`Write`]; they count up by one within the life of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct WriteId(pub u64);
+
+/// What must become durable, in order, each as one unit. When it is, say so with [`crate::Raft::persisted`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its name.
+    pub id: WriteId,
+    /// Set when term, vote or commit moved. A commit that moved alone makes no write of its own.
+    pub hard_state: Option<HardState>,
+    /// Consecutive entries. The first one replaces whatever the log held at its index and after.
+    pub entries: Vec<Entry>,
+}
+
+/// All that the inputs since the last call of [`crate::Raft::output`] have brought about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Output {
+    /// To be made durable.
+    pub write: Option<Write>,
+    /// To be sent. Nothing in here waits for a write: what does is held back until that write is reported as persisted.
+    pub messages: Vec<Message>,
+    /// To be applied, in order: committed and durable here.
+    pub committed: Vec<Entry>,
+    /// Reads that are settled. They may be served once `index` has been applied.
+    pub reads: Vec<ReadDone>,
+    /// Set when anything that [`Status`] shows has changed: role, term, leader, configuration.
+    pub status_changed: bool,
+}
+
+/// A settled read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadDone {
+    /// The number that [`crate::Raft::read_index`] returned.
+    pub id: u64,
+    /// What must be applied before reading; none when leadership was lost or no leader answered: the client asks again.
+    pub index: Option<Index>,
+}
+
+/// A member's part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Receives the log, does not vote.
+    Learner,
+    /// Follows.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// What a member knows of itself and its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// This member.
+    pub id: MemberId,
+    /// Its part.
+    pub role: Role,
+    /// The newest term that it has seen.
+    pub term: Term,
+    /// The leader of that term, if known.
+    pub leader: Option<MemberId>,
+    /// The end of its log.
+    pub last: LogId,
+    /// What is committed.
+    pub commit: Index,
+    /// The newest configuration in its log, committed or not.
+    pub configuration: Configuration,
+    /// Where that configuration stands: its ID.
+    pub configuration_id: LogId,
+}

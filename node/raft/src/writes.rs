@@ -1,0 +1,198 @@
+//! What has been handed out to be written, and how much of it is durable.
+
+use std::collections::VecDeque;
+
+use crate::log::Log;
+use crate::{HardState, Index, Write, WriteId};
+
+/// The proof that a write, and every write before it, is durable. Only [`Writes`] makes one, and only from a completion
+/// that was reported (or from what was restored, which needs none).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Durable {
+    through: WriteId,
+}
+
+impl Durable {
+    /// Whether `id` is among what is durable.
+    pub(crate) fn covers(self, id: WriteId) -> bool {
+        id <= self.through
+    }
+}
+
+/// The order of writes, and which prefix of the log is durable.
+///
+/// Writes are numbered in the order in which leaders' entries were accepted, so a number stands for one content of the log.
+/// When a later leader's entries replace a tail that is still being written, what the writes under way count for is cut back
+/// with it: their late completion is never taken for that of their successors, which come with a write of their own
+/// (failures 14 and 15).
+///
+/// Invariants: `durable` and every `end` are at or before the end of the log, and never fall from one write to the next;
+/// whatever follows `unwritten` has not been handed out.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    issued: WriteId,
+    persisted: WriteId,
+    under_way: VecDeque<UnderWay>,
+    /// The prefix of the current log that is durable.
+    durable: Index,
+    /// The first entry that no write has carried yet.
+    unwritten: Index,
+    /// What the newest write says of term, vote and commit.
+    hard_state: HardState,
+    /// The write that carries the newest term and vote.
+    term_and_vote: WriteId,
+    /// Ticks for which the oldest write under way has not come back.
+    waited: u32,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    id: WriteId,
+    /// The prefix of the current log that is durable once this write is.
+    end: Index,
+}
+
+impl Writes {
+    /// After a restart: all that was read is durable.
+    pub(crate) fn new(hard_state: HardState, last: Index) -> Self {
+        Self {
+            issued: WriteId::default(),
+            persisted: WriteId::default(),
+            under_way: VecDeque::new(),
+            durable: last,
+            unwritten: last + 1,
+            hard_state,
+            term_and_vote: WriteId::default(),
+            waited: 0,
+        }
+    }
+
+    /// The prefix of the log that is durable.
+    pub(crate) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// The proof of all that is durable by now.
+    pub(crate) fn proof(&self) -> Durable {
+        Durable { through: self.persisted }
+    }
+
+    /// The write with which `state`'s term and vote are durable.
+    pub(crate) fn of_term_and_vote(&self, state: HardState) -> WriteId {
+        if self.has_newer_vote(state) { self.following() } else { self.term_and_vote }
+    }
+
+    /// The write with which everything up to now is durable.
+    pub(crate) fn of_everything(&self, state: HardState, log: &Log) -> WriteId {
+        if self.is_due(state, log) { self.following() } else { self.issued }
+    }
+
+    /// Whether there is something to write. A commit that moved alone is not: it can be learned again.
+    pub(crate) fn is_due(&self, state: HardState, log: &Log) -> bool {
+        self.has_newer_vote(state) || self.unwritten <= log.last().index
+    }
+
+    /// How many ticks the oldest write has been under way; 0 when there is none.
+    pub(crate) fn waited(&self) -> u32 {
+        self.waited
+    }
+
+    /// A tick has passed.
+    pub(crate) fn tick(&mut self) {
+        self.waited = if self.under_way.is_empty() { 0 } else { self.waited.saturating_add(1) };
+    }
+
+    /// The log was cut back to before `from`.
+    pub(crate) fn truncated(&mut self, from: Index) {
+        let keep = from - 1;
+        self.durable = self.durable.min(keep);
+        self.unwritten = self.unwritten.min(from);
+        for write in &mut self.under_way {
+            write.end = write.end.min(keep);
+        }
+    }
+
+    /// The next write, if one is due. Term, vote and entries are one unit in it: no entry of a term is durable before the
+    /// term itself (failures 1 and 4).
+    pub(crate) fn next(&mut self, state: HardState, log: &Log) -> Option<Write> {
+        if !self.is_due(state, log) {
+            return None;
+        }
+        let end = log.last().index;
+        self.issued = self.following();
+        if self.has_newer_vote(state) {
+            self.term_and_vote = self.issued;
+        }
+        let hard_state = (state != self.hard_state).then_some(state);
+        let entries = log.slice(self.unwritten, end, usize::MAX);
+        self.hard_state = state;
+        self.unwritten = end + 1;
+        self.under_way.push_back(UnderWay { id: self.issued, end });
+        Some(Write { id: self.issued, hard_state, entries })
+    }
+
+    /// Write `id`, and all before it, are durable. Returns whether that is news.
+    pub(crate) fn persisted(&mut self, id: WriteId) -> bool {
+        assert!(id <= self.issued, "write {} was never handed out, {} is the newest", id.0, self.issued.0);
+        if id <= self.persisted {
+            return false;
+        }
+        self.persisted = id;
+        self.waited = 0;
+        while let Some(write) = self.under_way.pop_front_if(|write| write.id <= id) {
+            assert!(write.end >= self.durable, "what is durable stays durable");
+            self.durable = write.end;
+        }
+        true
+    }
+
+    fn following(&self) -> WriteId {
+        WriteId(self.issued.0 + 1)
+    }
+
+    fn has_newer_vote(&self, state: HardState) -> bool {
+        (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entry, Payload};
+
+    fn entry(term: u64, index: Index) -> Entry {
+        Entry { term, index, payload: Payload::Noop }
+    }
+
+    #[test]
+    fn late_completions_do_not_count_for_successors() {
+        let state = HardState { term: 1, ..HardState::default() };
+        let mut log = Log::new(vec![entry(1, 1)]);
+        let mut writes = Writes::new(state, 1);
+        (2..=5).for_each(|index| log.append(entry(1, index)));
+        assert_eq!(writes.next(state, &log).unwrap().id, WriteId(1));
+        log.truncate(3);
+        writes.truncated(3);
+        (3..=4).for_each(|index| log.append(entry(2, index)));
+        let state = HardState { term: 2, ..state };
+        assert_eq!(writes.next(state, &log).unwrap().entries, vec![entry(2, 3), entry(2, 4)]);
+        assert!(writes.persisted(WriteId(1)));
+        assert_eq!(writes.durable(), 2);
+        assert!(!writes.persisted(WriteId(1)));
+        assert!(writes.persisted(WriteId(2)));
+        assert_eq!(writes.durable(), 4);
+    }
+
+    #[test]
+    fn a_commit_alone_makes_no_write() {
+        let state = HardState { term: 1, ..HardState::default() };
+        let mut log = Log::new(vec![entry(1, 1)]);
+        let mut writes = Writes::new(state, 1);
+        let state = HardState { commit: 1, ..state };
+        assert!(writes.next(state, &log).is_none());
+        log.append(entry(1, 2));
+        assert_eq!(writes.next(state, &log).unwrap().hard_state, Some(state));
+        log.append(entry(1, 3));
+        assert_eq!(writes.next(state, &log).unwrap().hard_state, None);
+    }
+}

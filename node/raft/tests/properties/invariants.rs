@@ -1,0 +1,108 @@
+//! What must hold at every step, whatever happens.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Body, Entry, Index, LogId, MemberId, Message, Payload, Role, Status, Term};
+
+use crate::harness::Host;
+
+/// What has been seen so far, in the whole cluster.
+#[derive(Default)]
+pub(crate) struct Seen {
+    leaders: BTreeMap<Term, MemberId>,
+    votes: BTreeMap<(Term, MemberId), MemberId>,
+    entries: BTreeMap<LogId, (Payload, Term)>,
+    /// What any member knew to be committed.
+    pub(crate) committed: Vec<Entry>,
+}
+
+impl Seen {
+    /// Log Matching (figure 3): an entry's name stands for one entry, and for what comes before it.
+    pub(crate) fn entries_written(&mut self, log: &[Entry], written: &[Entry]) {
+        for entry in written {
+            let before = entry.index.checked_sub(2).map_or(0, |at| log[at as usize].term);
+            let value = (entry.payload.clone(), before);
+            let known = self.entries.entry(entry.id()).or_insert_with(|| value.clone());
+            assert_eq!(*known, value, "log matching at {:?}", entry.id());
+        }
+    }
+
+    /// Election Safety and Leader Completeness (figure 3).
+    pub(crate) fn status(&mut self, host: &Host, status: &Status) {
+        if status.role == Role::Leader {
+            let known = *self.leaders.entry(status.term).or_insert(status.id);
+            assert_eq!(known, status.id, "election safety in term {}", status.term);
+            let newest = self.committed.iter().rfind(|entry| entry.term < status.term);
+            if let Some(newest) = newest {
+                assert_eq!(
+                    at(&host.log, newest.index),
+                    Some(newest),
+                    "leader completeness in term {}",
+                    status.term
+                );
+            }
+        }
+        self.committed_at(host, status.commit);
+    }
+
+    /// A message leaves: what it says about its sender is on the sender's disk (failures 2 to 5).
+    pub(crate) fn sent(&mut self, host: &Host, message: &Message) {
+        let disk = &host.disk.hard_state;
+        let speaks_of_next_term = matches!(
+            message.body,
+            Body::RequestVote { pre_vote: true, .. } | Body::Vote { pre_vote: true, granted: true }
+        );
+        assert!(
+            speaks_of_next_term || message.term <= disk.term,
+            "shows a term that is not durable: {message:?}"
+        );
+        match &message.body {
+            Body::AppendAccepted { matched } => {
+                assert!(host.disk.entries.len() as u64 >= *matched, "not durable: {message:?}");
+            }
+            Body::Vote { pre_vote: false, granted: true } => {
+                assert_eq!((disk.term, disk.vote), (message.term, Some(message.to)), "vote not durable");
+                let voted = *self.votes.entry((message.term, message.from)).or_insert(message.to);
+                assert_eq!(voted, message.to, "two votes of {} in term {}", message.from, message.term);
+            }
+            Body::RequestVote { pre_vote: false, .. } => {
+                assert_eq!(
+                    (disk.term, disk.vote),
+                    (message.term, Some(message.from)),
+                    "own vote not durable"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// State Machine Safety (figure 3), and that what is applied is durable here.
+    pub(crate) fn applied(&mut self, host: &Host, applied: Index, entries: &[Entry]) {
+        for (entry, index) in entries.iter().zip(applied + 1..) {
+            assert_eq!(entry.index, index, "applied in order");
+            assert_eq!(at(&host.disk.entries, index), Some(entry), "applied before it was durable");
+            assert_eq!(at(&self.committed, index), Some(entry), "state machine safety at {index}");
+        }
+    }
+
+    /// What `host` takes to be committed is what everyone else does.
+    fn committed_at(&mut self, host: &Host, commit: Index) {
+        assert!(host.log.len() as u64 >= commit);
+        let known = self.committed.len() as u64;
+        if commit > known {
+            self.committed.extend_from_slice(&host.log[known as usize..commit as usize]);
+        }
+        if let Some(newest) = at(&host.log, commit.min(known)) {
+            assert_eq!(
+                at(&self.committed, newest.index),
+                Some(newest),
+                "two values committed at {}",
+                newest.index
+            );
+        }
+    }
+}
+
+fn at(log: &[Entry], index: Index) -> Option<&Entry> {
+    log.get(usize::try_from(index.checked_sub(1)?).ok()?)
+}
