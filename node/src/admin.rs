@@ -1,0 +1,241 @@
+//! The admin service: what operators and raftctl ask of a node.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use quorate_api::admin::admin_server::{Admin, AdminServer};
+use quorate_api::admin::{self as pb, StatusResponse};
+use quorate_raft::{ChangeError, LogId, MemberId, ProposeError, TransferError};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::codec;
+use crate::server::event::{ClusterError, Event};
+use crate::server::mailbox::Mailbox;
+use crate::server::view::{NodeStatus, NodeView, VERSION};
+
+/// The least time between two statuses of one watch that differ only in how far the members have come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a transfer may take: it is given up by the leader after an election timeout.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The admin service of a node.
+#[derive(Debug)]
+pub(crate) struct AdminService {
+    view: NodeView,
+    mailbox: Mailbox,
+}
+
+impl AdminService {
+    /// A service that shows `view`, and hands requests to `mailbox`.
+    pub(crate) fn server(view: NodeView, mailbox: Mailbox) -> AdminServer<Self> {
+        AdminServer::new(AdminService { view, mailbox })
+    }
+
+    /// Leaves an event that has a reply, and waits for that.
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox
+            .send(event(reply))
+            .map_err(|_| Status::unavailable("the node is too busy, or stopping"))?;
+        answer.await.map_err(|_| Status::unavailable("the node is stopping"))
+    }
+
+    /// A request that names another cluster has come to the wrong node.
+    fn check_cluster(&self, cluster_id: u64) -> Result<(), Status> {
+        let mine = self.view.cluster_id();
+        if mine == cluster_id && mine != 0 {
+            return Ok(());
+        }
+        let what = format!("this node belongs to cluster {mine:016x}, not to {cluster_id:016x}");
+        Err(Status::failed_precondition(what))
+    }
+
+    fn describe_leader(&self, leader: Option<MemberId>) -> String {
+        let status = self.view.status();
+        let member = leader.and_then(|id| status.members().iter().find(|member| member.id == id.0));
+        match (leader, member) {
+            (None, _) => "no leader is known".into(),
+            (Some(id), None) => format!("{id} leads"),
+            (Some(id), Some(member)) => format!("{} ({id}) leads, at {}", member.name, member.peer_address),
+        }
+    }
+
+    fn not_now(&self, error: &ProposeError) -> Status {
+        match error {
+            ProposeError::NotLeader { leader } => {
+                let leader = self.describe_leader(*leader);
+                Status::failed_precondition(format!("this member does not lead: {leader}"))
+            }
+            ProposeError::Transferring { .. } => Status::unavailable(error.to_string()),
+        }
+    }
+}
+
+type Watch = Pin<Box<dyn Stream<Item = Result<StatusResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(response(&self.view)))
+    }
+
+    type WatchStatusStream = Watch;
+
+    async fn watch_status(&self, _: Request<pb::StatusRequest>) -> Result<Response<Watch>, Status> {
+        let mut changes = self.view.subscribe();
+        changes.mark_changed();
+        let watcher = Watcher { view: self.view.clone(), changes, shown: None };
+        let statuses = futures::stream::unfold(watcher, |mut watcher| async move {
+            let response = watcher.next().await?;
+            Some((Ok(response), watcher))
+        });
+        Ok(Response::new(Box::pin(statuses)))
+    }
+
+    async fn bootstrap(
+        &self,
+        request: Request<pb::BootstrapRequest>,
+    ) -> Result<Response<pb::BootstrapResponse>, Status> {
+        let cluster_id = request.into_inner().cluster_id;
+        self.ask(|reply| Event::Bootstrap { cluster_id, reply }).await?.map_err(|error| match error {
+            ClusterError::NoId => Status::invalid_argument(error.to_string()),
+            ClusterError::Other { .. } | ClusterError::NotFounder(_) | ClusterError::HalfFounded => {
+                Status::failed_precondition(error.to_string())
+            }
+            ClusterError::InProgress => Status::unavailable(error.to_string()),
+            ClusterError::Storage(_) => Status::internal(error.to_string()),
+        })?;
+        Ok(Response::new(pb::BootstrapResponse { status: Some(response(&self.view)) }))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<pb::ChangeMembershipRequest>,
+    ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
+        let pb::ChangeMembershipRequest { cluster_id, expected, wanted } = request.into_inner();
+        self.check_cluster(cluster_id)?;
+        let missing = |what| move || Status::invalid_argument(format!("the request has no {what}"));
+        let expected = expected.ok_or_else(missing("expected configuration"))?;
+        let wanted = wanted.ok_or_else(missing("wanted configuration"))?;
+        let wanted = codec::configuration_from_wire(wanted)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let expected = LogId { term: expected.term, index: expected.index };
+        let id = self.ask(|reply| Event::ChangeMembership { expected, wanted, reply }).await?;
+        let id = id.map_err(|error| match &error {
+            ChangeError::NotNow(reason) => self.not_now(reason),
+            ChangeError::Stale { .. } => Status::aborted(error.to_string()),
+            ChangeError::InProgress | ChangeError::Lagging(_) => Status::unavailable(error.to_string()),
+            ChangeError::Invalid(_) => Status::invalid_argument(error.to_string()),
+        })?;
+        Ok(Response::new(pb::ChangeMembershipResponse { id: Some(configuration_id(id)) }))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        let pb::TransferLeadershipRequest { cluster_id, target } = request.into_inner();
+        self.check_cluster(cluster_id)?;
+        let target = (target != 0).then_some(MemberId(target));
+        let mut changes = self.view.subscribe();
+        let target = self.ask(|reply| Event::Transfer { target, reply }).await?;
+        let target = target.map_err(|error| match &error {
+            TransferError::NotNow(reason) => self.not_now(reason),
+            TransferError::NotAVoter(_) => Status::failed_precondition(error.to_string()),
+        })?;
+        let leads = changes.wait_for(|status| status.leader == Some(target.0));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, leads).await {
+            Ok(Ok(status)) => {
+                Ok(Response::new(pb::TransferLeadershipResponse { leader_id: target.0, term: status.term }))
+            }
+            Ok(Err(_)) => Err(Status::unavailable("the node is stopping")),
+            Err(_) => {
+                let leader = self.describe_leader(self.view.status().leader.map(MemberId));
+                Err(Status::aborted(format!("{target} did not take over in time; {leader}")))
+            }
+        }
+    }
+}
+
+/// One watch of the status.
+struct Watcher {
+    view: NodeView,
+    changes: watch::Receiver<Arc<NodeStatus>>,
+    shown: Option<Shown>,
+}
+
+/// What a watch has shown last.
+struct Shown {
+    status: Arc<NodeStatus>,
+    at: Instant,
+}
+
+impl Watcher {
+    /// The next status worth showing. None at the end of the node.
+    async fn next(&mut self) -> Option<StatusResponse> {
+        loop {
+            self.changes.changed().await.ok()?;
+            let status = Arc::clone(&self.changes.borrow_and_update());
+            let worthwhile = self.shown.as_ref().is_none_or(|shown| {
+                shown.at.elapsed() >= PROGRESS_INTERVAL || !differs_in_progress_only(&shown.status, &status)
+            });
+            if worthwhile {
+                self.shown = Some(Shown { status, at: Instant::now() });
+                return Some(response(&self.view));
+            }
+        }
+    }
+}
+
+/// Whether nothing has changed but how far the members have come.
+fn differs_in_progress_only(before: &NodeStatus, after: &NodeStatus) -> bool {
+    let health = |status: &NodeStatus| -> Vec<_> {
+        status.progress.iter().map(|member| (member.id, member.active, member.caught_up)).collect()
+    };
+    let same_rest = |a: &NodeStatus, b: &NodeStatus| {
+        NodeStatus { progress: Vec::new(), ..a.clone() } == NodeStatus { progress: Vec::new(), ..b.clone() }
+    };
+    health(before) == health(after) && same_rest(before, after)
+}
+
+/// The status as admin clients read it.
+pub(crate) fn response(view: &NodeView) -> StatusResponse {
+    let status = view.status();
+    let configuration = status.configuration.as_ref().map(|c| pb::ConfigurationStatus {
+        id: Some(configuration_id(c.id)),
+        configuration: Some(c.configuration.clone()),
+        committed: c.committed,
+    });
+    let progress = status.progress.iter().map(|member| pb::Progress {
+        member_id: member.id.0,
+        r#match: member.matched,
+        active: member.active,
+        caught_up: member.caught_up,
+    });
+    StatusResponse {
+        cluster_id: status.cluster_id,
+        member_id: status.member_id,
+        name: status.name.clone(),
+        role: status.role.into(),
+        term: status.term,
+        leader_id: status.leader.unwrap_or(0),
+        last_index: view.last_index(),
+        commit_index: view.commit_index(),
+        applied_index: view.applied_index(),
+        revision: view.revision(),
+        version: VERSION.to_owned(),
+        configuration,
+        progress: progress.collect(),
+        peer_address: status.peer_address.clone(),
+        client_urls: status.client_urls.clone(),
+    }
+}
+
+fn configuration_id(id: LogId) -> pb::ConfigurationId {
+    pb::ConfigurationId { term: id.term, index: id.index }
+}

@@ -1,0 +1,131 @@
+//! The node's command line. Each flag can also be set in the environment.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::tls::TlsFiles;
+
+/// A node of Quorate: a replicated, strongly consistent key-value store with the etcd v3 API.
+///
+/// Start the first node of a cluster with --bootstrap and the others with --join and the peer address of any member. Without
+/// either, a node that is new waits to be told by an operator. A node that has belonged to a cluster before needs neither:
+/// what it is stands in its data directory.
+#[derive(Debug, Parser)]
+#[command(name = "quorate-node", version, args_override_self = true)]
+pub struct Cli {
+    /// Where the node keeps its log and its identity. Made if it is missing.
+    #[arg(long, value_name = "DIR", env = "QUORATE_DATA_DIR")]
+    pub data_dir: PathBuf,
+
+    /// The name that people know this node by [default: its member ID].
+    #[arg(long, env = "QUORATE_NAME")]
+    pub name: Option<String>,
+
+    /// Where clients connect (etcd v3 API over gRPC).
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN_CLIENT", default_value = "127.0.0.1:2379")]
+    pub listen_client: String,
+
+    /// Where the other members and operators connect.
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN_PEER", default_value = "127.0.0.1:2380")]
+    pub listen_peer: String,
+
+    /// Where health checks and metrics are served, over plain HTTP.
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN_HTTP", default_value = "127.0.0.1:2381")]
+    pub listen_http: String,
+
+    /// The URL that clients reach this node by [default: made from --listen-client].
+    #[arg(long, value_name = "URL", env = "QUORATE_ADVERTISE_CLIENT")]
+    pub advertise_client: Option<String>,
+
+    /// The address that other members reach this node by [default: --listen-peer].
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_ADVERTISE_PEER")]
+    pub advertise_peer: Option<String>,
+
+    /// Make an empty data directory the one member of a new cluster. Harmless when repeated.
+    #[arg(long, env = "QUORATE_BOOTSTRAP", conflicts_with = "join")]
+    pub bootstrap: bool,
+
+    /// Join the cluster of the member whose peer address this is: as a learner at first, as a voter once it has caught up.
+    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_JOIN")]
+    pub join: Option<String>,
+
+    /// The certificate chain of the client port (PEM). Without it clients are served in the clear.
+    #[arg(long, value_name = "FILE", env = "QUORATE_CLIENT_CERT", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+
+    /// The private key of --client-cert (PEM).
+    #[arg(long, value_name = "FILE", env = "QUORATE_CLIENT_KEY", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+
+    /// Clients must show a certificate of this authority (PEM).
+    #[arg(long, value_name = "FILE", env = "QUORATE_CLIENT_CA", requires = "client_cert")]
+    pub client_ca: Option<PathBuf>,
+
+    /// The certificate chain of the peer port, and of connections to other members (PEM). Without it peers talk in the clear.
+    #[arg(long, value_name = "FILE", env = "QUORATE_PEER_CERT", requires_all = ["peer_key", "peer_ca"])]
+    pub peer_cert: Option<PathBuf>,
+
+    /// The private key of --peer-cert (PEM).
+    #[arg(long, value_name = "FILE", env = "QUORATE_PEER_KEY", requires = "peer_cert")]
+    pub peer_key: Option<PathBuf>,
+
+    /// Both sides of a connection between members, and operators, must show a certificate of this authority (PEM).
+    #[arg(long, value_name = "FILE", env = "QUORATE_PEER_CA", requires = "peer_cert")]
+    pub peer_ca: Option<PathBuf>,
+
+    /// The form of the log on stderr. `RUST_LOG` sets how much it says.
+    #[arg(long, value_name = "FORM", env = "QUORATE_LOG", default_value = "text")]
+    pub log: LogForm,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogForm {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// The client port's certificates.
+    pub fn client_tls(&self) -> Option<TlsFiles> {
+        files(self.client_cert.as_ref(), self.client_key.as_ref(), self.client_ca.as_ref())
+    }
+
+    /// The peers' certificates.
+    pub fn peer_tls(&self) -> Option<TlsFiles> {
+        files(self.peer_cert.as_ref(), self.peer_key.as_ref(), self.peer_ca.as_ref())
+    }
+}
+
+fn files(cert: Option<&PathBuf>, key: Option<&PathBuf>, ca: Option<&PathBuf>) -> Option<TlsFiles> {
+    let (cert, key) = cert.zip(key)?;
+    Some(TlsFiles { cert: cert.clone(), key: key.clone(), ca: ca.cloned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn certificates_come_with_their_keys() {
+        let parse = |args: &[&str]| {
+            Cli::try_parse_from(["quorate-node", "--data-dir", "d"].into_iter().chain(args.iter().copied()))
+        };
+        assert!(parse(&["--client-cert", "c"]).is_err());
+        assert!(parse(&["--peer-cert", "c", "--peer-key", "k"]).is_err());
+        assert!(parse(&["--bootstrap", "--join", "a:1"]).is_err());
+        let cli = parse(&["--client-cert", "c", "--client-key", "k"]).unwrap();
+        assert_eq!(cli.client_tls(), Some(TlsFiles { cert: "c".into(), key: "k".into(), ca: None }));
+        assert_eq!(cli.peer_tls(), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! raftctl: a cluster at the command line.
+//!
+//! Members are asked and changed by the admin service on their peer ports, keys by the etcd API on their client ports. What is
+//! not a secret stands in the same environment variables as the node's, so that raftctl works inside of a node's container
+//! without a flag.
+
+mod connect;
+mod goal;
+mod keys;
+mod membership;
+mod print;
+mod status;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::tls::TlsError;
+use connect::{Admins, Clients};
+
+/// The command line client of Quorate.
+#[derive(Debug, Parser)]
+#[command(name = "raftctl", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to reach the cluster, and how to speak.
+#[derive(Debug, Args)]
+struct Global {
+    /// Client ports, for keys: HOST:PORT or URLs. The first one that answers is used.
+    #[arg(
+        long,
+        global = true,
+        value_delimiter = ',',
+        value_name = "ENDPOINTS",
+        env = "QUORATE_ENDPOINTS",
+        default_value = "127.0.0.1:2379"
+    )]
+    endpoints: Vec<String>,
+
+    /// Peer ports, for everything about members: HOST:PORT. The other members are found from any of them.
+    #[arg(
+        long,
+        global = true,
+        visible_alias = "admin",
+        value_delimiter = ',',
+        value_name = "ENDPOINTS",
+        env = "QUORATE_PEER_ENDPOINTS",
+        default_value = "127.0.0.1:2380"
+    )]
+    peer_endpoints: Vec<String>,
+
+    /// The certificate to show to client ports (PEM).
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_CLIENT_CERT", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+
+    /// The private key of --client-cert (PEM).
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_CLIENT_KEY", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+
+    /// The authority of the client ports' certificates (PEM). With it, TLS is spoken to HOST:PORT too.
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_CLIENT_CA")]
+    client_ca: Option<PathBuf>,
+
+    /// The certificate to show to peer ports (PEM). Without it they are spoken to in the clear.
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_PEER_CERT", requires_all = ["peer_key", "peer_ca"])]
+    peer_cert: Option<PathBuf>,
+
+    /// The private key of --peer-cert (PEM).
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_PEER_KEY", requires = "peer_cert")]
+    peer_key: Option<PathBuf>,
+
+    /// The authority of the peer ports' certificates (PEM).
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_PEER_CA", requires = "peer_cert")]
+    peer_ca: Option<PathBuf>,
+
+    /// The form of the answer.
+    #[arg(long, short, global = true, value_name = "FORM", env = "QUORATE_OUTPUT", default_value = "text")]
+    output: Output,
+
+    /// How many seconds one request may take.
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "5")]
+    timeout: u64,
+}
+
+/// What answers look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON value.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show all members: role, term, and how far each is behind.
+    Status,
+    /// Set a key.
+    Put {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// Show a key, or all keys with a prefix.
+    Get {
+        /// The key.
+        key: String,
+        /// All keys that begin with it.
+        #[arg(long)]
+        prefix: bool,
+        /// Take what the node has, without asking the others whether it is the newest.
+        #[arg(long)]
+        serializable: bool,
+    },
+    /// Delete a key, or all keys with a prefix.
+    Del {
+        /// The key.
+        key: String,
+        /// All keys that begin with it.
+        #[arg(long)]
+        prefix: bool,
+    },
+    /// Look at the membership, or change it.
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Hand leadership over.
+    Transfer {
+        /// The name or ID of the voter that is to lead [default: the one that is furthest].
+        member: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum MemberCommand {
+    /// Show the members, without asking each.
+    List,
+    /// Add a node that waits: as a learner, and as a voter when it has caught up.
+    Add {
+        /// The node's peer address.
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+        /// Leave it a learner.
+        #[arg(long)]
+        learner: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Remove a member.
+    Remove {
+        /// Its name or ID.
+        member: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Make a learner a voter, when it has caught up.
+    Promote {
+        /// Its name or ID.
+        member: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct Wait {
+    /// How many seconds the whole change may take. When they are over, what was begun goes on by itself.
+    #[arg(long = "wait", value_name = "SECONDS", default_value = "300")]
+    seconds: u64,
+}
+
+/// Why a command has not done what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum CtlError {
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Nobody answers.
+    #[error("no answer from {0}")]
+    Unreachable(String),
+    /// A node says no.
+    #[error("{endpoint}: {message}")]
+    Refused {
+        /// Which node.
+        endpoint: String,
+        /// In its words.
+        message: String,
+    },
+    /// The cluster is not able to.
+    #[error("{0}")]
+    Cluster(String),
+    /// It takes too long.
+    #[error("gave up after {seconds} s, waiting: {reason}; what was begun goes on")]
+    TimedOut {
+        /// How long.
+        seconds: u64,
+        /// For what.
+        reason: String,
+    },
+    /// The answer cannot be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> Result<(), CtlError> {
+    let Cli { global, command } = cli;
+    let timeout = Duration::from_secs(global.timeout.max(1));
+    let output = global.output;
+    match command {
+        Command::Put { key, value } => keys::put(&Clients::new(&global, timeout)?, output, key, value).await,
+        Command::Get { key, prefix, serializable } => {
+            keys::get(&Clients::new(&global, timeout)?, output, key, prefix, serializable).await
+        }
+        Command::Del { key, prefix } => {
+            keys::del(&Clients::new(&global, timeout)?, output, key, prefix).await
+        }
+        Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
+        Command::Transfer { member } => {
+            membership::transfer(&Admins::new(&global, timeout)?, output, member.as_deref()).await
+        }
+        Command::Member(command) => member(&Admins::new(&global, timeout)?, output, command).await,
+    }
+}
+
+async fn member(admins: &Admins, output: Output, command: MemberCommand) -> Result<(), CtlError> {
+    match command {
+        MemberCommand::List => membership::list(admins, output).await,
+        MemberCommand::Add { address, learner, wait } => {
+            membership::add(admins, output, &address, learner, wait.seconds).await
+        }
+        MemberCommand::Remove { member, wait } => {
+            membership::remove(admins, output, &member, wait.seconds).await
+        }
+        MemberCommand::Promote { member, wait } => {
+            membership::promote(admins, output, &member, wait.seconds).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["raftctl", "--admin", "a:1,b:2", "status", "-o", "json"]);
+        assert_eq!(cli.global.peer_endpoints, ["a:1", "b:2"]);
+        assert_eq!(cli.global.output, Output::Json);
+        Cli::try_parse_from(["raftctl", "--peer-cert", "c", "status"]).unwrap_err();
+    }
+}

@@ -1,0 +1,56 @@
+//! The key-value state: revisions, ranges, transactions. Synchronous, deterministic, without I/O and without a clock.
+//!
+//! A request is first found valid by itself ([`check`]), where it comes in; then [`Store`] answers it at its place in the
+//! log, the same on every member. What the state holds is the [`history`] of all versions in the order of their revisions;
+//! the [`index`] says which of them is the newest of each key.
+
+pub mod check;
+mod history;
+mod index;
+mod keys;
+mod overlap;
+mod range;
+pub mod revision;
+mod store;
+#[cfg(test)]
+mod tests;
+mod txn;
+
+use quorate_api::etcdserverpb as pb;
+
+pub use self::range::RangeScan;
+pub use self::store::Store;
+pub use self::txn::ReadTxn;
+
+/// What an applied command answers. Headers carry the revision only; who answers fills in the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Response {
+    /// To a put.
+    Put(pb::PutResponse),
+    /// To a deletion.
+    DeleteRange(pb::DeleteRangeResponse),
+    /// To a transaction.
+    Txn(pb::TxnResponse),
+}
+
+/// Why a request is refused by the state. The same on every member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// The revision asked for has been compacted.
+    #[error("the revision has been compacted")]
+    Compacted,
+    /// The revision asked for does not exist yet.
+    #[error("the revision is in the future")]
+    FutureRevision,
+    /// A put wants to keep the value or the lease of a key that does not exist.
+    #[error("the key to keep a value or lease of does not exist")]
+    KeyNotFound,
+    /// A put names a lease that does not exist.
+    #[error("the lease does not exist")]
+    LeaseNotFound,
+}
+
+/// A header that says the revision.
+fn header(revision: i64) -> pb::ResponseHeader {
+    pb::ResponseHeader { revision, ..pb::ResponseHeader::default() }
+}

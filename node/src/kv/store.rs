@@ -1,0 +1,232 @@
+//! The state at one applied index, and what commands do to it.
+
+use bytes::Bytes;
+use quorate_api::etcdserverpb as pb;
+use quorate_api::log::command::Operation;
+
+use super::history::{History, Position, Version};
+use super::index::Index;
+use super::keys::Keys;
+use super::range::RangeScan;
+use super::revision::{INITIAL, Revision};
+use super::txn::Plan;
+use super::{KvError, Response, header};
+
+/// What the state accounts for each version beside its key and value, in bytes.
+const VERSION_BYTES: u64 = size_of::<Version>() as u64;
+
+/// The replicated state at one applied index: every key with its history.
+///
+/// Applying is deterministic: the same operations make the same state and the same answers on every member. An operation
+/// either changes the state as a whole, in one new revision, or not at all.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) index: Index,
+    pub(super) history: History,
+    revision: i64,
+    /// Reads below this revision fail. -1 as long as nothing was compacted.
+    compacted: i64,
+    size: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// An empty state, at revision 1.
+    pub fn new() -> Self {
+        Self {
+            index: Index::default(),
+            history: History::default(),
+            revision: INITIAL,
+            compacted: -1,
+            size: size_of::<Self>() as u64,
+        }
+    }
+
+    /// The current revision.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The bytes that the state takes, history included: keys, values and the record of each version. Never 0: etcdctl divides
+    /// by it.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The revision below which reads fail; negative if nothing was compacted.
+    pub(super) fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    /// Applies one operation. It was found valid (see [`super::check`]) before it was proposed; one that was not does no
+    /// harm, but its outcome is only defined to be the same everywhere.
+    pub fn apply(&mut self, operation: &Operation) -> Result<Response, KvError> {
+        match operation {
+            Operation::Put(request) => self.put(request).map(Response::Put),
+            Operation::DeleteRange(request) => Ok(Response::DeleteRange(self.delete_range(request))),
+            Operation::Txn(request) => self.txn(request).map(Response::Txn),
+        }
+    }
+
+    /// Reads a range in one piece.
+    pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
+        self.scan(request)?.run(self)
+    }
+
+    /// Begins to read a range in pieces, at the revision that is current now or the one that is asked for.
+    pub fn scan<'r>(&self, request: &'r pb::RangeRequest) -> Result<RangeScan<'r>, KvError> {
+        RangeScan::new(self, request, self.revision)
+    }
+
+    /// What `key` held at `revision`.
+    pub(super) fn version(&self, key: &[u8], revision: i64) -> Option<&Version> {
+        self.history.at(self.index.get(key)?, revision)
+    }
+
+    fn put(&mut self, request: &pb::PutRequest) -> Result<pb::PutResponse, KvError> {
+        self.check_put(request)?;
+        let mut writer = Writer::new(self);
+        let response = writer.put(request);
+        writer.commit();
+        Ok(response)
+    }
+
+    fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
+        let mut writer = Writer::new(self);
+        let response = writer.delete_range(request);
+        writer.commit();
+        response
+    }
+
+    fn txn(&mut self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
+        let plan = Plan::new(self, request);
+        plan.check(self)?;
+        let mut writer = Writer::new(self);
+        let mut response = plan.execute(&mut writer)?;
+        response.header = Some(header(writer.commit()));
+        Ok(response)
+    }
+
+    /// Whether the current state allows a put.
+    pub(super) fn check_put(&self, request: &pb::PutRequest) -> Result<(), KvError> {
+        if request.lease != 0 {
+            return Err(KvError::LeaseNotFound);
+        }
+        if (request.ignore_value || request.ignore_lease)
+            && self.version(&request.key, self.revision).is_none()
+        {
+            return Err(KvError::KeyNotFound);
+        }
+        Ok(())
+    }
+}
+
+/// One revision in the making.
+#[derive(Debug)]
+pub(super) struct Writer<'s> {
+    store: &'s mut Store,
+    changes: u32,
+}
+
+impl<'s> Writer<'s> {
+    fn new(store: &'s mut Store) -> Self {
+        Self { store, changes: 0 }
+    }
+
+    /// The revision that operations see: the new one as soon as something has changed.
+    fn revision(&self) -> i64 {
+        self.store.revision + i64::from(self.changes > 0)
+    }
+
+    /// Makes the changes the current state, and returns its revision.
+    fn commit(self) -> i64 {
+        self.store.revision = self.revision();
+        self.store.revision
+    }
+
+    /// Reads, with what this revision has changed so far.
+    pub(super) fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
+        RangeScan::new(self.store, request, self.revision())?.run(self.store)
+    }
+
+    /// Puts, after `check_put` found nothing against it.
+    pub(super) fn put(&mut self, request: &pb::PutRequest) -> pb::PutResponse {
+        let modified = self.next_change();
+        let Store { index, history, size, .. } = &mut *self.store;
+        let newest = index.get_mut(&request.key);
+        let last = newest.as_deref().copied();
+        let previous = last.map(|at| history.get(at)).filter(|version| !version.is_tombstone());
+        let prev_kv = previous.filter(|_| request.prev_kv).map(Version::key_value);
+        let version = next_version(request, modified, previous, last);
+        *size += (version.key.len() + version.value.len()) as u64 + VERSION_BYTES;
+        let position = history.push(version);
+        match newest {
+            Some(newest) => *newest = position,
+            None => index.insert(request.key.clone(), position),
+        }
+        pb::PutResponse { header: Some(header(modified.main)), prev_kv }
+    }
+
+    /// Deletes what is there of a range.
+    pub(super) fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
+        let keys = Keys::new(&request.key, &request.range_end);
+        let main = self.store.revision + 1;
+        let Store { index, history, size, .. } = &mut *self.store;
+        let mut response = pb::DeleteRangeResponse::default();
+        for (_, newest) in index.range_mut(keys) {
+            let version = history.get(*newest);
+            if version.is_tombstone() {
+                continue;
+            }
+            if request.prev_kv {
+                response.prev_kvs.push(version.key_value());
+            }
+            let tombstone = Version {
+                key: version.key.clone(),
+                value: Bytes::new(),
+                modified: Revision { main, sub: self.changes },
+                created: 0,
+                number: 0,
+                lease: 0,
+                previous: Some(*newest),
+            };
+            *size += tombstone.key.len() as u64 + VERSION_BYTES;
+            *newest = history.push(tombstone);
+            self.changes += 1;
+            response.deleted += 1;
+        }
+        response.header = Some(header(self.revision()));
+        response
+    }
+
+    fn next_change(&mut self) -> Revision {
+        let revision = Revision { main: self.store.revision + 1, sub: self.changes };
+        self.changes += 1;
+        revision
+    }
+}
+
+/// What a put makes of a key, given what it held and where its last version lies, be it a tombstone.
+fn next_version(
+    request: &pb::PutRequest,
+    modified: Revision,
+    previous: Option<&Version>,
+    last: Option<Position>,
+) -> Version {
+    let kept_value = previous.filter(|_| request.ignore_value).map(|previous| previous.value.clone());
+    let kept_lease = previous.filter(|_| request.ignore_lease).map(|previous| previous.lease);
+    Version {
+        key: request.key.clone(),
+        value: kept_value.unwrap_or_else(|| request.value.clone()),
+        modified,
+        created: previous.map_or(modified.main, |previous| previous.created),
+        number: previous.map_or(1, |previous| previous.number + 1),
+        lease: kept_lease.unwrap_or(request.lease),
+        previous: last,
+    }
+}

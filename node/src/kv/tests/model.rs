@@ -1,0 +1,131 @@
+//! The store against a list of all versions that is searched from end to end.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use quorate_api::etcdserverpb as pb;
+use quorate_api::etcdserverpb::request_op::Request;
+use quorate_api::mvccpb::KeyValue;
+
+use super::requests::{apply_txn, operations};
+use crate::kv::{KvError, Store};
+
+/// Every version that ever was; a deletion has version 0.
+#[derive(Default)]
+struct Model {
+    versions: Vec<KeyValue>,
+}
+
+impl Model {
+    fn get(&self, key: &[u8], revision: i64) -> Option<&KeyValue> {
+        let newest = self.versions.iter().rev().find(|kv| kv.key == key && kv.mod_revision <= revision);
+        newest.filter(|kv| kv.version > 0)
+    }
+
+    fn keys(&self, key: &[u8], range_end: &[u8], revision: i64) -> Vec<KeyValue> {
+        let within = |other: &[u8]| match range_end {
+            [] => other == key,
+            [0] => other >= key,
+            end => other >= key && other < end,
+        };
+        let mut keys: Vec<_> =
+            self.versions.iter().map(|kv| kv.key.clone()).filter(|key| within(key)).collect();
+        keys.sort();
+        keys.dedup();
+        keys.iter().filter_map(|key| self.get(key, revision)).cloned().collect()
+    }
+
+    fn put(&mut self, request: &pb::PutRequest, revision: i64) {
+        let previous = self.get(&request.key, revision);
+        self.versions.push(KeyValue {
+            key: request.key.clone(),
+            value: request.value.clone(),
+            create_revision: previous.map_or(revision, |previous| previous.create_revision),
+            version: previous.map_or(1, |previous| previous.version + 1),
+            mod_revision: revision,
+            lease: 0,
+        });
+    }
+
+    fn delete(&mut self, request: &pb::DeleteRangeRequest, revision: i64) {
+        for KeyValue { key, .. } in self.keys(&request.key, &request.range_end, revision) {
+            self.versions.push(KeyValue { key, mod_revision: revision, ..KeyValue::default() });
+        }
+    }
+
+    /// Does a transaction of puts and deletions, and returns the revision after it.
+    fn apply(&mut self, requests: &[Request], current: i64) -> i64 {
+        let before = self.versions.len();
+        for request in requests {
+            match request {
+                Request::RequestPut(put) => self.put(put, current + 1),
+                Request::RequestDeleteRange(delete) => self.delete(delete, current + 1),
+                _ => unreachable!("only puts and deletions are generated"),
+            }
+        }
+        current + i64::from(self.versions.len() > before)
+    }
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    "[ab]{1,2}".prop_map(|key| Bytes::from(key.into_bytes()))
+}
+
+fn range_end() -> impl Strategy<Value = Bytes> {
+    prop_oneof![Just(Bytes::new()), Just(Bytes::from_static(b"\0")), key()]
+}
+
+fn change() -> impl Strategy<Value = Request> {
+    let put = (key(), "[0-9]?").prop_map(|(key, value)| {
+        let value = Bytes::from(value.into_bytes());
+        Request::RequestPut(pb::PutRequest { key, value, ..pb::PutRequest::default() })
+    });
+    let delete = (key(), range_end()).prop_map(|(key, range_end)| {
+        Request::RequestDeleteRange(pb::DeleteRangeRequest { key, range_end, prev_kv: false })
+    });
+    prop_oneof![3 => put, 1 => delete]
+}
+
+fn question() -> impl Strategy<Value = pb::RangeRequest> {
+    (key(), range_end(), 0..20_i64, 0..4_i64).prop_map(|(key, range_end, revision, limit)| pb::RangeRequest {
+        key,
+        range_end,
+        revision,
+        limit,
+        ..pb::RangeRequest::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_store_agrees_with_the_model(
+        txns in vec(vec(change(), 0..4), 0..20),
+        questions in vec(question(), 1..20),
+        piece in 1..5_usize,
+    ) {
+        let (mut store, mut model) = (Store::new(), Model::default());
+        let mut current = store.revision();
+        for changes in txns {
+            current = model.apply(&changes, current);
+            let request = pb::TxnRequest { success: operations(changes), ..pb::TxnRequest::default() };
+            apply_txn(&mut store, request).expect("nothing that could be refused");
+            prop_assert_eq!(store.revision(), current);
+        }
+        for question in questions {
+            if question.revision > current {
+                prop_assert_eq!(store.range(&question), Err(KvError::FutureRevision));
+                continue;
+            }
+            let revision = if question.revision == 0 { current } else { question.revision };
+            let mut kvs = model.keys(&question.key, &question.range_end, revision);
+            let count = kvs.len();
+            let limit = if question.limit == 0 { count } else { usize::try_from(question.limit).unwrap() };
+            kvs.truncate(limit);
+            let mut scan = store.scan(&question).expect("a revision that exists");
+            while !scan.advance(&store, piece).expect("nothing was compacted") {}
+            let response = scan.finish();
+            prop_assert_eq!(&response.kvs, &kvs);
+            prop_assert_eq!((response.count, response.more), (i64::try_from(count).unwrap(), count > limit));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! A node of Quorate: the Raft protocol with a disk under it and a key-value store above it, served over the etcd v3 API.
+
+mod admin;
+pub mod cli;
+pub mod codec;
+pub mod ctl;
+pub mod http;
+pub mod kv;
+pub mod metrics;
+mod peer;
+pub mod replica;
+pub mod rpc;
+pub mod server;
+pub mod storage;
+pub mod tls;

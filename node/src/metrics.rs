@@ -1,0 +1,262 @@
+//! What a node counts and measures, for Prometheus.
+//!
+//! What the view shows anyway is read from it when somebody asks; only what would be lost otherwise is counted as it happens.
+
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::server::view::{NodeStatus, NodeView, Role, VERSION};
+
+/// How often the kernel counts a process's time, as it tells programs: 100 a second on every architecture.
+const CLOCK_TICKS: f64 = 100.0;
+
+/// What is counted as it happens. Cheap to clone; the clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Writes of clients that were handed to the protocol.
+    pub proposals: Counter,
+    /// Batches of linearizable reads.
+    pub read_batches: Counter,
+    /// Changes of leader that this node has seen.
+    pub leader_changes: Counter,
+    wal_append: Histogram,
+    wal_group_entries: Histogram,
+    wal_written: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            proposals: Counter::default(),
+            read_batches: Counter::default(),
+            leader_changes: Counter::default(),
+            // From 32 us to 1 s.
+            wal_append: Histogram::new(exponential_buckets(0.000_032, 2.0, 16)),
+            wal_group_entries: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
+            wal_written: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A group of `entries` was made durable by one write and one fdatasync.
+    pub fn appended(&self, entries: usize, bytes: u64, took: Duration) {
+        self.wal_append.observe(took.as_secs_f64());
+        self.wal_group_entries.observe(entries as f64);
+        self.wal_written.inc_by(bytes);
+    }
+
+    /// Everything that is served, that which is read from `view` included.
+    pub fn registry(&self, view: NodeView) -> Registry {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let quorate = registry.sub_registry_with_prefix("quorate");
+        quorate.register_collector(Box::new(ViewCollector(view)));
+        quorate.register(
+            "proposals",
+            "Writes of this node's clients handed to the protocol",
+            self.proposals.clone(),
+        );
+        quorate.register(
+            "read_batches",
+            "Batches of linearizable reads of this node's clients",
+            self.read_batches.clone(),
+        );
+        quorate.register(
+            "raft_leader_changes",
+            "Changes of leader that this node has seen",
+            self.leader_changes.clone(),
+        );
+        quorate.register_with_unit(
+            "wal_append",
+            "Time to make a group of entries durable: one write and one fdatasync",
+            Unit::Seconds,
+            self.wal_append.clone(),
+        );
+        quorate.register("wal_group_entries", "Entries in a group", self.wal_group_entries.clone());
+        quorate.register_with_unit(
+            "wal_written",
+            "Written to the log, padding included",
+            Unit::Bytes,
+            self.wal_written.clone(),
+        );
+        registry
+    }
+}
+
+/// Shows what the view knows.
+#[derive(Debug)]
+struct ViewCollector(NodeView);
+
+impl Collector for ViewCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let view = &self.0;
+        let status = view.status();
+        let info = Info::new(vec![
+            ("version", VERSION.to_owned()),
+            ("cluster_id", format!("{:016x}", status.cluster_id)),
+            ("member_id", format!("{:016x}", status.member_id)),
+            ("name", status.name.clone()),
+        ]);
+        let described = encoder.encode_descriptor(
+            "node",
+            "Which node this is",
+            None,
+            EncodeMetric::metric_type(&info),
+        )?;
+        info.encode(described)?;
+
+        let voters = status.configuration.as_ref().map_or(0, |c| c.configuration.voters.len());
+        let learners = status.configuration.as_ref().map_or(0, |c| c.configuration.learners.len());
+        let gauges = [
+            ("ready", "Whether the node serves its clients", u64::from(status.unready.is_none())),
+            ("raft_term", "The newest term seen", view.term()),
+            ("raft_is_leader", "Whether this member leads", u64::from(status.role == Role::Leader)),
+            ("raft_has_leader", "Whether a leader is known", u64::from(status.leader.is_some())),
+            ("raft_voters", "Voters of the newest configuration", voters as u64),
+            ("raft_learners", "Learners of the newest configuration", learners as u64),
+            ("raft_last_index", "The end of the log", view.last_index()),
+            ("raft_commit_index", "What is known to be committed", view.commit_index()),
+            ("raft_applied_index", "What the state holds", view.applied_index()),
+            ("store_revision", "The revision of the state", view.revision().unsigned_abs()),
+        ];
+        for (name, help, value) in gauges {
+            gauge(&mut encoder, name, help, None, value)?;
+        }
+        members(&mut encoder, &status)
+    }
+}
+
+/// How far each member is behind, as the leader sees it.
+fn members(encoder: &mut DescriptorEncoder<'_>, status: &NodeStatus) -> fmt::Result {
+    if status.progress.is_empty() {
+        return Ok(());
+    }
+    let help = "What is durable at a member, as its leader knows";
+    let kind = ConstGauge::new(0_u64).metric_type();
+    let mut family = encoder.encode_descriptor("raft_match_index", help, None, kind)?;
+    for member in &status.progress {
+        let labels = [("member_id", member.id.to_string())];
+        let value = ConstGauge::new(member.matched);
+        value.encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
+}
+
+/// Shows what the kernel knows of the process, under the names that every program uses.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().and_then(|s| resident_bytes(&s)) {
+            gauge(&mut encoder, "process_resident_memory", "Resident memory", Some(&Unit::Bytes), bytes)?;
+        }
+        if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().and_then(|s| cpu_seconds(&s)) {
+            let counter = ConstCounter::new(seconds);
+            let help = "User and system time";
+            let kind = counter.metric_type();
+            counter.encode(encoder.encode_descriptor("process_cpu", help, Some(&Unit::Seconds), kind)?)?;
+        }
+        if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
+            gauge(
+                &mut encoder,
+                "process_open_fds",
+                "Open file descriptors",
+                None,
+                descriptors.count() as u64,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// From `/proc/self/status`.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// From `/proc/self/stat`: fields 14 and 15, counted behind the name in parentheses, which may hold anything.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
+    let ticks = times.next()?.ok()? + times.next()?.ok()?;
+    Some(ticks as f64 / CLOCK_TICKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use quorate_raft::{MemberId, Progress};
+
+    use super::*;
+
+    #[test]
+    fn everything_is_named_with_its_unit() {
+        let progress = vec![Progress { id: MemberId(10), matched: 5, active: true, caught_up: true }];
+        let view = NodeView::new(NodeStatus {
+            member_id: 10,
+            role: Role::Leader,
+            term: 3,
+            leader: Some(10),
+            progress,
+            ..NodeStatus::default()
+        });
+        view.publish_log(8, 7);
+        view.publish_applied(6, 4);
+        let metrics = Metrics::default();
+        metrics.proposals.inc_by(2);
+        metrics.appended(2, 4096, Duration::from_micros(100));
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry(view)).unwrap();
+        for line in [
+            "quorate_node_info{version=",
+            "quorate_ready 1",
+            "quorate_raft_term 3",
+            "quorate_raft_is_leader 1",
+            "quorate_raft_last_index 8",
+            "quorate_raft_commit_index 7",
+            "quorate_raft_applied_index 6",
+            "quorate_store_revision 4",
+            "quorate_raft_match_index{member_id=\"000000000000000a\"} 5",
+            "quorate_proposals_total 2",
+            "quorate_raft_leader_changes_total 0",
+            "quorate_wal_append_seconds_count 1",
+            "quorate_wal_group_entries_sum 2.0",
+            "quorate_wal_written_bytes_total 4096",
+            "process_resident_memory_bytes ",
+            "process_cpu_seconds_total ",
+        ] {
+            assert!(text.lines().any(|l| l.starts_with(line)), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "7 (a) b ( c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(cpu_seconds(""), None);
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
+    }
+}

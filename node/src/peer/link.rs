@@ -1,0 +1,219 @@
+//! The way to one member: a queue, and a task that keeps a stream to it open while there is something to say.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::Stream;
+use parking_lot::Mutex;
+use quorate_api::peer as pb;
+use quorate_api::peer::peer_client::PeerClient;
+use quorate_raft::MemberId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::wire;
+use crate::replica::Message;
+use crate::server::view::NodeView;
+use crate::tls::Dialer;
+
+/// The most bytes that wait for one peer; what does not fit is lost, and the protocol sends it again.
+const MAX_QUEUE_BYTES: usize = 64 << 20;
+
+/// A frame takes in messages until it has this many bytes.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// How long to wait before another attempt: at first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// A stream that has lasted for so long was a good one.
+const STABLE: Duration = Duration::from_secs(2);
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    peer: MemberId,
+    queue: Mutex<Queue>,
+    /// The address has changed.
+    moved: Notify,
+}
+
+#[derive(Debug)]
+struct Queue {
+    address: String,
+    messages: VecDeque<Message>,
+    bytes: usize,
+    closed: bool,
+    /// Whoever waits for a message, or for the end.
+    waker: Option<Waker>,
+}
+
+impl Queue {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new(peer: MemberId, address: String) -> Self {
+        let queue = Queue { address, messages: VecDeque::new(), bytes: 0, closed: false, waker: None };
+        Link { peer, queue: Mutex::new(queue), moved: Notify::new() }
+    }
+
+    /// Queues messages.
+    pub(super) fn push(&self, messages: Vec<Message>) {
+        let mut queue = self.queue.lock();
+        for message in messages {
+            let bytes = wire::size(&message);
+            if queue.bytes + bytes <= MAX_QUEUE_BYTES {
+                queue.bytes += bytes;
+                queue.messages.push_back(message);
+            }
+        }
+        queue.wake();
+    }
+
+    /// The peer has moved.
+    pub(super) fn set_address(&self, address: &str) {
+        let mut queue = self.queue.lock();
+        if queue.address != address {
+            address.clone_into(&mut queue.address);
+            self.moved.notify_one();
+        }
+    }
+
+    /// Ends the stream, after what is queued.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.wake();
+    }
+
+    /// Delivers messages until the link is closed.
+    pub(super) async fn run(self: Arc<Self>, view: NodeView, dialer: Dialer) {
+        let mut outage = Outage::default();
+        while self.has_messages().await {
+            let address = self.queue.lock().address.clone();
+            let started = Instant::now();
+            let attempt = tokio::select! {
+                result = self.stream(&address, &view, &dialer) => result,
+                () = self.moved.notified() => Ok(()),
+            };
+            if self.queue.lock().closed {
+                return;
+            }
+            if attempt.is_ok() || started.elapsed() > STABLE {
+                outage.ended();
+            }
+            if let Err(reason) = attempt {
+                outage.goes_on(self.peer, &address, &reason);
+            }
+            self.forget();
+            tokio::time::sleep(outage.backoff()).await;
+        }
+    }
+
+    /// Connects, and delivers messages for as long as it lasts.
+    async fn stream(self: &Arc<Self>, address: &str, view: &NodeView, dialer: &Dialer) -> Result<(), String> {
+        let channel = dialer.dial(address).await?;
+        tracing::debug!(peer = %self.peer, address, "connected");
+        let frames = Frames { link: Arc::clone(self), hello: Some(super::hello(view, self.peer)) };
+        match PeerClient::new(channel).send(frames).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(describe(&status)),
+        }
+    }
+
+    /// What waited during an attempt that failed is old by now.
+    fn forget(&self) {
+        let mut queue = self.queue.lock();
+        queue.messages.clear();
+        queue.bytes = 0;
+    }
+
+    /// Waits for a message. False when the link is closed.
+    async fn has_messages(&self) -> bool {
+        std::future::poll_fn(|context| {
+            let mut queue = self.queue.lock();
+            if queue.closed || !queue.messages.is_empty() {
+                return Poll::Ready(!queue.closed);
+            }
+            queue.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn describe(status: &Status) -> String {
+    format!("{}: {}", status.code(), status.message())
+}
+
+/// The frames of one stream: each takes in everything that has gathered.
+struct Frames {
+    link: Arc<Link>,
+    hello: Option<pb::Hello>,
+}
+
+impl Stream for Frames {
+    type Item = pb::Frame;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<pb::Frame>> {
+        let this = self.get_mut();
+        let mut messages = Vec::new();
+        let mut queue = this.link.queue.lock();
+        let mut bytes = 0;
+        while bytes < FRAME_BYTES
+            && let Some(message) = queue.messages.pop_front()
+        {
+            bytes += wire::size(&message);
+            messages.push(message);
+        }
+        queue.bytes -= bytes;
+        if messages.is_empty() && this.hello.is_none() {
+            if queue.closed {
+                return Poll::Ready(None);
+            }
+            queue.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        drop(queue);
+        let messages = messages.into_iter().map(wire::to_wire).collect();
+        Poll::Ready(Some(pb::Frame { hello: this.hello.take(), messages }))
+    }
+}
+
+/// How long a peer has been out of reach.
+#[derive(Debug, Default)]
+struct Outage {
+    attempts: u32,
+}
+
+impl Outage {
+    fn ended(&mut self) {
+        self.attempts = 0;
+    }
+
+    /// Says so once, when it begins.
+    fn goes_on(&mut self, peer: MemberId, address: &str, reason: &str) {
+        if self.attempts == 0 {
+            tracing::info!(%peer, address, reason, "cannot reach a member; trying again until it answers");
+        } else {
+            tracing::debug!(%peer, address, reason, attempt = self.attempts, "cannot reach a member");
+        }
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// Doubles with each attempt, and differs from member to member.
+    fn backoff(&self) -> Duration {
+        let (first, most) = BACKOFF;
+        let grown = first.saturating_mul(1 << self.attempts.min(10)).min(most);
+        let jitter = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+        grown.mul_f64(0.5 + jitter / 2.0)
+    }
+}

@@ -1,0 +1,114 @@
+//! The network between members: one stream of frames to each, and the service that takes theirs.
+//!
+//! Messages may be lost, when a queue is full or a connection breaks; they are never repeated, and those of one connection
+//! arrive in order. The protocol asks for no more.
+
+mod link;
+mod service;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quorate_api::{log, peer as pb};
+use quorate_raft::MemberId;
+use tokio::runtime::Handle;
+
+use crate::replica::Message;
+use crate::server::view::NodeView;
+use crate::tls::Dialer;
+use link::Link;
+
+pub(crate) use service::PeerService;
+
+/// The most bytes that one message between peers may have when it comes in.
+pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// What a connection may carry before its receiver has taken it in.
+pub(crate) const WINDOW_BYTES: u32 = 8 << 20;
+
+/// The links to the other members. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    view: NodeView,
+    dialer: Dialer,
+    runtime: Handle,
+    links: Mutex<BTreeMap<MemberId, Arc<Link>>>,
+    /// The addresses that the newest configuration gave; so that a member's own word counts until that changes.
+    configured: Mutex<BTreeMap<MemberId, String>>,
+}
+
+impl Peers {
+    /// No links yet. They will run on `runtime`.
+    pub(crate) fn new(view: NodeView, dialer: Dialer, runtime: Handle) -> Self {
+        let shared = Shared { view, dialer, runtime, links: Mutex::default(), configured: Mutex::default() };
+        Peers { shared: Arc::new(shared) }
+    }
+
+    /// Queues messages for their receivers. Those for someone whose address is not known are lost.
+    pub(crate) fn send(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let links = self.shared.links.lock();
+        let mut batches: BTreeMap<MemberId, Vec<Message>> = BTreeMap::new();
+        for message in messages {
+            batches.entry(message.to()).or_default().push(message);
+        }
+        for (to, batch) in batches {
+            if let Some(link) = links.get(&to) {
+                link.push(batch);
+            }
+        }
+    }
+
+    /// Takes over the addresses of a configuration, as far as they differ from those of the one before.
+    pub(crate) fn configure(&self, members: &[log::Member]) {
+        for member in members {
+            let known =
+                self.shared.configured.lock().insert(MemberId(member.id), member.peer_address.clone());
+            if known.as_ref() != Some(&member.peer_address) {
+                self.reach(MemberId(member.id), &member.peer_address);
+            }
+        }
+    }
+
+    /// From now on `peer` is reached at `address`.
+    pub(crate) fn reach(&self, peer: MemberId, address: &str) {
+        let me = self.shared.view.member_id();
+        if peer.0 == me || address.is_empty() {
+            return;
+        }
+        let mut links = self.shared.links.lock();
+        if let Some(link) = links.get(&peer) {
+            link.set_address(address);
+            return;
+        }
+        let link = Arc::new(Link::new(peer, address.to_owned()));
+        links.insert(peer, Arc::clone(&link));
+        self.shared.runtime.spawn(link.run(self.shared.view.clone(), self.shared.dialer.clone()));
+    }
+
+    /// Says goodbye to everyone: a stream that ends in order is no sign of a crash.
+    pub(crate) fn close(&self) {
+        for link in self.shared.links.lock().values() {
+            link.close();
+        }
+    }
+}
+
+/// How this node introduces itself to `to`.
+fn hello(view: &NodeView, to: MemberId) -> pb::Hello {
+    pb::Hello {
+        cluster_id: view.cluster_id(),
+        from: view.member_id(),
+        to: to.0,
+        from_address: view.status().peer_address.clone(),
+    }
+}

@@ -1,0 +1,103 @@
+//! Takes the streams of other members.
+
+use quorate_api::peer as pb;
+use quorate_api::peer::peer_server::{Peer, PeerServer};
+use quorate_raft::MemberId;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{MAX_FRAME_BYTES, Peers, wire};
+use crate::server::event::Event;
+use crate::server::mailbox::Mailbox;
+use crate::server::view::NodeView;
+
+/// The peer service of a node.
+#[derive(Debug)]
+pub(crate) struct PeerService {
+    view: NodeView,
+    mailbox: Mailbox,
+    peers: Peers,
+}
+
+impl PeerService {
+    /// A service that hands messages to `mailbox`.
+    pub(crate) fn server(view: NodeView, mailbox: Mailbox, peers: Peers) -> PeerServer<Self> {
+        PeerServer::new(PeerService { view, mailbox, peers }).max_decoding_message_size(MAX_FRAME_BYTES)
+    }
+
+    /// Checks that the sender means this node and belongs to its cluster. A node that belongs to none joins the sender's.
+    async fn welcome(&self, hello: &pb::Hello) -> Result<MemberId, Status> {
+        let me = self.view.member_id();
+        if hello.to != me {
+            let what = format!("this is member {me:016x}, not {:016x}", hello.to);
+            return Err(Status::failed_precondition(what));
+        }
+        if hello.from == 0 || hello.from == me || hello.cluster_id == 0 {
+            return Err(Status::invalid_argument("a hello names its sender and its cluster"));
+        }
+        match self.view.cluster_id() {
+            0 => self.adopt(hello.cluster_id).await?,
+            mine if mine == hello.cluster_id => {}
+            mine => {
+                let what =
+                    format!("this member belongs to cluster {mine:016x}, not to {:016x}", hello.cluster_id);
+                return Err(Status::failed_precondition(what));
+            }
+        }
+        Ok(MemberId(hello.from))
+    }
+
+    async fn adopt(&self, cluster_id: u64) -> Result<(), Status> {
+        let (reply, adopted) = oneshot::channel();
+        self.mailbox.post(Event::Adopt { cluster_id, reply });
+        match adopted.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Status::failed_precondition(error.to_string())),
+            Err(_) => Err(Status::unavailable("the node is stopping")),
+        }
+    }
+
+    /// Takes frames until the sender says goodbye. An error is the end of the connection.
+    async fn receive(
+        &self,
+        from: MemberId,
+        frames: &mut Streaming<pb::Frame>,
+        first: pb::Frame,
+    ) -> Result<(), Status> {
+        let me = MemberId(self.view.member_id());
+        let mut next = Some(first);
+        while let Some(frame) = next {
+            let messages = frame.messages.into_iter().map(|message| wire::from_wire(from, me, message));
+            let messages = messages
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            if !messages.is_empty() {
+                // When the replica cannot keep up they are lost, as on any network.
+                let _ = self.mailbox.send(Event::Messages(messages));
+            }
+            next = frames.message().await?;
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn send(
+        &self,
+        request: Request<Streaming<pb::Frame>>,
+    ) -> Result<Response<pb::SendResponse>, Status> {
+        let mut frames = request.into_inner();
+        let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("an empty stream"))?;
+        let hello =
+            first.hello.as_ref().ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
+        let from = self.welcome(hello).await?;
+        self.peers.reach(from, &hello.from_address);
+        if let Err(status) = self.receive(from, &mut frames, first).await {
+            tracing::debug!(peer = %from, %status, "a member's stream broke off");
+            self.mailbox.post(Event::Disconnected(from));
+            return Err(status);
+        }
+        Ok(Response::new(pb::SendResponse {}))
+    }
+}

@@ -1,0 +1,177 @@
+//! Messages between replicas, to and from their wire form.
+
+use quorate_api::peer::{self as pb, message::Body as Wire};
+use quorate_raft::{self as raft, Body, Entry, LogId, MemberId, Payload};
+
+use crate::codec::{self, CodecError};
+use crate::replica::Message;
+
+/// Why a message is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum WireError {
+    /// It says nothing, or something that a newer version introduced.
+    #[error("a message that this version does not know")]
+    Unknown,
+    /// A part is missing.
+    #[error("a message without its {0}")]
+    Missing(&'static str),
+    /// Its entries are bad.
+    #[error(transparent)]
+    Entries(#[from] CodecError),
+}
+
+/// About how many bytes a message has.
+pub(super) fn size(message: &Message) -> usize {
+    const FRAME: usize = 64;
+    match message {
+        Message::Raft(raft::Message { body: Body::AppendEntries { entries, .. }, .. }) => {
+            FRAME + entries.iter().map(|entry| 16 + payload_size(&entry.payload)).sum::<usize>()
+        }
+        Message::Raft(_) => FRAME,
+        Message::Forward { commands, .. } => {
+            FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
+        }
+        Message::ForwardRejected { numbers, .. } => FRAME + 10 * numbers.len(),
+    }
+}
+
+fn payload_size(payload: &Payload) -> usize {
+    match payload {
+        Payload::Noop => 0,
+        Payload::Command(bytes) => bytes.len(),
+        Payload::Configuration(configuration) => configuration.addresses.values().map(|a| a.len() + 32).sum(),
+    }
+}
+
+/// A message's wire form. Sender and receiver are known from the stream.
+pub(super) fn to_wire(message: Message) -> pb::Message {
+    match message {
+        Message::Raft(message) => pb::Message { term: message.term, body: Some(body_to_wire(message.body)) },
+        Message::Forward { term, commands, .. } => {
+            pb::Message { term, body: Some(Wire::Forward(pb::Forward { commands })) }
+        }
+        Message::ForwardRejected { term, numbers, .. } => {
+            pb::Message { term, body: Some(Wire::ForwardRejected(pb::ForwardRejected { requests: numbers })) }
+        }
+    }
+}
+
+fn body_to_wire(body: Body) -> Wire {
+    match body {
+        Body::AppendEntries { previous, entries, commit } => Wire::AppendEntries(pb::AppendEntries {
+            previous: Some(id_to_wire(previous)),
+            entries: entries.iter().map(codec::entry_to_wire).collect(),
+            commit,
+        }),
+        Body::AppendAccepted { matched } => Wire::AppendAccepted(pb::AppendAccepted { r#match: matched }),
+        Body::AppendRejected { rejected, hint } => {
+            Wire::AppendRejected(pb::AppendRejected { rejected, hint: Some(id_to_wire(hint)) })
+        }
+        Body::Heartbeat { commit, round } => Wire::Heartbeat(pb::Heartbeat { commit, round }),
+        Body::HeartbeatAck { round } => Wire::HeartbeatAck(pb::HeartbeatAck { round }),
+        Body::RequestVote { pre_vote, last, transfer } => {
+            Wire::RequestVote(pb::RequestVote { pre_vote, last: Some(id_to_wire(last)), transfer })
+        }
+        Body::Vote { pre_vote, granted } => Wire::Vote(pb::Vote { pre_vote, granted }),
+        Body::ReadIndex { id } => Wire::ReadIndex(pb::ReadIndex { id }),
+        // The first entry has index 1: no read waits for 0.
+        Body::ReadIndexReply { id, index } => {
+            Wire::ReadIndexReply(pb::ReadIndexReply { id, index: index.unwrap_or(0) })
+        }
+        Body::TimeoutNow => Wire::TimeoutNow(pb::TimeoutNow {}),
+    }
+}
+
+/// The message that `from` has sent to `to`.
+pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> Result<Message, WireError> {
+    let term = message.term;
+    let body = match message.body.ok_or(WireError::Unknown)? {
+        Wire::Forward(pb::Forward { commands }) => return Ok(Message::Forward { from, to, term, commands }),
+        Wire::ForwardRejected(pb::ForwardRejected { requests: numbers }) => {
+            return Ok(Message::ForwardRejected { from, to, term, numbers });
+        }
+        Wire::AppendEntries(append) => {
+            let previous = id_from_wire(append.previous, "previous entry")?;
+            let entries = entries_after(previous, append.entries)?;
+            Body::AppendEntries { previous, entries, commit: append.commit }
+        }
+        Wire::AppendAccepted(accepted) => Body::AppendAccepted { matched: accepted.r#match },
+        Wire::AppendRejected(rejected) => {
+            Body::AppendRejected { rejected: rejected.rejected, hint: id_from_wire(rejected.hint, "hint")? }
+        }
+        Wire::Heartbeat(pb::Heartbeat { commit, round }) => Body::Heartbeat { commit, round },
+        Wire::HeartbeatAck(pb::HeartbeatAck { round }) => Body::HeartbeatAck { round },
+        Wire::RequestVote(request) => Body::RequestVote {
+            pre_vote: request.pre_vote,
+            last: id_from_wire(request.last, "last entry")?,
+            transfer: request.transfer,
+        },
+        Wire::Vote(pb::Vote { pre_vote, granted }) => Body::Vote { pre_vote, granted },
+        Wire::ReadIndex(pb::ReadIndex { id }) => Body::ReadIndex { id },
+        Wire::ReadIndexReply(pb::ReadIndexReply { id, index }) => {
+            Body::ReadIndexReply { id, index: (index != 0).then_some(index) }
+        }
+        Wire::TimeoutNow(pb::TimeoutNow {}) => Body::TimeoutNow,
+    };
+    Ok(Message::Raft(raft::Message { from, to, term, body }))
+}
+
+fn entries_after(previous: LogId, entries: Vec<quorate_api::log::Entry>) -> Result<Vec<Entry>, WireError> {
+    let first = previous.index.checked_add(1).ok_or(CodecError::IndexOverflow)?;
+    Ok(codec::entries_from_wire(first, entries)?)
+}
+
+fn id_to_wire(id: LogId) -> pb::LogId {
+    pb::LogId { term: id.term, index: id.index }
+}
+
+fn id_from_wire(id: Option<pb::LogId>, what: &'static str) -> Result<LogId, WireError> {
+    let id = id.ok_or(WireError::Missing(what))?;
+    Ok(LogId { term: id.term, index: id.index })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_received() {
+        let (from, to) = (MemberId(1), MemberId(2));
+        let id = LogId { term: 3, index: 8 };
+        let entry = Entry { term: 4, index: 9, payload: Payload::Command("x".into()) };
+        let bodies = [
+            Body::AppendEntries { previous: id, entries: vec![entry], commit: 7 },
+            Body::AppendAccepted { matched: 9 },
+            Body::AppendRejected { rejected: 8, hint: id },
+            Body::Heartbeat { commit: 5, round: 6 },
+            Body::HeartbeatAck { round: 6 },
+            Body::RequestVote { pre_vote: true, last: id, transfer: false },
+            Body::Vote { pre_vote: false, granted: true },
+            Body::ReadIndex { id: 4 },
+            Body::ReadIndexReply { id: 4, index: None },
+            Body::ReadIndexReply { id: 4, index: Some(2) },
+            Body::TimeoutNow,
+        ];
+        let raft = bodies.map(|body| Message::Raft(raft::Message { from, to, term: 5, body }));
+        let forwards = [
+            Message::Forward { from, to, term: 5, commands: vec!["a".into(), "b".into()] },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![u64::MAX] },
+        ];
+        for message in raft.into_iter().chain(forwards) {
+            assert_eq!(from_wire(from, to, to_wire(message.clone())), Ok(message));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let refused = |body| from_wire(MemberId(1), MemberId(2), pb::Message { term: 1, body });
+        assert_eq!(refused(None), Err(WireError::Unknown));
+        assert_eq!(
+            refused(Some(Wire::AppendEntries(pb::AppendEntries::default()))),
+            Err(WireError::Missing("previous entry"))
+        );
+        let last = Some(pb::LogId { term: 1, index: u64::MAX });
+        let append = pb::AppendEntries { previous: last, ..Default::default() };
+        assert!(matches!(refused(Some(Wire::AppendEntries(append))), Err(WireError::Entries(_))));
+    }
+}

@@ -1,0 +1,46 @@
+//! What replicas say to one another: the protocol's messages, and commands on their way to the leader.
+
+use bytes::Bytes;
+use quorate_raft::{self as raft, MemberId, Term};
+
+/// A message from one replica to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The protocol's own.
+    Raft(raft::Message),
+    /// Commands of the sender's clients, for the leader of `term` and no other to append.
+    ///
+    /// The term makes their fate known: once an entry of a later term is applied, a command that was not applied before it
+    /// never will be.
+    Forward {
+        /// Whose clients.
+        from: MemberId,
+        /// The leader of `term`.
+        to: MemberId,
+        /// The term that they may be appended in.
+        term: Term,
+        /// Encoded [`quorate_api::log::Command`]s.
+        commands: Vec<Bytes>,
+    },
+    /// The sender did not append these, and will not.
+    ForwardRejected {
+        /// Who does not lead, or not in that term.
+        from: MemberId,
+        /// Whose clients.
+        to: MemberId,
+        /// The term that they were forwarded in: an answer that comes late says nothing of a later attempt.
+        term: Term,
+        /// The commands' numbers.
+        numbers: Vec<u64>,
+    },
+}
+
+impl Message {
+    /// To whom it is addressed.
+    pub fn to(&self) -> MemberId {
+        match self {
+            Message::Raft(message) => message.to,
+            Message::Forward { to, .. } | Message::ForwardRejected { to, .. } => *to,
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! One member's replica: the protocol, the state that it keeps in step, and the clients' requests that wait for it.
+//!
+//! Synchronous, without threads, clock, disk or network: inputs are calls, and what they bring about is data ([`Effects`]).
+//! The server gives it a thread, timers and queues; a simulator gives it virtual ones.
+
+mod membership;
+mod message;
+mod reads;
+mod writes;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use prost::Message as _;
+use quorate_api::log;
+use quorate_raft::{
+    ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
+    Status, TransferError, Write, WriteId,
+};
+
+use crate::kv::{KvError, Response, Store};
+
+pub use membership::Standing;
+pub use message::Message;
+pub use writes::Command;
+
+use membership::Membership;
+use reads::Reads;
+use writes::Writes;
+
+/// Who waits for answers: what a client's thread is to the replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Client(pub usize);
+
+/// Timing of a replica.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The protocol's.
+    pub raft: Config,
+    /// How many ticks a request may wait before it is given up.
+    pub request_ticks: u64,
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub struct Answer {
+    /// To whom.
+    pub client: Client,
+    /// The number that the client gave to the request.
+    pub number: u64,
+    /// What.
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A command was applied here, and this is what the state says to it.
+    Applied(Result<Response, KvError>),
+    /// A command has no answer from the state.
+    NotApplied(Failure),
+    /// The state holds everything that was acknowledged before the read was asked for.
+    Readable,
+    /// It is not known to.
+    NotReadable(Failure),
+}
+
+/// Why a request has no answer from the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No leader appeared while it waited. It was not done.
+    NoLeader,
+    /// It was handed on, and nothing was heard of it in time: it may have been done, or may still be.
+    TimedOut,
+    /// This node is no member of a cluster, or no longer one. It was not done.
+    NotAMember,
+}
+
+/// All that the inputs since the last call of [`Replica::output`] have brought about.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be made durable, and then reported to [`Replica::persisted`].
+    pub write: Option<Write>,
+    /// To be sent. Each may be lost, none may be delivered twice.
+    pub messages: Vec<Message>,
+    /// To the clients.
+    pub answers: Vec<Answer>,
+    /// Something that [`Replica::status`] or [`Replica::standing`] shows has changed.
+    pub status_changed: bool,
+}
+
+/// One member.
+#[derive(Debug)]
+pub struct Replica {
+    id: MemberId,
+    raft: Raft,
+    store: Arc<RwLock<Store>>,
+    applied: Index,
+    revision: i64,
+    /// As of the last output.
+    status: Status,
+    membership: Membership,
+    writes: Writes,
+    reads: Reads,
+    answers: Vec<Answer>,
+    messages: Vec<Message>,
+    now: u64,
+    request_ticks: u64,
+}
+
+impl Replica {
+    /// A replica with what its disk holds, above an empty `store`: the committed part of the log is applied again.
+    pub fn new(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Self {
+        let id = options.raft.id;
+        let raft = Raft::new(options.raft, restored);
+        let revision = store.read().revision();
+        Replica {
+            id,
+            status: raft.status(),
+            raft,
+            revision,
+            store,
+            applied: 0,
+            membership: Membership::new(id),
+            writes: Writes::default(),
+            reads: Reads::default(),
+            answers: Vec::new(),
+            messages: Vec::new(),
+            now: 0,
+            request_ticks: options.request_ticks,
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.now += 1;
+        self.raft.tick();
+        self.writes.tick(self.now, &mut self.answers);
+        self.reads.tick(self.now, &mut self.answers);
+    }
+
+    /// A client wants commands to be done, in order.
+    pub fn write(&mut self, client: Client, commands: Vec<Command>) {
+        if self.can_serve() {
+            self.writes.arrive(client, self.now + self.request_ticks, commands);
+            return;
+        }
+        self.answers.extend(commands.into_iter().map(|command| Answer {
+            client,
+            number: command.number,
+            outcome: Outcome::NotApplied(Failure::NotAMember),
+        }));
+    }
+
+    /// A client wants to read what is newest. `number` is its own for this read, or for many that have arrived already.
+    pub fn read(&mut self, client: Client, number: u64) {
+        if self.can_serve() {
+            self.reads.arrive(client, number, self.now + self.request_ticks);
+            return;
+        }
+        self.answers.push(Answer { client, number, outcome: Outcome::NotReadable(Failure::NotAMember) });
+    }
+
+    /// A message has come.
+    pub fn receive(&mut self, message: Message) {
+        match message {
+            Message::Raft(message) => self.raft.step(message),
+            Message::Forward { from, term, commands, .. } => self.writes.forwarded(from, term, commands),
+            Message::ForwardRejected { term, numbers, .. } => self.writes.rejected(term, &numbers),
+        }
+    }
+
+    /// Write `id`, and all before it, are durable.
+    pub fn persisted(&mut self, id: WriteId) {
+        self.raft.persisted(id);
+    }
+
+    /// The connection that `peer`'s messages came by was closed by its side without a goodbye.
+    pub fn disconnected(&mut self, peer: MemberId) {
+        self.raft.disconnected(peer);
+    }
+
+    /// Starts a change of membership: see [`Raft::change_membership`].
+    pub fn change_membership(
+        &mut self,
+        expected: LogId,
+        wanted: Configuration,
+    ) -> Result<LogId, ChangeError> {
+        self.raft.change_membership(expected, wanted)
+    }
+
+    /// Hands leadership over: see [`Raft::transfer`].
+    pub fn transfer(&mut self, target: Option<MemberId>) -> Result<MemberId, TransferError> {
+        self.raft.transfer(target)
+    }
+
+    /// What is to be done now. Call after any number of inputs, and again while [`Self::has_output`].
+    pub fn output(&mut self) -> Effects {
+        self.hand_over();
+        self.reads.ask(&mut self.raft);
+        let output = self.raft.output();
+        let mut status_changed = output.status_changed;
+        self.messages.extend(output.messages.into_iter().map(Message::Raft));
+        status_changed |= self.apply(output.committed);
+        for done in output.reads {
+            self.reads.settled(done, self.applied, &mut self.answers);
+        }
+        if status_changed {
+            self.status = self.raft.status();
+        }
+        Effects {
+            write: output.write,
+            messages: std::mem::take(&mut self.messages),
+            answers: std::mem::take(&mut self.answers),
+            status_changed,
+        }
+    }
+
+    /// Whether [`Self::output`] has something to do without any further input.
+    pub fn has_output(&self) -> bool {
+        self.raft.has_output() || self.reads.is_due() || self.writes.is_due()
+    }
+
+    /// What the protocol knows, now.
+    pub fn status(&self) -> Status {
+        self.raft.status()
+    }
+
+    /// What the leader knows of the members. Empty on others.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.raft.progress()
+    }
+
+    /// The newest entry that the state holds.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The revision of the state.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Whether this node belongs to the cluster.
+    pub fn standing(&self) -> Standing {
+        self.membership.standing(&self.status.configuration)
+    }
+
+    /// The state.
+    pub fn store(&self) -> &Arc<RwLock<Store>> {
+        &self.store
+    }
+
+    /// One who is no member cannot say what was acknowledged, and nobody would take its commands.
+    fn can_serve(&self) -> bool {
+        self.standing() == Standing::Member
+    }
+
+    /// Appends or forwards the commands that wait for it.
+    fn hand_over(&mut self) {
+        self.writes.begin();
+        if self.writes.is_idle() {
+            return;
+        }
+        match self.raft.leadership() {
+            (term, Some(leader)) if leader == self.id => self.writes.append(term, &mut self.raft),
+            (term, Some(leader)) => self.writes.forward(self.id, leader, term, &mut self.messages),
+            (_, None) => {}
+        }
+        self.writes.reject_forwarded(self.id, &mut self.messages);
+    }
+
+    /// Applies what was committed. Whether the members' standing may have changed by it.
+    fn apply(&mut self, committed: Vec<Entry>) -> bool {
+        let Some(last) = committed.last().map(|entry| entry.index) else { return false };
+        let mut configured = false;
+        let mut store = self.store.write();
+        for entry in committed {
+            assert_eq!(entry.index, self.applied + 1, "entries are applied in order, without a gap");
+            self.applied = entry.index;
+            self.writes.entered_term(entry.term);
+            match entry.payload {
+                Payload::Noop => {}
+                Payload::Command(bytes) => {
+                    if let Some(answer) = apply_command(self.id, &mut store, &mut self.writes, bytes) {
+                        self.answers.push(answer);
+                    }
+                }
+                Payload::Configuration(configuration) => {
+                    self.membership.committed(&configuration);
+                    configured = true;
+                }
+            }
+        }
+        self.revision = store.revision();
+        drop(store);
+        self.reads.applied(last, &mut self.answers);
+        configured
+    }
+}
+
+/// Applies one command; answers it if it came from a client of this process.
+fn apply_command(
+    id: MemberId,
+    store: &mut Store,
+    writes: &mut Writes,
+    bytes: bytes::Bytes,
+) -> Option<Answer> {
+    let decoded = log::Command::decode(bytes);
+    let Ok(log::Command { origin, request: number, operation: Some(operation) }) = decoded else {
+        // Every member reads the same bytes, and skips them alike.
+        tracing::error!("an entry holds no command that this version knows; skipped");
+        return None;
+    };
+    let result = store.apply(&operation);
+    if origin != id.0 {
+        return None;
+    }
+    let client = writes.applied(number)?;
+    Some(Answer { client, number, outcome: Outcome::Applied(result) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! Three replicas with a network and disks that do as the test says.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use prost::Message as _;
+use quorate_api::etcdserverpb as pb;
+use quorate_api::log::command::Operation;
+use quorate_raft::{HardState, Role};
+
+use super::*;
+
+const CLIENT: Client = Client(0);
+const REQUEST_TICKS: u64 = 200;
+
+struct World {
+    replicas: BTreeMap<MemberId, Replica>,
+    network: VecDeque<Message>,
+    answers: Vec<(MemberId, Answer)>,
+    /// Those who neither send nor receive.
+    cut: Vec<MemberId>,
+}
+
+impl World {
+    fn new() -> Self {
+        let ids = [MemberId(1), MemberId(2), MemberId(3)];
+        let configuration = Configuration {
+            voters: ids.into(),
+            addresses: ids.map(|id| (id, bytes::Bytes::new())).into(),
+            ..Configuration::default()
+        };
+        let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
+        let restored =
+            Restored { hard_state: HardState { term: 1, vote: None, commit: 1 }, entries: vec![entry] };
+        let replicas = ids.map(|id| (id, replica(id, restored.clone()))).into();
+        World { replicas, network: VecDeque::new(), answers: Vec::new(), cut: Vec::new() }
+    }
+
+    fn get(&mut self, id: MemberId) -> &mut Replica {
+        self.replicas.get_mut(&id).expect("it exists")
+    }
+
+    /// Lets everything happen that needs no time.
+    fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            for (id, replica) in &mut self.replicas {
+                let effects = replica.output();
+                quiet &= effects.write.is_none() && effects.messages.is_empty() && !replica.has_output();
+                if let Some(write) = effects.write {
+                    replica.persisted(write.id);
+                }
+                self.answers.extend(effects.answers.into_iter().map(|answer| (*id, answer)));
+                if !self.cut.contains(id) {
+                    self.network.extend(effects.messages);
+                }
+            }
+            while let Some(message) = self.network.pop_front() {
+                quiet = false;
+                if !self.cut.contains(&message.to()) {
+                    self.get(message.to()).receive(message);
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        for replica in self.replicas.values_mut() {
+            replica.tick();
+        }
+        self.settle();
+    }
+
+    /// Waits for a leader that is not cut off.
+    fn elect(&mut self) -> MemberId {
+        for _ in 0..1000 {
+            self.tick();
+            let leads = |(id, replica): (&MemberId, &Replica)| {
+                (replica.status().role == Role::Leader && !self.cut.contains(id)).then_some(*id)
+            };
+            if let Some(leader) = self.replicas.iter().find_map(leads) {
+                self.tick_often(20);
+                return leader;
+            }
+        }
+        panic!("nobody leads");
+    }
+
+    fn tick_often(&mut self, times: u64) {
+        for _ in 0..times {
+            self.tick();
+        }
+    }
+
+    fn follower(&self, leader: MemberId) -> MemberId {
+        *self.replicas.keys().find(|id| **id != leader && !self.cut.contains(id)).expect("two follow")
+    }
+
+    /// What was answered to request `number` at `id`.
+    fn answer(&self, id: MemberId, number: u64) -> Option<&Outcome> {
+        let asked = |(at, answer): &&(MemberId, Answer)| *at == id && answer.number == number;
+        let all: Vec<_> = self.answers.iter().filter(asked).collect();
+        assert!(all.len() <= 1, "answered once: {all:?}");
+        all.first().map(|(_, answer)| &answer.outcome)
+    }
+
+    fn revision(&self, id: MemberId) -> i64 {
+        self.replicas[&id].store().read().revision()
+    }
+}
+
+fn replica(id: MemberId, restored: Restored) -> Replica {
+    let raft = Config {
+        id,
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        max_append_bytes: 1 << 20,
+        max_inflight_bytes: 16 << 20,
+        seed: id.0,
+    };
+    let options = Options { raft, request_ticks: REQUEST_TICKS };
+    Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
+}
+
+fn put(origin: MemberId, number: u64) -> Command {
+    let request =
+        pb::PutRequest { key: format!("key-{number}").into(), value: "v".into(), ..Default::default() };
+    let command =
+        log::Command { origin: origin.0, request: number, operation: Some(Operation::Put(request)) };
+    Command { number, bytes: command.encode_to_vec().into() }
+}
+
+fn is_applied(outcome: Option<&Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Applied(Ok(_))))
+}
+
+#[test]
+fn the_member_that_was_asked_answers() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.get(leader).write(CLIENT, vec![put(leader, 1), put(leader, 2)]);
+    world.get(follower).write(CLIENT, vec![put(follower, 7)]);
+    world.settle();
+    assert!(is_applied(world.answer(leader, 1)) && is_applied(world.answer(leader, 2)));
+    assert!(is_applied(world.answer(follower, 7)));
+    assert_eq!(world.answers.len(), 3, "nobody else does");
+    assert_eq!(world.revision(leader), 4);
+}
+
+#[test]
+fn what_was_lost_with_a_leader_is_done_once_by_the_next() {
+    let mut world = World::new();
+    let old = world.elect();
+    let follower = world.follower(old);
+    // Forwarded to a leader that nobody hears any more; and appended by one that cannot commit.
+    world.cut.push(old);
+    world.get(follower).write(CLIENT, vec![put(follower, 1)]);
+    world.get(old).write(CLIENT, vec![put(old, 2)]);
+    world.settle();
+    assert!(world.answer(follower, 1).is_none() && world.answer(old, 2).is_none());
+
+    let new = world.elect();
+    assert!(is_applied(world.answer(follower, 1)));
+    world.cut.clear();
+    world.tick_often(50);
+    assert!(is_applied(world.answer(old, 2)));
+    assert_eq!(world.revision(new), 3, "each was done once");
+    assert_eq!(world.revision(old), 3);
+}
+
+#[test]
+fn a_forwarded_command_for_another_term_is_not_appended() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let from = world.follower(leader);
+    let term = world.get(leader).status().term;
+    let commands = vec![put(from, 5).bytes];
+    world.get(leader).receive(Message::Forward { from, to: leader, term: term - 1, commands });
+    let effects = world.get(leader).output();
+    let rejection = Message::ForwardRejected { from: leader, to: from, term: term - 1, numbers: vec![5] };
+    assert!(effects.messages.contains(&rejection), "{:?}", effects.messages);
+    world.settle();
+    assert_eq!(world.revision(leader), 1);
+}
+
+#[test]
+fn a_late_rejection_says_nothing_of_a_later_attempt() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    let term = world.get(leader).status().term;
+    world.get(follower).write(CLIENT, vec![put(follower, 1)]);
+    let forward = world.get(follower).output().messages;
+    assert!(matches!(forward[..], [Message::Forward { .. }]), "{forward:?}");
+    let late = Message::ForwardRejected { from: leader, to: follower, term: term - 1, numbers: vec![1] };
+    world.get(follower).receive(late);
+    world.get(follower).tick();
+    world.network.extend(forward);
+    world.settle();
+    world.tick_often(5);
+    assert!(is_applied(world.answer(follower, 1)));
+    assert_eq!(world.revision(leader), 2, "done once");
+}
+
+#[test]
+fn what_waits_too_long_is_given_up_honestly() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.cut.extend([leader, follower]);
+    world.get(follower).write(CLIENT, vec![put(follower, 1)]);
+    world.settle();
+    world.tick_often(50);
+    // By now it knows of no leader: this one is never handed on.
+    world.get(follower).write(CLIENT, vec![put(follower, 2)]);
+    world.get(follower).read(CLIENT, 3);
+    world.tick_often(REQUEST_TICKS + 10);
+    assert!(matches!(world.answer(follower, 1), Some(Outcome::NotApplied(Failure::TimedOut))));
+    assert!(matches!(world.answer(follower, 2), Some(Outcome::NotApplied(Failure::NoLeader))));
+    assert!(matches!(world.answer(follower, 3), Some(Outcome::NotReadable(_))));
+    world.cut.clear();
+    world.elect();
+    assert_eq!(world.revision(follower), 1, "what was given up is not done behind the client's back");
+}
+
+#[test]
+fn a_read_sees_what_was_acknowledged_elsewhere() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.get(leader).write(CLIENT, vec![put(leader, 1)]);
+    world.settle();
+    assert!(is_applied(world.answer(leader, 1)));
+    world.get(follower).read(CLIENT, 9);
+    world.settle();
+    world.tick_often(5);
+    assert!(matches!(world.answer(follower, 9), Some(Outcome::Readable)));
+    assert_eq!(world.revision(follower), 2);
+}
+
+#[test]
+fn a_read_never_joins_a_batch_that_was_asked_for_before_it() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.get(follower).read(CLIENT, 1);
+    let first = world.get(follower).output().messages;
+    world.get(follower).read(CLIENT, 2);
+    let second = world.get(follower).output();
+    assert!(second.messages.is_empty() && second.answers.is_empty(), "one batch at a time");
+    world.network.extend(first);
+    world.settle();
+    world.tick_often(5);
+    assert!(matches!(world.answer(follower, 1), Some(Outcome::Readable)));
+    assert!(matches!(world.answer(follower, 2), Some(Outcome::Readable)));
+}
+
+#[test]
+fn an_outsider_serves_nobody() {
+    let mut outsider = replica(MemberId(9), Restored::default());
+    outsider.write(CLIENT, vec![put(MemberId(9), 1)]);
+    outsider.read(CLIENT, 2);
+    let answers = outsider.output().answers;
+    assert!(matches!(answers[0].outcome, Outcome::NotApplied(Failure::NotAMember)));
+    assert!(matches!(answers[1].outcome, Outcome::NotReadable(Failure::NotAMember)));
+}

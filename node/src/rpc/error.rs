@@ -1,0 +1,69 @@
+//! Every error that clients get from here: etcd's code and text for it.
+
+use tonic::{Code, Status};
+
+use crate::kv::KvError;
+use crate::kv::check::Invalid;
+use crate::server::gateway::RequestError;
+
+impl From<Invalid> for Status {
+    fn from(error: Invalid) -> Self {
+        let text = match error {
+            Invalid::EmptyKey => "etcdserver: key is not provided",
+            Invalid::ValueProvided => "etcdserver: value is provided",
+            Invalid::LeaseProvided => "etcdserver: lease is provided",
+            Invalid::SortOption => "etcdserver: invalid sort option",
+            Invalid::EmptyOperation => "etcdserver: key not found",
+            Invalid::TooManyOperations => "etcdserver: too many operations in txn request",
+            Invalid::DuplicateKey => "etcdserver: duplicate key given in txn request",
+            Invalid::TooLarge => "etcdserver: request is too large",
+        };
+        Status::new(Code::InvalidArgument, text)
+    }
+}
+
+impl From<KvError> for Status {
+    fn from(error: KvError) -> Self {
+        let (code, text) = match error {
+            KvError::Compacted => {
+                (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
+            }
+            KvError::FutureRevision => {
+                (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
+            }
+            KvError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+            KvError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        };
+        Status::new(code, text)
+    }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        let (code, text) = match error {
+            RequestError::Refused(error) => return error.into(),
+            // A node without a cluster has no leader either; clients try their next endpoint on this text.
+            RequestError::NoLeader | RequestError::NotAMember => (Code::Unavailable, "etcdserver: no leader"),
+            RequestError::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+            RequestError::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
+            RequestError::Overloaded => (Code::ResourceExhausted, "etcdserver: too many requests"),
+            RequestError::Stopping => (Code::Unavailable, "etcdserver: server stopped"),
+        };
+        Status::new(code, text)
+    }
+}
+
+/// A learner was asked for more than it answers.
+pub(super) fn not_for_learners() -> Status {
+    Status::new(Code::FailedPrecondition, "etcdserver: rpc not supported for learner")
+}
+
+/// The method exists in etcd, or nowhere, but not here.
+pub(super) fn unimplemented(method: &str) -> Status {
+    Status::new(Code::Unimplemented, format!("{method} is not served by this version of Quorate"))
+}
+
+/// The state answered something else than what was asked.
+pub(super) fn mismatched() -> Status {
+    Status::new(Code::Internal, "the answer does not belong to the request: this is a defect of the server")
+}

@@ -1,0 +1,116 @@
+//! `etcdserverpb.KV`.
+
+use prost::Message;
+use quorate_api::etcdserverpb as pb;
+use quorate_api::etcdserverpb::kv_server::Kv;
+use quorate_api::log::command::Operation;
+use tokio_stream::Empty;
+use tonic::{Request, Response, Status};
+
+use super::error::{mismatched, unimplemented};
+use super::member::Member;
+use super::read;
+use crate::kv::{self, check};
+
+/// The key-value service of one client runtime.
+#[derive(Debug, Clone)]
+pub(super) struct KvService {
+    member: Member,
+}
+
+impl KvService {
+    pub(super) fn new(member: Member) -> Self {
+        Self { member }
+    }
+
+    /// Has a checked operation done.
+    async fn propose(&self, operation: Operation, encoded: usize) -> Result<kv::Response, Status> {
+        check::size(encoded)?;
+        Ok(self.member.gateway.propose(operation).await?)
+    }
+
+    /// Answers a transaction that only reads from the local state, without an entry in the log.
+    async fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        if !check::is_serializable(request) {
+            self.member.gateway.read_barrier().await?;
+        }
+        Ok(read::txn(self.member.gateway.store(), request).await?)
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        self.member.admit(&request, request.get_ref().serializable)?;
+        let request = request.into_inner();
+        check::range(&request)?;
+        if !request.serializable {
+            self.member.gateway.read_barrier().await?;
+        }
+        let mut response = read::range(self.member.gateway.store(), &request).await?;
+        self.member.complete(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        self.member.admit(&request, false)?;
+        let request = request.into_inner();
+        check::put(&request)?;
+        let encoded = request.encoded_len();
+        let kv::Response::Put(mut response) = self.propose(Operation::Put(request), encoded).await? else {
+            return Err(mismatched());
+        };
+        self.member.complete(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        self.member.admit(&request, false)?;
+        let request = request.into_inner();
+        check::delete_range(&request)?;
+        let encoded = request.encoded_len();
+        let kv::Response::DeleteRange(mut response) =
+            self.propose(Operation::DeleteRange(request), encoded).await?
+        else {
+            return Err(mismatched());
+        };
+        self.member.complete(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        self.member.admit(&request, false)?;
+        let request = request.into_inner();
+        check::txn(&request)?;
+        let mut response = if check::reads_only(&request) {
+            self.read_txn(&request).await?
+        } else {
+            let encoded = request.encoded_len();
+            let kv::Response::Txn(response) = self.propose(Operation::Txn(request), encoded).await? else {
+                return Err(mismatched());
+            };
+            response
+        };
+        self.member.complete(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    type RangeStreamStream = Empty<Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(
+        &self,
+        _: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(unimplemented("/etcdserverpb.KV/RangeStream"))
+    }
+
+    async fn compact(
+        &self,
+        _: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        Err(unimplemented("/etcdserverpb.KV/Compact"))
+    }
+}

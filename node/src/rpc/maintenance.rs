@@ -1,0 +1,117 @@
+//! `etcdserverpb.Maintenance`.
+
+use quorate_api::etcdserverpb as pb;
+use quorate_api::etcdserverpb::alarm_request::AlarmAction;
+use quorate_api::etcdserverpb::maintenance_server::Maintenance;
+use tokio_stream::Empty;
+use tonic::{Request, Response, Status};
+
+use super::error::unimplemented;
+use super::member::Member;
+
+/// The etcd that this member behaves like: what Status says as its version. Clients choose what they ask for by it (kube-apiserver
+/// wants at least 3.4.31 and none of 3.5.0 to 3.5.12), so that the version of Quorate would mislead them.
+pub const ETCD_VERSION: &str = "3.7.3";
+
+/// The version of etcd's storage that goes with it.
+const STORAGE_VERSION: &str = "3.7.0";
+
+/// The maintenance service of one client runtime.
+#[derive(Debug, Clone)]
+pub(super) struct MaintenanceService {
+    member: Member,
+}
+
+impl MaintenanceService {
+    pub(super) fn new(member: Member) -> Self {
+        Self { member }
+    }
+}
+
+#[tonic::async_trait]
+impl Maintenance for MaintenanceService {
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        self.member.admit(&request, true)?;
+        let Member { gateway, view, .. } = &self.member;
+        let (revision, size) = {
+            let store = gateway.store().read();
+            (store.revision(), i64::try_from(store.size()).unwrap_or(i64::MAX))
+        };
+        let status = view.status();
+        let errors =
+            if status.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+        Ok(Response::new(pb::StatusResponse {
+            header: Some(self.member.header(revision)),
+            version: ETCD_VERSION.to_owned(),
+            db_size: size,
+            leader: status.leader.unwrap_or(0),
+            raft_index: view.commit_index(),
+            raft_term: view.term(),
+            raft_applied_index: view.applied_index(),
+            errors,
+            // Nothing is free inside of what the state takes: it is not a file with holes.
+            db_size_in_use: size,
+            is_learner: self.member.is_learner(),
+            storage_version: STORAGE_VERSION.to_owned(),
+            // There is no quota.
+            db_size_quota: 0,
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        }))
+    }
+
+    /// Tells the alarms: nothing here can raise one, so there are none. `etcdctl endpoint health` asks, and takes no answer for
+    /// ill health. Raising and disarming are not served.
+    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        self.member.admit(&request, false)?;
+        if request.get_ref().action != AlarmAction::Get as i32 {
+            return Err(unimplemented("/etcdserverpb.Maintenance/Alarm, other than GET,"));
+        }
+        self.member.gateway.read_barrier().await?;
+        let revision = self.member.gateway.store().read().revision();
+        Ok(Response::new(pb::AlarmResponse {
+            header: Some(self.member.header(revision)),
+            alarms: Vec::new(),
+        }))
+    }
+
+    async fn defragment(
+        &self,
+        _: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        Err(unimplemented("/etcdserverpb.Maintenance/Defragment"))
+    }
+
+    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        Err(unimplemented("/etcdserverpb.Maintenance/Hash"))
+    }
+
+    async fn hash_kv(&self, _: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+        Err(unimplemented("/etcdserverpb.Maintenance/HashKV"))
+    }
+
+    type SnapshotStream = Empty<Result<pb::SnapshotResponse, Status>>;
+
+    async fn snapshot(
+        &self,
+        _: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(unimplemented("/etcdserverpb.Maintenance/Snapshot"))
+    }
+
+    async fn move_leader(
+        &self,
+        _: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        Err(unimplemented("/etcdserverpb.Maintenance/MoveLeader"))
+    }
+
+    async fn downgrade(
+        &self,
+        _: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        Err(unimplemented("/etcdserverpb.Maintenance/Downgrade"))
+    }
+}

@@ -1,0 +1,70 @@
+//! What all services share: the member that they speak for.
+
+use quorate_api::etcdserverpb as pb;
+use tonic::{Request, Status};
+
+use super::error::not_for_learners;
+use crate::server::gateway::{Gateway, RequestError};
+use crate::server::view::NodeView;
+
+/// How members reach one another; part of the peer URLs in the list of members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerScheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl PeerScheme {
+    /// The URL of a peer listener at `host:port`.
+    pub(super) fn url(self, address: &str) -> String {
+        match self {
+            Self::Http => format!("http://{address}"),
+            Self::Https => format!("https://{address}"),
+        }
+    }
+}
+
+/// The member behind the services of one client runtime.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) gateway: Gateway,
+    pub(super) view: NodeView,
+    pub(super) peer_scheme: PeerScheme,
+}
+
+impl Member {
+    /// Whether a request may be answered at all: a learner answers only what does not need the cluster, and a client can
+    /// ask not to be kept waiting where there is no leader.
+    pub(super) fn admit<T>(&self, request: &Request<T>, learners_too: bool) -> Result<(), Status> {
+        if !learners_too && self.is_learner() {
+            return Err(not_for_learners());
+        }
+        let requires_leader = request.metadata().get("hasleader").is_some_and(|value| value == "true");
+        if requires_leader && self.view.status().leader.is_none() {
+            return Err(RequestError::NoLeader.into());
+        }
+        Ok(())
+    }
+
+    /// Whether this member is a learner of the newest configuration.
+    pub(super) fn is_learner(&self) -> bool {
+        self.view.status().is_learner(self.view.member_id())
+    }
+
+    /// A header with the revision that was read or written.
+    pub(super) fn header(&self, revision: i64) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: self.view.cluster_id(),
+            member_id: self.view.member_id(),
+            revision,
+            raft_term: self.view.term(),
+        }
+    }
+
+    /// Completes a header that the state made.
+    pub(super) fn complete(&self, header: &mut Option<pb::ResponseHeader>) {
+        *header = Some(self.header(header.map_or(0, |header| header.revision)));
+    }
+}

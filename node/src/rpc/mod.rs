@@ -1,0 +1,19 @@
+//! The etcd v3 API, as far as it is served: each service checks what came in, hands it to the
+//! [`Gateway`](crate::server::gateway::Gateway), and completes the answer's header.
+//!
+//! Codes and texts of errors are etcd's: clients tell errors by them. All of them stand in [`error`].
+
+mod cluster;
+mod error;
+mod health;
+mod kv;
+mod maintenance;
+mod member;
+mod read;
+mod services;
+#[cfg(test)]
+mod tests;
+
+pub use self::maintenance::ETCD_VERSION;
+pub use self::member::PeerScheme;
+pub use self::services::Services;

@@ -1,0 +1,262 @@
+//! What clients see of the services: headers, errors, and what is not served.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use quorate_api::etcdserverpb as pb;
+use quorate_api::etcdserverpb::alarm_request::AlarmAction;
+use quorate_api::etcdserverpb::cluster_server::Cluster;
+use quorate_api::etcdserverpb::kv_server::Kv;
+use quorate_api::etcdserverpb::maintenance_server::Maintenance;
+use quorate_api::etcdserverpb::request_op::Request as Op;
+use quorate_api::log;
+use tokio_stream::StreamExt;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::Health;
+
+use super::cluster::ClusterService;
+use super::health::HealthService;
+use super::kv::KvService;
+use super::maintenance::MaintenanceService;
+use super::member::{Member, PeerScheme};
+use super::services::Services;
+use crate::kv::Store;
+use crate::kv::check::MAX_REQUEST_BYTES;
+use crate::server::gateway::Gateway;
+use crate::server::view::{ConfigurationView, NodeStatus, NodeView, Unready};
+
+const LEADER: u64 = 1;
+const LEARNER: u64 = 2;
+
+/// What a member of a cluster of a leader and a learner knows.
+fn status(member_id: u64) -> NodeStatus {
+    let member = |id, name: &str| log::Member {
+        id,
+        name: name.to_owned(),
+        peer_address: format!("{name}.example:2380"),
+        client_urls: vec![format!("http://{name}.example:2379")],
+    };
+    let configuration = log::Configuration {
+        voters: vec![LEADER],
+        learners: vec![LEARNER],
+        members: vec![member(LEADER, "one"), member(LEARNER, "two")],
+        ..log::Configuration::default()
+    };
+    NodeStatus {
+        cluster_id: 77,
+        member_id,
+        term: 5,
+        leader: Some(LEADER),
+        configuration: Some(ConfigurationView { configuration, ..ConfigurationView::default() }),
+        ..NodeStatus::default()
+    }
+}
+
+fn member_with(status: NodeStatus) -> Member {
+    let gateway = Gateway::local(Arc::new(RwLock::new(Store::new())));
+    Member { gateway, view: NodeView::new(status), peer_scheme: PeerScheme::Https }
+}
+
+fn put(key: &'static str, value: impl Into<Bytes>) -> Request<pb::PutRequest> {
+    Request::new(pb::PutRequest { key: key.into(), value: value.into(), ..pb::PutRequest::default() })
+}
+
+fn get(key: &'static str, serializable: bool) -> Request<pb::RangeRequest> {
+    Request::new(pb::RangeRequest { key: key.into(), serializable, ..pb::RangeRequest::default() })
+}
+
+fn code_and_text(status: &Status) -> (Code, &str) {
+    (status.code(), status.message())
+}
+
+#[tokio::test]
+async fn answers_carry_the_whole_header() {
+    let kv = KvService::new(member_with(status(LEADER)));
+    let written = kv.put(put("k", "v")).await.expect("a plain put").into_inner();
+    let header = pb::ResponseHeader { cluster_id: 77, member_id: LEADER, revision: 2, raft_term: 5 };
+    assert_eq!(written.header, Some(header));
+    let read = kv.range(get("k", false)).await.expect("a plain range").into_inner();
+    assert_eq!((read.header, read.kvs.len()), (Some(header), 1));
+}
+
+#[tokio::test]
+async fn transactions_read_and_write() {
+    let kv = KvService::new(member_with(status(LEADER)));
+    let operation = |request| pb::RequestOp { request: Some(request) };
+    let writing = pb::TxnRequest {
+        success: vec![
+            operation(Op::RequestPut(put("k", "v").into_inner())),
+            operation(Op::RequestRange(get("k", false).into_inner())),
+        ],
+        ..pb::TxnRequest::default()
+    };
+    let written = kv.txn(Request::new(writing)).await.expect("a plain transaction").into_inner();
+    assert_eq!(written.header.map(|header| header.revision), Some(2));
+    let reading = pb::TxnRequest {
+        success: vec![operation(Op::RequestRange(get("k", false).into_inner()))],
+        ..pb::TxnRequest::default()
+    };
+    let read = kv.txn(Request::new(reading)).await.expect("a plain transaction").into_inner();
+    assert_eq!((read.header, read.succeeded), (written.header, true));
+    assert_eq!(read.responses, written.responses[1..]);
+}
+
+#[tokio::test]
+async fn long_ranges_are_read_whole() {
+    let store = Arc::new(RwLock::new(Store::new()));
+    let keys = 3_000;
+    for number in 0..keys {
+        let key = Bytes::from(format!("key{number:05}"));
+        let put = pb::PutRequest { key, ..pb::PutRequest::default() };
+        store.write().apply(&log::command::Operation::Put(put)).expect("a plain put");
+    }
+    let member = Member {
+        gateway: Gateway::local(store),
+        view: NodeView::new(status(LEADER)),
+        peer_scheme: PeerScheme::Http,
+    };
+    let all = pb::RangeRequest {
+        range_end: Bytes::from_static(b"\0"),
+        serializable: true,
+        ..get("k", true).into_inner()
+    };
+    let read = KvService::new(member).range(Request::new(all)).await.expect("a plain range").into_inner();
+    assert_eq!((read.count, read.kvs.len(), read.more), (keys, 3_000, false));
+    assert!(read.kvs.is_sorted_by(|a, b| a.key < b.key));
+}
+
+#[tokio::test]
+async fn errors_have_etcds_code_and_text() {
+    let kv = KvService::new(member_with(status(LEADER)));
+    let empty = kv.put(put("", "")).await.expect_err("no key");
+    assert_eq!(code_and_text(&empty), (Code::InvalidArgument, "etcdserver: key is not provided"));
+    let large = kv.put(put("k", vec![0; MAX_REQUEST_BYTES])).await.expect_err("too large");
+    assert_eq!(code_and_text(&large), (Code::InvalidArgument, "etcdserver: request is too large"));
+    let leased = pb::PutRequest { lease: 9, ..put("k", "").into_inner() };
+    let leased = kv.put(Request::new(leased)).await.expect_err("no such lease");
+    assert_eq!(code_and_text(&leased), (Code::NotFound, "etcdserver: requested lease not found"));
+    let future = pb::RangeRequest { revision: 9, ..get("k", true).into_inner() };
+    let future = kv.range(Request::new(future)).await.expect_err("a revision to come");
+    let text = "etcdserver: mvcc: required revision is a future revision";
+    assert_eq!(code_and_text(&future), (Code::OutOfRange, text));
+}
+
+#[tokio::test]
+async fn who_requires_a_leader_does_not_wait_for_one() {
+    let kv = KvService::new(member_with(NodeStatus { leader: None, ..status(LEADER) }));
+    let requiring = |value: &'static str| {
+        let mut request = get("k", true);
+        request.metadata_mut().insert("hasleader", value.parse().expect("metadata"));
+        request
+    };
+    let refused = kv.range(requiring("true")).await.expect_err("there is no leader");
+    assert_eq!(code_and_text(&refused), (Code::Unavailable, "etcdserver: no leader"));
+    kv.range(requiring("false")).await.expect("no leader is needed");
+}
+
+#[tokio::test]
+async fn learners_answer_only_what_does_not_need_the_cluster() {
+    let member = member_with(status(LEARNER));
+    let kv = KvService::new(member.clone());
+    let text = "etcdserver: rpc not supported for learner";
+    let refused = [
+        kv.range(get("k", false)).await.map(drop),
+        kv.put(put("k", "")).await.map(drop),
+        kv.txn(Request::new(pb::TxnRequest::default())).await.map(drop),
+        kv.delete_range(Request::new(pb::DeleteRangeRequest::default())).await.map(drop),
+        ClusterService::new(member.clone())
+            .member_list(Request::new(pb::MemberListRequest::default()))
+            .await
+            .map(drop),
+    ];
+    for refused in refused {
+        assert_eq!(code_and_text(&refused.expect_err("a learner")), (Code::FailedPrecondition, text));
+    }
+    kv.range(get("k", true)).await.expect("serializable");
+    let status = MaintenanceService::new(member).status(Request::new(pb::StatusRequest {})).await;
+    assert!(status.expect("always answered").into_inner().is_learner);
+}
+
+#[tokio::test]
+async fn status_tells_what_clients_look_for() {
+    let member = member_with(NodeStatus { leader: None, ..status(LEADER) });
+    member.view.publish_log(12, 11);
+    member.view.publish_applied(10, 1);
+    let status = MaintenanceService::new(member).status(Request::new(pb::StatusRequest {})).await;
+    let status = status.expect("always answered").into_inner();
+    assert_eq!((status.raft_index, status.raft_applied_index, status.raft_term), (11, 10, 5));
+    assert_eq!((status.leader, status.errors), (0, vec!["etcdserver: no leader".to_owned()]));
+    assert!(status.db_size > 0, "etcdctl divides by it");
+    let version: Vec<u32> = status.version.split('.').map(|part| part.parse().expect("a number")).collect();
+    assert!(
+        version >= vec![3, 5, 13],
+        "below, kube-apiserver does not ask for progress of watches: {version:?}"
+    );
+}
+
+#[tokio::test]
+async fn alarms_can_be_asked_for_but_not_set() {
+    let maintenance = MaintenanceService::new(member_with(status(LEADER)));
+    let alarm = |action: AlarmAction| {
+        Request::new(pb::AlarmRequest { action: action as i32, ..pb::AlarmRequest::default() })
+    };
+    let told = maintenance.alarm(alarm(AlarmAction::Get)).await.expect("asking is served").into_inner();
+    assert_eq!((told.header.map(|header| header.revision), told.alarms), (Some(1), Vec::new()));
+    let set = maintenance.alarm(alarm(AlarmAction::Activate)).await.expect_err("setting is not");
+    assert_eq!(set.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn the_members_are_listed_without_a_revision() {
+    let cluster = ClusterService::new(member_with(status(LEADER)));
+    let request = Request::new(pb::MemberListRequest { linearizable: true });
+    let list = cluster.member_list(request).await.expect("a plain list").into_inner();
+    assert_eq!(list.header.map(|header| (header.cluster_id, header.revision)), Some((77, 0)));
+    let learner = pb::Member {
+        id: LEARNER,
+        name: "two".to_owned(),
+        peer_ur_ls: vec!["https://two.example:2380".to_owned()],
+        client_ur_ls: vec!["http://two.example:2379".to_owned()],
+        is_learner: true,
+    };
+    assert_eq!((list.members.len(), &list.members[1]), (2, &learner));
+}
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let view = NodeView::new(NodeStatus { unready: Some(Unready::NoLeader), ..status(LEADER) });
+    let health = HealthService::new(view.clone());
+    let about = |service: &str| Request::new(HealthCheckRequest { service: service.to_owned() });
+    let unknown = health.check(about("etcdserverpb.Watch")).await.expect_err("not served");
+    assert_eq!(unknown.code(), Code::NotFound);
+    let mut watch = health.watch(about("etcdserverpb.KV")).await.expect("a stream").into_inner();
+    for (unready, expected) in
+        [(Some(Unready::NoLeader), ServingStatus::NotServing), (None, ServingStatus::Serving)]
+    {
+        view.publish(NodeStatus { unready, ..status(LEADER) });
+        let checked = health.check(about("")).await.expect("always known").into_inner();
+        let watched = watch.next().await.expect("it never ends").expect("without errors");
+        assert_eq!((checked.status(), watched.status()), (expected, expected));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_named() {
+    let member = member_with(status(LEADER));
+    let mut services = Services::new(member.gateway, member.view, PeerScheme::Http);
+    for path in ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock"] {
+        let request = http::Request::post(path).body(Body::empty()).expect("a request");
+        let response = services.call(request).await.expect("always answered");
+        let status = Status::from_header_map(response.headers()).expect("an error without a message");
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().contains(path), "{status}");
+    }
+    let kv = KvService::new(member_with(status(LEADER)));
+    let compact = kv.compact(Request::new(pb::CompactionRequest::default())).await.expect_err("not served");
+    assert!(compact.message().contains("/etcdserverpb.KV/Compact"), "{compact}");
+}

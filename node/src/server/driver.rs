@@ -1,0 +1,254 @@
+//! The one loop: takes what has happened, lets the replica act upon it, and sets off what the replica asks for.
+//!
+//! It waits for nothing but events and the next tick: the disk and the clients have threads of their own. It shares its thread
+//! with the connections to other members: a message goes from the socket to the replica and its answer back without waking
+//! another thread.
+
+use std::time::Duration;
+
+use quorate_api::log;
+use quorate_raft::{HardState, MemberId, Raft, Restored, Write, WriteId};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::disk::Disk;
+use super::event::{ClusterError, Event};
+use super::gateway::Answers;
+use super::home::Home;
+use super::mailbox::Receiver;
+use super::publisher::Publisher;
+use crate::codec;
+use crate::metrics::Metrics;
+use crate::peer::Peers;
+use crate::replica::{Answer, Client, Effects, Options, Replica};
+
+/// How often time passes for the replica. A tick that comes late is one tick: a machine that stalls does not make up for it
+/// by an election.
+pub(crate) const TICK: Duration = Duration::from_millis(20);
+
+/// How often the leader's view of the members is published, in ticks.
+const PROGRESS_TICKS: u64 = 5;
+
+/// What the loop works with.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) options: Options,
+    pub(crate) replica: Replica,
+    pub(crate) home: Home,
+    pub(crate) disk: Disk,
+    pub(crate) peers: Peers,
+    /// By [`Client`].
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) publisher: Publisher,
+    pub(crate) metrics: Metrics,
+    /// This node, as configurations describe it.
+    pub(crate) member: log::Member,
+    pub(crate) founding: Option<Founding>,
+}
+
+/// Where one runtime's answers go, and those gathered for it.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    answers: Answers,
+    gathered: Vec<Answer>,
+}
+
+impl Gateway {
+    pub(crate) fn new(answers: Answers) -> Self {
+        Gateway { answers, gathered: Vec::new() }
+    }
+}
+
+/// A cluster that is being founded: its first entry is on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Founding {
+    cluster_id: u64,
+    log: Restored,
+    reply: oneshot::Sender<Result<(), ClusterError>>,
+}
+
+/// Why the loop has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was told to.
+    Stopped,
+    /// The log cannot be written any more.
+    DiskFailed(String),
+}
+
+/// Whether to go on.
+type Next = Result<(), End>;
+
+impl Driver {
+    /// Runs until the end.
+    pub(crate) async fn run(mut self, events: Receiver) -> End {
+        let mut taken = Vec::new();
+        let mut clock = interval(TICK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = 0_u64;
+        loop {
+            let mut time_passes = false;
+            tokio::select! {
+                biased;
+                _ = clock.tick() => time_passes = true,
+                () = events.arrived() => {}
+                // Everything else on this thread has its turn: what is sent goes out, and what has come in goes along.
+                () = tokio::task::yield_now(), if self.replica.has_output() => {}
+            }
+            events.take(&mut taken);
+            for event in taken.drain(..) {
+                if let Err(end) = self.handle(event) {
+                    return end;
+                }
+            }
+            if time_passes {
+                ticks += 1;
+                self.tick(ticks);
+            }
+            self.act();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn tick(&mut self, ticks: u64) {
+        if self.home.cluster() == 0 {
+            return;
+        }
+        self.replica.tick();
+        if ticks.is_multiple_of(PROGRESS_TICKS) {
+            self.publisher.publish(&self.replica, self.home.cluster());
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Next {
+        match event {
+            Event::Requests { client, writes, read } => {
+                if !writes.is_empty() {
+                    self.metrics.proposals.inc_by(writes.len() as u64);
+                    self.replica.write(client, writes);
+                }
+                if let Some(number) = read {
+                    self.metrics.read_batches.inc();
+                    self.replica.read(client, number);
+                }
+            }
+            Event::Messages(messages) => {
+                // Between the first words of a peer and the moment that the cluster's ID is durable there are none.
+                if self.home.cluster() != 0 {
+                    for message in messages {
+                        self.replica.receive(message);
+                    }
+                }
+            }
+            Event::Disconnected(peer) => self.replica.disconnected(peer),
+            Event::Adopt { cluster_id, reply } => {
+                let _ = reply.send(self.adopt(cluster_id));
+            }
+            Event::Bootstrap { cluster_id, reply } => self.bootstrap(cluster_id, reply),
+            Event::ChangeMembership { expected, wanted, reply } => {
+                let _ = reply.send(self.replica.change_membership(expected, wanted));
+            }
+            Event::Transfer { target, reply } => {
+                let _ = reply.send(self.replica.transfer(target));
+            }
+            Event::Persisted(id) => self.persisted(id),
+            Event::DiskFailed(reason) => return Err(End::DiskFailed(reason)),
+            Event::Stopping => {
+                self.publisher.stopping();
+                self.publisher.publish(&self.replica, self.home.cluster());
+            }
+            Event::Stop => return Err(End::Stopped),
+        }
+        Ok(())
+    }
+
+    /// Sets off what the replica asks for.
+    fn act(&mut self) {
+        let Effects { write, messages, answers, status_changed } = self.replica.output();
+        if let Some(write) = write {
+            self.disk.write(write);
+        }
+        if status_changed {
+            self.publisher.publish(&self.replica, self.home.cluster());
+            self.peers.configure(self.publisher.members());
+        }
+        self.peers.send(messages);
+        self.publisher.applied(&self.replica);
+        self.answer(answers);
+    }
+
+    /// Leaves answers at the gateways, one batch for each.
+    fn answer(&mut self, answers: Vec<Answer>) {
+        if answers.is_empty() {
+            return;
+        }
+        for answer in answers {
+            let Client(client) = answer.client;
+            if let Some(gateway) = self.gateways.get_mut(client) {
+                gateway.gathered.push(answer);
+            }
+        }
+        for gateway in &mut self.gateways {
+            if !gateway.gathered.is_empty() {
+                gateway.answers.post(&mut gateway.gathered);
+            }
+        }
+    }
+
+    /// Makes the cluster of a peer, who has been told to include this node, its own.
+    fn adopt(&mut self, cluster_id: u64) -> Result<(), ClusterError> {
+        if self.founding.is_some() {
+            return Err(ClusterError::InProgress);
+        }
+        self.home.join(cluster_id)?;
+        self.publisher.publish(&self.replica, cluster_id);
+        Ok(())
+    }
+
+    /// Founds a cluster: the log's first entry, then the identity. A crash between them leaves a log without a cluster, which
+    /// counts as empty; nothing was promised yet.
+    fn bootstrap(&mut self, cluster_id: u64, reply: oneshot::Sender<Result<(), ClusterError>>) {
+        let refusal = match self.home.cluster() {
+            _ if cluster_id == 0 => Err(ClusterError::NoId),
+            _ if self.founding.is_some() => Err(ClusterError::InProgress),
+            0 => Ok(()),
+            mine if mine != cluster_id => Err(ClusterError::Other { mine, asked: cluster_id }),
+            _ if self.home.is_founder() => {
+                let _ = reply.send(Ok(()));
+                return;
+            }
+            mine => Err(ClusterError::NotFounder(mine)),
+        };
+        if let Err(error) = refusal {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let (log, write) = founding_log(&self.member);
+        self.disk.write(write);
+        self.founding = Some(Founding { cluster_id, log, reply });
+    }
+
+    fn persisted(&mut self, id: WriteId) {
+        let Some(Founding { cluster_id, log, reply }) = self.founding.take() else {
+            self.replica.persisted(id);
+            return;
+        };
+        let result = self.home.found(cluster_id);
+        if result.is_ok() {
+            let store = self.replica.store().clone();
+            self.replica = Replica::new(self.options.clone(), log, store);
+            self.publisher.publish(&self.replica, cluster_id);
+            self.peers.configure(self.publisher.members());
+            tracing::info!(cluster = format_args!("{cluster_id:016x}"), "founded a cluster");
+        }
+        let _ = reply.send(result);
+    }
+}
+
+/// The log of a cluster whose one member is `member`, and the write that makes it durable.
+pub(crate) fn founding_log(member: &log::Member) -> (Restored, Write) {
+    let log = Raft::founding(MemberId(member.id), codec::address(member));
+    let hard_state: HardState = log.hard_state;
+    let write = Write { id: WriteId(0), hard_state: Some(hard_state), entries: log.entries.clone() };
+    (log, write)
+}

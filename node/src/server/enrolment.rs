@@ -1,0 +1,290 @@
+//! A node's own wishes about its membership: to be let in, and to be described as it is.
+//!
+//! It asks the leader, as an operator would, by the admin service, and can ask again at any time: each request names the
+//! configuration that it starts from.
+
+use std::time::Duration;
+
+use quorate_api::admin::admin_client::AdminClient;
+use quorate_api::admin::{self as pb, StatusResponse};
+use quorate_api::log;
+use tonic::Code;
+
+use super::view::{NodeView, Role};
+use crate::tls::Dialer;
+
+/// How long to wait before the next look.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A node that wants to be a member.
+#[derive(Debug)]
+pub(crate) struct Enrolment {
+    pub(crate) view: NodeView,
+    pub(crate) dialer: Dialer,
+    /// This node, as configurations should describe it.
+    pub(crate) me: log::Member,
+    /// The peer address of a member, when this node is to become a voter by itself.
+    pub(crate) join: Option<String>,
+}
+
+/// Why it can never be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EnrolError {
+    /// The data directory is another cluster's.
+    #[error(
+        "this node belongs to cluster {mine:016x}, and the one at {address} to {theirs:016x}: \
+         join with an empty data directory, or start this node without --join"
+    )]
+    OtherCluster {
+        /// Of this data directory.
+        mine: u64,
+        /// Of the member asked.
+        theirs: u64,
+        /// Where that is.
+        address: String,
+    },
+    /// It has been a member, and was removed.
+    #[error("this member was removed from cluster {0:016x}: join with an empty data directory")]
+    Removed(u64),
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Done,
+    /// Nothing yet, because of this.
+    Wait(&'static str),
+    /// Ask for this configuration, because of that.
+    Change(log::Configuration, &'static str),
+}
+
+impl Enrolment {
+    /// Asks until there is nothing left to wish for.
+    pub(crate) async fn run(self) -> Result<(), EnrolError> {
+        let mut said = String::new();
+        loop {
+            let outcome = self.once().await?;
+            if outcome == Progress::Done {
+                return Ok(());
+            }
+            if let Progress::Waits(reason) = outcome
+                && reason != said
+            {
+                tracing::info!(reason, "waits to be enrolled");
+                said = reason;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// One look at the leader, and one request at most.
+    async fn once(&self) -> Result<Progress, EnrolError> {
+        let mine = self.view.status();
+        if mine.role == Role::Removed {
+            return if self.join.is_some() {
+                Err(EnrolError::Removed(mine.cluster_id))
+            } else {
+                Ok(Progress::Done)
+            };
+        }
+        let address = match (mine.leader_member(), &self.join) {
+            // This node itself may lead, and have moved: then the configuration does not know where it is.
+            (Some(leader), _) if leader.id == self.me.id => self.me.peer_address.clone(),
+            (Some(leader), _) => leader.peer_address.clone(),
+            (None, Some(join)) => join.clone(),
+            (None, None) => return Ok(Progress::Quiet),
+        };
+        let (address, leader) = match self.find_leader(address).await {
+            Ok(found) => found,
+            Err(reason) => return Ok(Progress::Waits(reason)),
+        };
+        if mine.cluster_id != 0 && leader.cluster_id != mine.cluster_id {
+            return Err(EnrolError::OtherCluster {
+                mine: mine.cluster_id,
+                theirs: leader.cluster_id,
+                address,
+            });
+        }
+        Ok(match next_step(&leader, &self.me, self.join.is_some()) {
+            Step::Done => Progress::Done,
+            Step::Wait(reason) => Progress::Waits(reason.to_owned()),
+            Step::Change(wanted, why) => self.change(&address, &leader, wanted, why).await,
+        })
+    }
+
+    /// The status of the leader, starting from the member at `address`, and its address.
+    async fn find_leader(&self, mut address: String) -> Result<(String, StatusResponse), String> {
+        for _ in 0..3 {
+            let status = self.status(&address).await.map_err(|reason| format!("{address}: {reason}"))?;
+            if status.leader_id == 0 {
+                return Err(format!("{address}: knows no leader"));
+            }
+            if status.leader_id == status.member_id {
+                return Ok((address, status));
+            }
+            let members = status.configuration.and_then(|c| c.configuration).map(|c| c.members);
+            let leader = members.into_iter().flatten().find(|member| member.id == status.leader_id);
+            address =
+                leader.ok_or_else(|| format!("{address}: does not know where its leader is"))?.peer_address;
+        }
+        Err(format!("{address}: no longer the leader"))
+    }
+
+    async fn status(&self, address: &str) -> Result<StatusResponse, String> {
+        let request = async {
+            let mut client = AdminClient::new(self.dialer.dial(address).await?);
+            let status = client.status(pb::StatusRequest {}).await;
+            status.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+        };
+        tokio::time::timeout(REQUEST_TIMEOUT, request)
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".into()))
+    }
+
+    async fn change(
+        &self,
+        address: &str,
+        leader: &StatusResponse,
+        wanted: log::Configuration,
+        why: &'static str,
+    ) -> Progress {
+        let request = pb::ChangeMembershipRequest {
+            cluster_id: leader.cluster_id,
+            expected: leader.configuration.as_ref().and_then(|c| c.id),
+            wanted: Some(wanted),
+        };
+        let change = async {
+            let mut client =
+                AdminClient::new(self.dialer.dial(address).await.map_err(tonic::Status::unavailable)?);
+            client.change_membership(request).await
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, change).await {
+            Ok(Ok(_)) => {
+                tracing::info!(leader = address, "{why}");
+                Progress::Quiet
+            }
+            // Somebody else was faster, or the leader is busy with an earlier change: look again.
+            Ok(Err(status)) if matches!(status.code(), Code::Aborted | Code::Unavailable) => Progress::Quiet,
+            Ok(Err(status)) => Progress::Waits(format!("{address}: {}", status.message())),
+            Err(_) => Progress::Waits(format!("{address}: no answer in time")),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Done,
+    Quiet,
+    Waits(String),
+}
+
+/// What `me` asks of the leader, whose status is `leader`; with `join`, until it votes.
+fn next_step(leader: &StatusResponse, me: &log::Member, join: bool) -> Step {
+    let Some(status) = leader.configuration.as_ref().filter(|status| status.committed) else {
+        return Step::Wait("a change of membership is under way");
+    };
+    let Some(current) = status.configuration.as_ref().filter(|current| current.outgoing.is_empty()) else {
+        return Step::Wait("a change of membership is under way");
+    };
+    let is_voter = current.voters.contains(&me.id);
+    let is_learner = current.learners.contains(&me.id);
+    let mut wanted = current.clone();
+    describe(&mut wanted, me);
+    match (is_voter, is_learner) {
+        (false, false) if !join => Step::Done,
+        (false, false) => {
+            wanted.learners.push(me.id);
+            Step::Change(wanted, "was added as a learner")
+        }
+        (false, true) if join => {
+            if !leader.progress.iter().any(|member| member.member_id == me.id && member.caught_up) {
+                return Step::Wait("catching up with the leader's log");
+            }
+            wanted.learners.retain(|id| *id != me.id);
+            wanted.voters.push(me.id);
+            Step::Change(wanted, "is being made a voter")
+        }
+        _ if wanted != *current => Step::Change(wanted, "told the cluster its new addresses"),
+        _ => Step::Done,
+    }
+}
+
+/// Describes `me` in `configuration` as it is.
+fn describe(configuration: &mut log::Configuration, me: &log::Member) {
+    match configuration.members.iter_mut().find(|member| member.id == me.id) {
+        Some(member) => me.clone_into(member),
+        None => configuration.members.push(me.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64) -> log::Member {
+        log::Member { id, peer_address: format!("n{id}:1"), ..Default::default() }
+    }
+
+    fn leader(voters: &[u64], learners: &[u64]) -> StatusResponse {
+        let members = voters.iter().chain(learners).map(|id| member(*id)).collect();
+        let configuration = log::Configuration {
+            voters: voters.to_vec(),
+            outgoing: Vec::new(),
+            learners: learners.to_vec(),
+            members,
+        };
+        let status =
+            pb::ConfigurationStatus { id: None, configuration: Some(configuration), committed: true };
+        StatusResponse { configuration: Some(status), ..Default::default() }
+    }
+
+    fn wanted(step: Step) -> log::Configuration {
+        match step {
+            Step::Change(wanted, _) => wanted,
+            other => panic!("{other:?} is no change"),
+        }
+    }
+
+    #[test]
+    fn a_stranger_becomes_a_learner_and_then_a_voter() {
+        let step = wanted(next_step(&leader(&[1], &[]), &member(2), true));
+        assert_eq!((step.voters, step.learners), (vec![1], vec![2]));
+        assert_eq!(step.members, [member(1), member(2)]);
+
+        let mut status = leader(&[1], &[2]);
+        assert!(matches!(next_step(&status, &member(2), true), Step::Wait(_)));
+        status.progress.push(pb::Progress { member_id: 2, r#match: 9, active: true, caught_up: true });
+        let step = wanted(next_step(&status, &member(2), true));
+        assert_eq!((step.voters, step.learners), (vec![1, 2], vec![]));
+
+        assert_eq!(next_step(&leader(&[1, 2], &[]), &member(2), true), Step::Done);
+    }
+
+    #[test]
+    fn without_join_others_decide() {
+        assert_eq!(next_step(&leader(&[1], &[]), &member(2), false), Step::Done);
+        assert_eq!(next_step(&leader(&[1], &[2]), &member(2), false), Step::Done);
+    }
+
+    #[test]
+    fn a_member_that_has_moved_says_so() {
+        let moved = log::Member { peer_address: "elsewhere:1".into(), ..member(2) };
+        for status in [leader(&[1, 2], &[]), leader(&[1], &[2])] {
+            let step = wanted(next_step(&status, &moved, false));
+            assert_eq!(step.members, [member(1), moved.clone()]);
+        }
+    }
+
+    #[test]
+    fn a_change_under_way_is_waited_for() {
+        let mut joint = leader(&[1, 2], &[]);
+        joint.configuration.as_mut().unwrap().configuration.as_mut().unwrap().outgoing = vec![1];
+        assert!(matches!(next_step(&joint, &member(3), true), Step::Wait(_)));
+        let mut uncommitted = leader(&[1], &[]);
+        uncommitted.configuration.as_mut().unwrap().committed = false;
+        assert!(matches!(next_step(&uncommitted, &member(3), true), Step::Wait(_)));
+    }
+}

@@ -1,0 +1,92 @@
+//! Everything that can happen to a node.
+
+use quorate_raft::{ChangeError, Configuration, LogId, MemberId, TransferError, WriteId};
+use tokio::sync::oneshot;
+
+use crate::replica::{Client, Command, Message};
+
+/// What the replica's loop acts upon. Nothing reaches the replica in any other way, but for time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Requests that arrived together at one client runtime.
+    Requests {
+        /// Which runtime.
+        client: Client,
+        /// What is to be done.
+        writes: Vec<Command>,
+        /// The runtime's number for the reads among them.
+        read: Option<u64>,
+    },
+    /// Messages that came together from one peer.
+    Messages(Vec<Message>),
+    /// A peer's connection ended without a goodbye.
+    Disconnected(MemberId),
+    /// A peer of cluster `cluster_id` speaks to this node, which belongs to none.
+    Adopt {
+        /// The peer's cluster.
+        cluster_id: u64,
+        /// Told when this node has made it its own, durably.
+        reply: oneshot::Sender<Result<(), ClusterError>>,
+    },
+    /// Found the cluster `cluster_id`, with this node as its one member.
+    Bootstrap {
+        /// The cluster to be.
+        cluster_id: u64,
+        /// Told when it is durable.
+        reply: oneshot::Sender<Result<(), ClusterError>>,
+    },
+    /// Start a change of membership.
+    ChangeMembership {
+        /// What the change starts from.
+        expected: LogId,
+        /// What is wanted.
+        wanted: Configuration,
+        /// Told what was appended.
+        reply: oneshot::Sender<Result<LogId, ChangeError>>,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// To whom; none for whoever is furthest.
+        target: Option<MemberId>,
+        /// Told to whom it is being handed.
+        reply: oneshot::Sender<Result<MemberId, TransferError>>,
+    },
+    /// Everything up to this write is durable.
+    Persisted(WriteId),
+    /// The log cannot be written: the end of this process.
+    DiskFailed(String),
+    /// The node is going away: say so.
+    Stopping,
+    /// End.
+    Stop,
+}
+
+/// Why a node does not become a member of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// It belongs to another one.
+    #[error("this node belongs to cluster {mine:016x}, not to {asked:016x}")]
+    Other {
+        /// Its own.
+        mine: u64,
+        /// The one meant.
+        asked: u64,
+    },
+    /// It was added to the cluster that it is to found.
+    #[error("this node has joined cluster {0:016x}; it did not found it")]
+    NotFounder(u64),
+    /// Zero names no cluster.
+    #[error("0 is not the ID of a cluster")]
+    NoId,
+    /// Another attempt is under way.
+    #[error("the cluster is being founded already")]
+    InProgress,
+    /// An earlier attempt to found one was cut short.
+    #[error(
+        "this node began to found a cluster and did not finish: bootstrap it again, or start it with an empty data directory"
+    )]
+    HalfFounded,
+    /// The identity could not be stored.
+    #[error("{0}")]
+    Storage(String),
+}

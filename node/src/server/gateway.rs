@@ -1,0 +1,337 @@
+//! The door between the requests of one client runtime (one thread) and the replica's loop on another.
+//!
+//! Requests that arrive together go to the replica as one event, and are answered as one batch: one lock and one wake-up for
+//! many requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use quorate_api::log;
+use quorate_api::log::command::Operation;
+use tokio::sync::{Notify, oneshot};
+
+use super::event::Event;
+use super::mailbox::{Mailbox, Refused};
+use crate::kv::{KvError, Response, Store};
+use crate::replica::{Answer, Client, Command, Failure, Outcome};
+
+/// The most bytes of commands of one client runtime that wait for their answer.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// The most requests of one client runtime that wait for their answer.
+const MAX_WAITING: usize = 1 << 17;
+
+/// One client runtime's door. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    store: Arc<RwLock<Store>>,
+    shared: Arc<Shared>,
+}
+
+/// Why a request has no answer from the state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The state refuses it.
+    #[error(transparent)]
+    Refused(#[from] KvError),
+    /// No leader is known.
+    #[error("no leader")]
+    NoLeader,
+    /// The leader changed while the request was on its way; whether it was done is not known.
+    #[error("leader changed")]
+    LeaderChanged,
+    /// No answer in time; whether it was done is not known.
+    #[error("timed out")]
+    TimedOut,
+    /// Too much is waiting already.
+    #[error("too many requests")]
+    Overloaded,
+    /// The node is stopping.
+    #[error("stopping")]
+    Stopping,
+    /// The node belongs to no cluster yet, or no longer.
+    #[error("not a member of a cluster")]
+    NotAMember,
+}
+
+impl From<Failure> for RequestError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoLeader => RequestError::NoLeader,
+            Failure::TimedOut => RequestError::TimedOut,
+            Failure::NotAMember => RequestError::NotAMember,
+        }
+    }
+}
+
+/// Gives every command of this process its number.
+///
+/// It starts anywhere in 64 bits, so that the numbers of two lives of a member do not meet.
+#[derive(Debug, Clone)]
+pub(crate) struct Numbers {
+    next: Arc<AtomicU64>,
+    origin: u64,
+}
+
+impl Numbers {
+    /// For the member `origin`, from `start` on.
+    pub(crate) fn new(origin: u64, start: u64) -> Self {
+        Numbers { next: Arc::new(AtomicU64::new(start)), origin }
+    }
+
+    fn take(&self, count: usize) -> u64 {
+        self.next.fetch_add(count as u64, Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    mailbox: Mailbox,
+    numbers: Numbers,
+    /// Only the runtime's own thread takes this lock: it is never waited for.
+    requests: Mutex<Requests>,
+    arrived: Notify,
+    answers: Answers,
+}
+
+/// The replica's side of a gateway: where it leaves answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Answers {
+    shared: Arc<(Mutex<Vec<Answer>>, Notify)>,
+}
+
+impl Answers {
+    /// Leaves `answers`, and wakes the runtime once.
+    pub(crate) fn post(&self, answers: &mut Vec<Answer>) {
+        let (waiting, arrived) = &*self.shared;
+        waiting.lock().append(answers);
+        arrived.notify_one();
+    }
+}
+
+type WriteReply = oneshot::Sender<Result<Response, RequestError>>;
+type ReadReply = oneshot::Sender<Result<(), RequestError>>;
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// Not yet handed to the replica.
+    writes: Vec<(Operation, WriteReply)>,
+    reads: Vec<ReadReply>,
+    /// With the replica.
+    pending_writes: HashMap<u64, (WriteReply, usize)>,
+    pending_reads: HashMap<u64, Vec<ReadReply>>,
+    next_read: u64,
+    waiting: usize,
+    waiting_bytes: usize,
+    stopped: bool,
+}
+
+impl Gateway {
+    /// The door of the runtime `client`. [`Gateway::run`] must be spawned there.
+    pub(crate) fn new(client: Client, store: Arc<RwLock<Store>>, mailbox: Mailbox, numbers: Numbers) -> Self {
+        let shared = Shared {
+            client,
+            mailbox,
+            numbers,
+            requests: Mutex::default(),
+            arrived: Notify::new(),
+            answers: Answers { shared: Arc::default() },
+        };
+        Gateway { store, shared: Arc::new(shared) }
+    }
+
+    /// Has `operation` committed and applied, and returns the state's answer.
+    pub async fn propose(&self, operation: Operation) -> Result<Response, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.arrive(|requests| requests.writes.push((operation, reply)))?;
+        answer.await.unwrap_or(Err(RequestError::Stopping))
+    }
+
+    /// Waits until the local state holds everything that was acknowledged, anywhere, before this call (ReadIndex).
+    pub async fn read_barrier(&self) -> Result<(), RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.arrive(|requests| requests.reads.push(reply))?;
+        answer.await.unwrap_or(Err(RequestError::Stopping))
+    }
+
+    /// The local state. Locks are held for microseconds: never across an await.
+    pub fn store(&self) -> &RwLock<Store> {
+        &self.store
+    }
+
+    /// Where the replica leaves the answers.
+    pub(crate) fn answers(&self) -> Answers {
+        self.shared.answers.clone()
+    }
+
+    /// Carries requests in and answers out, on the runtime's own thread, for as long as that lives.
+    pub(crate) async fn run(self) {
+        let shared = &self.shared;
+        loop {
+            tokio::select! {
+                () = shared.arrived.notified() => {
+                    // Let every connection that is readable now be read first: what they bring goes along.
+                    tokio::task::yield_now().await;
+                    shared.hand_over();
+                }
+                () = shared.answers.shared.1.notified() => shared.resolve(),
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Takes in a request, and has it handed over soon.
+    fn arrive(&self, push: impl FnOnce(&mut Requests)) -> Result<(), RequestError> {
+        let mut requests = self.requests.lock();
+        if requests.stopped {
+            return Err(RequestError::Stopping);
+        }
+        if requests.waiting >= MAX_WAITING || requests.waiting_bytes >= MAX_WAITING_BYTES {
+            return Err(RequestError::Overloaded);
+        }
+        requests.waiting += 1;
+        let first = requests.writes.is_empty() && requests.reads.is_empty();
+        push(&mut requests);
+        drop(requests);
+        if first {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Hands everything that has arrived to the replica, as one event.
+    fn hand_over(&self) {
+        let mut requests = self.requests.lock();
+        let writes = self.encode(&mut requests);
+        let read = (!requests.reads.is_empty()).then(|| {
+            let number = requests.next_read;
+            requests.next_read += 1;
+            let replies = std::mem::take(&mut requests.reads);
+            requests.pending_reads.insert(number, replies);
+            number
+        });
+        drop(requests);
+        if writes.is_empty() && read.is_none() {
+            return;
+        }
+        let numbers: Vec<u64> = writes.iter().map(|command| command.number).collect();
+        let event = Event::Requests { client: self.client, writes, read };
+        if let Err(refused) = self.mailbox.send(event) {
+            let stopped = matches!(refused, Refused::Closed);
+            self.refuse(
+                &numbers,
+                read,
+                &if stopped { RequestError::Stopping } else { RequestError::Overloaded },
+            );
+            self.requests.lock().stopped |= stopped;
+        }
+    }
+
+    /// Numbers and encodes the writes that have arrived, and notes who waits for them.
+    fn encode(&self, requests: &mut Requests) -> Vec<Command> {
+        let mut number = self.numbers.take(requests.writes.len());
+        let arrived = std::mem::take(&mut requests.writes);
+        let mut commands = Vec::with_capacity(arrived.len());
+        for (operation, reply) in arrived {
+            let command =
+                log::Command { origin: self.numbers.origin, request: number, operation: Some(operation) };
+            let bytes = bytes::Bytes::from(command.encode_to_vec());
+            requests.waiting_bytes += bytes.len();
+            requests.pending_writes.insert(number, (reply, bytes.len()));
+            commands.push(Command { number, bytes });
+            number = number.wrapping_add(1);
+        }
+        commands
+    }
+
+    /// Answers requests that the replica has not taken.
+    fn refuse(&self, writes: &[u64], read: Option<u64>, error: &RequestError) {
+        let mut requests = self.requests.lock();
+        for number in writes {
+            requests.answer_write(*number, Err(error.clone()));
+        }
+        if let Some(number) = read {
+            requests.answer_reads(number, &Err(error.clone()));
+        }
+    }
+
+    /// Passes on what the replica has answered.
+    fn resolve(&self) {
+        let answers = std::mem::take(&mut *self.answers.shared.0.lock());
+        let mut requests = self.requests.lock();
+        for Answer { number, outcome, .. } in answers {
+            match outcome {
+                Outcome::Applied(result) => requests.answer_write(number, result.map_err(RequestError::from)),
+                Outcome::NotApplied(failure) => requests.answer_write(number, Err(failure.into())),
+                Outcome::Readable => requests.answer_reads(number, &Ok(())),
+                Outcome::NotReadable(failure) => requests.answer_reads(number, &Err(failure.into())),
+            }
+        }
+    }
+}
+
+impl Requests {
+    fn answer_write(&mut self, number: u64, result: Result<Response, RequestError>) {
+        if let Some((reply, bytes)) = self.pending_writes.remove(&number) {
+            self.waiting -= 1;
+            self.waiting_bytes -= bytes;
+            // A client that has gone away does not want it any more.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn answer_reads(&mut self, number: u64, result: &Result<(), RequestError>) {
+        for reply in self.pending_reads.remove(&number).into_iter().flatten() {
+            self.waiting -= 1;
+            let _ = reply.send(result.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod local {
+    use super::*;
+    use crate::server::event::Event;
+    use crate::server::mailbox::mailbox;
+
+    impl Gateway {
+        /// A door to nothing but `store`: commands are applied as they come. For tests of what stands before the gateway,
+        /// inside a runtime.
+        pub(crate) fn local(store: Arc<RwLock<Store>>) -> Self {
+            let (mailbox, events) = mailbox();
+            let gateway = Gateway::new(Client(0), store, mailbox, Numbers::new(1, 1));
+            let (store, answers) = (Arc::clone(&gateway.store), gateway.answers());
+            tokio::spawn(gateway.clone().run());
+            tokio::spawn(async move {
+                loop {
+                    events.arrived().await;
+                    let mut taken = Vec::new();
+                    events.take(&mut taken);
+                    for event in taken {
+                        answer(event, &store, &answers);
+                    }
+                }
+            });
+            gateway
+        }
+    }
+
+    fn answer(event: Event, store: &RwLock<Store>, answers: &Answers) {
+        let Event::Requests { client, writes, read } = event else { panic!("{event:?} is no request") };
+        let mut batch: Vec<Answer> = writes
+            .into_iter()
+            .map(|Command { number, bytes }| {
+                let operation = log::Command::decode(bytes).unwrap().operation.unwrap();
+                let outcome = Outcome::Applied(store.write().apply(&operation));
+                Answer { client, number, outcome }
+            })
+            .collect();
+        batch.extend(read.map(|number| Answer { client, number, outcome: Outcome::Readable }));
+        answers.post(&mut batch);
+    }
+}

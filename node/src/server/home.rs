@@ -1,0 +1,75 @@
+//! The data directory, as the node that lives in it sees it: whose it is.
+
+use std::path::PathBuf;
+
+use quorate_raft::{Entry, MemberId, Payload};
+
+use super::event::ClusterError;
+use crate::storage::disk::OsDisk;
+use crate::storage::identity::Identity;
+
+/// A node's identity and where it is kept.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: PathBuf,
+    identity: Identity,
+    founder: bool,
+    /// The log was begun to found a cluster, and that was cut short: such a log must never be taken into another one.
+    half_founded: bool,
+}
+
+impl Home {
+    /// The identity found in `dir`, beside the log that begins with `first`.
+    pub(crate) fn new(dir: PathBuf, identity: Identity, first: Option<&Entry>) -> Self {
+        let founder = identity.cluster != 0 && first.is_some_and(|entry| founds(entry, identity.member));
+        let half_founded = identity.cluster == 0 && first.is_some();
+        Home { dir, identity, founder, half_founded }
+    }
+
+    /// The cluster; zero while there is none.
+    pub(crate) fn cluster(&self) -> u64 {
+        self.identity.cluster
+    }
+
+    /// Whether this member founded its cluster.
+    pub(crate) fn is_founder(&self) -> bool {
+        self.founder
+    }
+
+    /// Makes the node the founder of `cluster`, whose log has begun.
+    pub(crate) fn found(&mut self, cluster: u64) -> Result<(), ClusterError> {
+        self.store(cluster)?;
+        self.founder = true;
+        Ok(())
+    }
+
+    /// Makes the node belong to `cluster`, which has sent for it.
+    pub(crate) fn join(&mut self, cluster: u64) -> Result<(), ClusterError> {
+        if self.half_founded {
+            return Err(ClusterError::HalfFounded);
+        }
+        self.store(cluster)
+    }
+
+    /// Stores the cluster's ID. Waits for the disk: a node that belongs to no cluster has nothing else to do.
+    fn store(&mut self, cluster: u64) -> Result<(), ClusterError> {
+        if cluster == 0 {
+            return Err(ClusterError::NoId);
+        }
+        let mine = self.identity.cluster;
+        if mine != 0 && mine != cluster {
+            return Err(ClusterError::Other { mine, asked: cluster });
+        }
+        self.identity
+            .join(&OsDisk, &self.dir, cluster)
+            .map_err(|error| ClusterError::Storage(error.to_string()))
+    }
+}
+
+/// Whether a log that begins with this entry was begun by `member` alone.
+fn founds(first: &Entry, member: MemberId) -> bool {
+    match &first.payload {
+        Payload::Configuration(c) => first.index == 1 && c.voters.len() == 1 && c.voters.contains(&member),
+        Payload::Noop | Payload::Command(_) => false,
+    }
+}

@@ -1,0 +1,24 @@
+//! A running node: the one loop over a closed enum of events, and the threads and doors around it.
+//!
+//! | thread | does |
+//! |---|---|
+//! | main | the loop (the protocol, the state, who waits for what) and the connections to other members; admin, HTTP, signals |
+//! | `wal` | writes and syncs the log |
+//! | `clients-N` | a runtime each: the client port's connections, dealt out among them |
+//!
+//! They meet in queues. The loop waits for none of the others.
+
+mod clients;
+mod connection;
+mod disk;
+mod driver;
+mod enrolment;
+pub(crate) mod event;
+pub mod gateway;
+mod home;
+pub(crate) mod mailbox;
+mod node;
+mod publisher;
+pub mod view;
+
+pub use node::{RunError, run};

@@ -1,0 +1,121 @@
+//! Keeps the node's view up to date.
+
+use quorate_api::log;
+use quorate_raft::{Index, LogId, Role as RaftRole, Status};
+
+use super::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
+use crate::codec;
+use crate::metrics::Metrics;
+use crate::replica::{Replica, Standing};
+
+/// The loop's side of a [`NodeView`].
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    view: NodeView,
+    metrics: Metrics,
+    /// What never changes, and the last of what does.
+    status: NodeStatus,
+    /// What was committed when the process started: it is caught up when it has applied that, and follows a leader.
+    restored_commit: Index,
+    caught_up: bool,
+    stopping: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(view: NodeView, metrics: Metrics, restored_commit: Index) -> Self {
+        let status = (*view.status()).clone();
+        Publisher { view, metrics, status, restored_commit, caught_up: false, stopping: false }
+    }
+
+    /// From now on the node is going away.
+    pub(crate) fn stopping(&mut self) {
+        self.stopping = true;
+    }
+
+    /// The members of the newest configuration.
+    pub(crate) fn members(&self) -> &[log::Member] {
+        self.status.members()
+    }
+
+    /// Publishes how far the state has come.
+    pub(crate) fn applied(&self, replica: &Replica) {
+        self.view.publish_applied(replica.applied(), replica.revision());
+    }
+
+    /// Publishes everything.
+    pub(crate) fn publish(&mut self, replica: &Replica, cluster_id: u64) {
+        let raft = replica.status();
+        let role = role(&raft, replica.standing());
+        self.tell(role, &raft);
+        let status = &mut self.status;
+        status.cluster_id = cluster_id;
+        status.role = role;
+        status.term = raft.term;
+        status.leader = raft.leader.map(|id| id.0);
+        status.progress = replica.progress();
+        configure(&mut status.configuration, &raft);
+        self.caught_up |= raft.leader.is_some() && replica.applied() >= self.restored_commit;
+        self.status.unready = self.unready();
+        self.view.publish_log(raft.last.index, raft.commit);
+        self.applied(replica);
+        self.view.publish(self.status.clone());
+    }
+
+    fn unready(&self) -> Option<Unready> {
+        match self.status.role {
+            _ if self.stopping => Some(Unready::Stopping),
+            Role::Waiting => Some(Unready::Waiting),
+            Role::Removed => Some(Unready::Removed),
+            _ if self.status.leader.is_none() => Some(Unready::NoLeader),
+            Role::Learner => Some(Unready::CatchingUp),
+            _ if !self.caught_up => Some(Unready::CatchingUp),
+            Role::Follower | Role::Candidate | Role::Leader => None,
+        }
+    }
+
+    /// Says what people want to read in a log, once each time.
+    fn tell(&self, role: Role, raft: &Status) {
+        let before = &self.status;
+        if role == Role::Removed && before.role != Role::Removed {
+            tracing::warn!(
+                "this member was removed from its cluster: it takes no part any more, and its data directory is of no more use"
+            );
+        } else if role != before.role && matches!(role, Role::Leader | Role::Follower | Role::Learner) {
+            tracing::info!(role = role.as_str_name(), term = raft.term, "took a new part");
+        }
+        if let Some(leader) = raft.leader.filter(|leader| Some(leader.0) != before.leader) {
+            self.metrics.leader_changes.inc();
+            tracing::info!(%leader, term = raft.term, "follows a leader");
+        } else if raft.leader.is_none() && before.leader.is_some() {
+            tracing::info!(term = raft.term, "lost the leader");
+        }
+    }
+}
+
+fn role(raft: &Status, standing: Standing) -> Role {
+    match (standing, raft.role) {
+        (Standing::Outsider, _) => Role::Waiting,
+        (Standing::Removed, _) => Role::Removed,
+        (Standing::Member, RaftRole::Learner) => Role::Learner,
+        (Standing::Member, RaftRole::Follower) => Role::Follower,
+        (Standing::Member, RaftRole::PreCandidate | RaftRole::Candidate) => Role::Candidate,
+        (Standing::Member, RaftRole::Leader) => Role::Leader,
+    }
+}
+
+/// Brings the view of the configuration up to date; translates it only when it is another one.
+fn configure(view: &mut Option<ConfigurationView>, raft: &Status) {
+    let id: LogId = raft.configuration_id;
+    if id.index == 0 {
+        *view = None;
+        return;
+    }
+    let committed = id.index <= raft.commit;
+    match view {
+        Some(view) if view.id == id => view.committed = committed,
+        _ => {
+            let configuration = codec::configuration_to_wire(&raft.configuration);
+            *view = Some(ConfigurationView { id, committed, configuration });
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What a node shows of itself to whoever answers questions about it: etcd services, admin, HTTP, metrics.
+//!
+//! The replica's loop publishes; everyone else reads, from any thread. Numbers that move with every request are atomics. What
+//! changes seldom is one immutable [`NodeStatus`], swapped as a whole, so that a reader never sees half of a change.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use quorate_api::{admin, log};
+use quorate_raft::{Index, LogId, Progress, Term};
+use tokio::sync::watch;
+
+pub use admin::Role;
+
+/// The product's version, `X.Y.Z`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What changes seldom.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeStatus {
+    /// The cluster. Zero while the node belongs to none.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// The name that people know it by.
+    pub name: String,
+    /// `host:port` where the other members reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// Its part.
+    pub role: Role,
+    /// The newest term that it has seen.
+    pub term: Term,
+    /// The leader of that term, if known.
+    pub leader: Option<u64>,
+    /// The newest configuration in its log. None while the log is empty.
+    pub configuration: Option<ConfigurationView>,
+    /// What the leader knows of every member. Empty on others. As it was when last published: at most some ten times a second.
+    pub progress: Vec<Progress>,
+    /// Why the node cannot serve its clients; none when it can.
+    pub unready: Option<Unready>,
+}
+
+/// A configuration as people and programs outside of the protocol read it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ConfigurationView {
+    /// Where it stands in the log.
+    pub id: LogId,
+    /// Whether that entry is committed.
+    pub committed: bool,
+    /// Who belongs to it, with names and addresses.
+    pub configuration: log::Configuration,
+}
+
+impl NodeStatus {
+    /// The members of the newest configuration, voters and learners, ordered by ID.
+    pub fn members(&self) -> &[log::Member] {
+        self.configuration.as_ref().map_or(&[], |c| &c.configuration.members)
+    }
+
+    /// Whether `member` is a learner of the newest configuration.
+    pub fn is_learner(&self, member: u64) -> bool {
+        self.configuration.as_ref().is_some_and(|c| c.configuration.learners.contains(&member))
+    }
+
+    /// The leader as the newest configuration describes it.
+    pub fn leader_member(&self) -> Option<&log::Member> {
+        self.leader.and_then(|leader| self.members().iter().find(|member| member.id == leader))
+    }
+}
+
+/// Why a node cannot serve its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    /// It belongs to no cluster yet.
+    #[error("waiting to be bootstrapped or added to a cluster")]
+    Waiting,
+    /// No leader is known.
+    #[error("no leader")]
+    NoLeader,
+    /// It has not yet applied what was committed when it came up.
+    #[error("catching up")]
+    CatchingUp,
+    /// It was removed from its cluster.
+    #[error("removed from the cluster")]
+    Removed,
+    /// It is going away.
+    #[error("stopping")]
+    Stopping,
+}
+
+/// The reading side, and for the replica's loop the publishing one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cluster_id: AtomicU64,
+    member_id: u64,
+    term: AtomicU64,
+    last: AtomicU64,
+    commit: AtomicU64,
+    applied: AtomicU64,
+    revision: AtomicI64,
+    status: watch::Sender<Arc<NodeStatus>>,
+}
+
+impl NodeView {
+    /// A view that shows `status`, and indices of zero.
+    pub fn new(status: NodeStatus) -> Self {
+        let shared = Shared {
+            cluster_id: AtomicU64::new(status.cluster_id),
+            member_id: status.member_id,
+            term: AtomicU64::new(status.term),
+            last: AtomicU64::new(0),
+            commit: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            revision: AtomicI64::new(0),
+            status: watch::Sender::new(Arc::new(status)),
+        };
+        NodeView { shared: Arc::new(shared) }
+    }
+
+    /// The cluster. Zero while the node belongs to none.
+    pub fn cluster_id(&self) -> u64 {
+        self.shared.cluster_id.load(Ordering::Relaxed)
+    }
+
+    /// This member.
+    pub fn member_id(&self) -> u64 {
+        self.shared.member_id
+    }
+
+    /// The newest term that it has seen.
+    pub fn term(&self) -> Term {
+        self.shared.term.load(Ordering::Relaxed)
+    }
+
+    /// The end of its log.
+    pub fn last_index(&self) -> Index {
+        self.shared.last.load(Ordering::Relaxed)
+    }
+
+    /// What it knows to be committed.
+    pub fn commit_index(&self) -> Index {
+        self.shared.commit.load(Ordering::Relaxed)
+    }
+
+    /// What its state holds.
+    pub fn applied_index(&self) -> Index {
+        self.shared.applied.load(Ordering::Acquire)
+    }
+
+    /// The revision of its state.
+    pub fn revision(&self) -> i64 {
+        self.shared.revision.load(Ordering::Acquire)
+    }
+
+    /// What changes seldom, as it is now.
+    pub fn status(&self) -> Arc<NodeStatus> {
+        Arc::clone(&self.shared.status.borrow())
+    }
+
+    /// Tells of every change from now on; the newest value is seen at once.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<NodeStatus>> {
+        self.shared.status.subscribe()
+    }
+
+    /// Replaces what tells how far the state has come.
+    pub fn publish_applied(&self, applied: Index, revision: i64) {
+        self.shared.applied.store(applied, Ordering::Release);
+        self.shared.revision.store(revision, Ordering::Release);
+    }
+
+    /// Replaces what tells how far the log has come.
+    pub fn publish_log(&self, last: Index, commit: Index) {
+        self.shared.last.store(last, Ordering::Relaxed);
+        self.shared.commit.store(commit, Ordering::Relaxed);
+    }
+
+    /// Replaces the rest; wakes the subscribers if it differs.
+    pub fn publish(&self, status: NodeStatus) {
+        self.shared.cluster_id.store(status.cluster_id, Ordering::Relaxed);
+        self.shared.term.store(status.term, Ordering::Relaxed);
+        self.shared.status.send_if_modified(|current| {
+            let differs = **current != status;
+            if differs {
+                *current = Arc::new(status);
+            }
+            differs
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscribers_wake_for_changes_only() {
+        let view = NodeView::new(NodeStatus { member_id: 7, ..NodeStatus::default() });
+        let mut changes = view.subscribe();
+        changes.mark_unchanged();
+        view.publish(NodeStatus { member_id: 7, ..NodeStatus::default() });
+        assert!(!changes.has_changed().expect("the view lives"));
+        view.publish(NodeStatus { member_id: 7, term: 3, ..NodeStatus::default() });
+        assert!(changes.has_changed().expect("the view lives"));
+        assert_eq!(view.term(), 3);
+    }
+}

@@ -1,0 +1,154 @@
+//! Who a member is: an ID drawn at random when its data directory was first used, and the cluster that it belongs to.
+//!
+//! An ID lives and dies with its data directory. It is never given to an empty one: a member that has lost its log would vote
+//! again where it has voted already, and take back what it has acknowledged.
+//!
+//! The file `identity` is text:
+//!
+//! ```text
+//! quorate identity 1
+//! member 00f1e2d3c4b5a697
+//! cluster 0000000000000000
+//! crc32c 89abcdef
+//! ```
+//!
+//! A cluster of zeros is none yet. The checksum is of all lines before it. The file is replaced as a whole, atomically.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use quorate_raft::MemberId;
+
+use super::disk::Disk;
+use super::{Context, OpenError, WAL_DIR, segment};
+
+const NAME: &str = "identity";
+const FIRST_LINE: &str = "quorate identity ";
+
+/// A member's identity, as it stands in its data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// This member. Never zero.
+    pub member: MemberId,
+    /// Its cluster; zero while it belongs to none.
+    pub cluster: u64,
+}
+
+/// An ID for a new member, from the system's randomness.
+pub fn random_member() -> io::Result<MemberId> {
+    loop {
+        let id = getrandom::u64().map_err(io::Error::other)?;
+        if id != 0 {
+            return Ok(MemberId(id));
+        }
+    }
+}
+
+impl Identity {
+    /// Reads the identity in data directory `dir`, or gives a directory that is new the identity `fresh`. To be called
+    /// before the log is opened.
+    ///
+    /// A directory that has a log and no identity, or an identity with a cluster and no log, has lost something: it is refused.
+    pub fn open(disk: &dyn Disk, dir: &Path, fresh: MemberId) -> Result<Self, OpenError> {
+        let path = dir.join(NAME);
+        let damaged =
+            |what: &str| OpenError::Damaged { path: path.clone(), offset: 0, what: what.to_owned() };
+        let has_log = has_log(disk, dir)?;
+        let identity = match disk.open(&path) {
+            Ok(file) => {
+                let length = file.len().on("read", &path)?.min(4096);
+                let mut bytes = vec![0; length as usize];
+                file.read_at(&mut bytes, 0).on("read", &path)?;
+                parse(&path, &bytes)?
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && has_log => {
+                return Err(damaged("the identity is missing beside a log"));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let identity = Self { member: fresh, cluster: 0 };
+                identity.save(disk, dir)?;
+                identity
+            }
+            Err(source) => return Err(source).on("open", &path),
+        };
+        if identity.cluster != 0 && !has_log {
+            let path = dir.join(WAL_DIR);
+            let what = format!("the log of {} is gone", identity.member);
+            return Err(OpenError::Damaged { path, offset: 0, what });
+        }
+        Ok(identity)
+    }
+
+    /// Makes the member belong to `cluster`, durably and for good. Saying it again is harmless; another cluster is refused.
+    /// To be called when the log exists.
+    pub fn join(&mut self, disk: &dyn Disk, dir: &Path, cluster: u64) -> Result<(), OpenError> {
+        assert!(cluster != 0, "zero is no cluster");
+        if self.cluster == cluster {
+            return Ok(());
+        }
+        if self.cluster != 0 {
+            let what =
+                format!("the directory belongs to cluster {:016x}, not to {cluster:016x}", self.cluster);
+            return Err(OpenError::Foreign { path: dir.to_owned(), what });
+        }
+        let joined = Self { cluster, ..*self };
+        joined.save(disk, dir)?;
+        *self = joined;
+        Ok(())
+    }
+
+    fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+        let path = dir.join(NAME);
+        let temporary = dir.join("identity.new");
+        match disk.remove(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).on("remove", &temporary),
+            _ => {}
+        }
+        let file = disk.create(&temporary).on("create", &temporary)?;
+        file.write_at(self.text().as_bytes(), 0).on("write", &temporary)?;
+        file.sync().on("sync", &temporary)?;
+        disk.rename(&temporary, &path).on("rename", &temporary)?;
+        disk.sync_dir(dir).on("sync", dir)
+    }
+
+    fn text(&self) -> String {
+        let lines = format!("{FIRST_LINE}1\nmember {:016x}\ncluster {:016x}\n", self.member.0, self.cluster);
+        let checksum = crc32c::crc32c(lines.as_bytes());
+        format!("{lines}crc32c {checksum:08x}\n")
+    }
+}
+
+/// Reads what [`Identity::text`] writes; anything else is damage.
+fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let version = text.lines().next().and_then(|line| line.strip_prefix(FIRST_LINE));
+    if let Some(version) = version.and_then(|v| v.parse::<u32>().ok()).filter(|v| *v > 1) {
+        let what = format!("written in format {version}; this version reads format 1");
+        return Err(OpenError::Foreign { path: path.to_owned(), what });
+    }
+    let number = |name: &str| {
+        let digits = text.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    let identity = number("member ")
+        .zip(number("cluster "))
+        .map(|(member, cluster)| Identity { member: MemberId(member), cluster });
+    // Writing it again must give the same bytes: that covers the checksum and everything else.
+    identity.filter(|id| id.member.0 != 0 && id.text().as_bytes() == bytes).ok_or_else(|| {
+        OpenError::Damaged {
+            path: path.to_owned(),
+            offset: 0,
+            what: "the identity does not match its checksum".to_owned(),
+        }
+    })
+}
+
+/// Whether there are segments of a log.
+fn has_log(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
+    let wal: PathBuf = dir.join(WAL_DIR);
+    match disk.list(&wal) {
+        Ok(names) => Ok(names.iter().any(|name| segment::number_of(name).is_some())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(source).on("list", &wal),
+    }
+}

@@ -1,0 +1,58 @@
+//! One process on a data directory.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::{Context, OpenError};
+
+/// Holds a data directory. The kernel lets go when the process ends, however it ends.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+/// Takes data directory `dir`, and makes it if it is not there.
+pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+    if !dir.exists() {
+        fs::create_dir_all(dir).on("create", dir)?;
+        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent).and_then(|p| p.sync_all()).on("sync", parent)?;
+        }
+    }
+    let path = dir.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .on("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(OpenError::Locked { dir: dir.to_owned(), holder: holder(&file) });
+        }
+        Err(TryLockError::Error(source)) => return Err(source).on("lock", &path),
+    }
+    // For whoever comes second: never read to decide anything.
+    file.set_len(0).on("write", &path)?;
+    writeln!(file, "process {} on {}", std::process::id(), host()).on("write", &path)?;
+    Ok(DirLock { _file: file })
+}
+
+/// " by process 7 on n1", or nothing.
+fn holder(file: &File) -> String {
+    let mut text = String::new();
+    let read = file.take(200).read_to_string(&mut text);
+    match text.lines().next() {
+        Some(line) if read.is_ok() && !line.is_empty() => format!(" by {line}"),
+        _ => String::new(),
+    }
+}
+
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "an unnamed host".to_owned() } else { name.to_owned() }
+}

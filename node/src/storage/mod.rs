@@ -1,0 +1,129 @@
+//! What survives a crash: the write-ahead log, and the identity of its member.
+//!
+//! ```text
+//! DATA_DIR/lock                    held by the process that runs on this directory
+//!          identity                who this member is, and of which cluster
+//!          wal/0000000000000001.wal …   the segments of the log, oldest first; the last one may be prepared and unused
+//!              *.free              a file on its way to become the next segment
+//! ```
+//!
+//! Invariants: nothing is acknowledged before it is durable; what lies ahead of the log's end is zero; a block that holds a
+//! durable frame is not written again before its segment is released; what was durable is never cut. After a failed write
+//! or sync nothing more is written: the error is final, and the process is to end.
+
+pub mod disk;
+pub mod identity;
+mod lock;
+mod prepare;
+mod record;
+mod recovery;
+mod segment;
+mod wal;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use lock::{DirLock, lock};
+pub use wal::{Recovered, Wal, WalOptions};
+
+/// The folder of the log's segments in a data directory.
+const WAL_DIR: &str = "wal";
+
+/// Why a data directory cannot be used. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file system says no.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// Another process runs on it.
+    #[error("data directory {} is in use{holder}: stop that process, or choose another directory", dir.display())]
+    Locked {
+        /// The data directory.
+        dir: PathBuf,
+        /// Who holds it, if known: " by process 7 on host n1".
+        holder: String,
+    },
+    /// It does not hold what was made durable.
+    #[error(
+        "{} is damaged at byte {offset}: {what}. Nothing was changed. Restore the volume as it was, or remove this member \
+         from its cluster and start a new one with an empty data directory", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What was found.
+        what: String,
+    },
+    /// The log could not be begun.
+    #[error(transparent)]
+    Begin(#[from] WalError),
+    /// It is somebody else's, or of another version.
+    #[error("{}: {what}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        what: String,
+    },
+}
+
+/// Why nothing more is written. Final: the process is to end, and to recover from what is durable when it starts again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WalError {
+    /// The file system says no.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came of it.
+        reason: String,
+    },
+    /// The disk, or this user's share of it, is full.
+    #[error("cannot {action} {}: no space left: make the volume larger, or free some of it", path.display())]
+    NoSpace {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+    },
+    /// More in one group than a frame can say (4 GiB).
+    #[error("a group of entries is larger than a frame can be")]
+    TooLarge,
+    /// An earlier call has failed.
+    #[error("the log is closed after an earlier failure: {0}")]
+    Poisoned(String),
+}
+
+/// Names the file and the action of a failed call.
+trait Context<T> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T, OpenError>;
+    fn during(self, action: &'static str, path: &Path) -> Result<T, WalError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T, OpenError> {
+        self.map_err(|source| OpenError::Io { action, path: path.to_owned(), source })
+    }
+
+    fn during(self, action: &'static str, path: &Path) -> Result<T, WalError> {
+        let path = path.to_owned();
+        self.map_err(|e| {
+            if disk::is_full(&e) {
+                WalError::NoSpace { action, path }
+            } else {
+                WalError::Io { action, path, reason: e.to_string() }
+            }
+        })
+    }
+}

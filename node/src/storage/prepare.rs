@@ -1,0 +1,169 @@
+//! The segment after the active one, made ready ahead of need.
+//!
+//! A write into space that is zero already touches no metadata: it costs two thirds of one that extends the file. And zeros
+//! ahead of the log's end are what recovery tells a torn frame from a damaged one by. So a segment is zeroed before it is
+//! used, a released one as well as a new one, in pieces between the log's own writes; then it gets its header, is made
+//! durable, and only then its name. From that moment it is an empty segment like any other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quorate_raft::MemberId;
+
+use super::disk::{Disk, File};
+use super::segment::{self, Segment};
+use super::{Context, WalError};
+
+/// What is zeroed at a time between the log's writes. The log waits no longer than this takes.
+const PIECE: u64 = 512 * 1024;
+
+/// What is zeroed at a time when the log waits for the segment anyway.
+const LARGE_PIECE: u64 = 8 << 20;
+
+/// The name of a file that is on its way to become a segment.
+const SUFFIX: &str = ".free";
+
+/// Makes segments.
+#[derive(Debug)]
+pub(super) struct Preparer {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    member: MemberId,
+    segment_bytes: u64,
+    /// Files to be used again.
+    free: Vec<PathBuf>,
+    filling: Option<Filling>,
+    ready: Option<Segment>,
+}
+
+/// A file that is being zeroed.
+#[derive(Debug)]
+struct Filling {
+    file: Box<dyn File>,
+    path: PathBuf,
+    filled: u64,
+}
+
+/// Whether a file's name says that it can be used for a segment.
+pub(super) fn is_free(name: &str) -> bool {
+    name.ends_with(SUFFIX)
+}
+
+impl Preparer {
+    /// Starts from the files and the unused segment that were found.
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        member: MemberId,
+        segment_bytes: u64,
+        free: Vec<PathBuf>,
+        ready: Option<Segment>,
+    ) -> Self {
+        Self { disk, dir, member, segment_bytes, free, filling: None, ready }
+    }
+
+    /// Whether the next segment can be taken without waiting.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.is_some()
+    }
+
+    /// How far the next segment is, in bytes.
+    pub(super) fn filled(&self) -> u64 {
+        if self.is_ready() { self.segment_bytes } else { self.filling.as_ref().map_or(0, |f| f.filled) }
+    }
+
+    /// Does a piece of the work on segment `number`; returns whether more is to do.
+    pub(super) fn step(&mut self, number: u64) -> Result<bool, WalError> {
+        self.fill(number, PIECE)
+    }
+
+    fn fill(&mut self, number: u64, piece: u64) -> Result<bool, WalError> {
+        if self.ready.is_some() {
+            return Ok(false);
+        }
+        let mut filling = match self.filling.take() {
+            Some(filling) => filling,
+            None => self.begin(number)?,
+        };
+        let piece = piece.min(self.segment_bytes - filling.filled);
+        // A full disk may have room again later: then the work goes on with the same piece.
+        if let Err(error) = filling.file.zero(filling.filled, piece).during("write zeros to", &filling.path) {
+            self.filling = Some(filling);
+            return Err(error);
+        }
+        filling.filled += piece;
+        if filling.filled < self.segment_bytes {
+            self.filling = Some(filling);
+            return Ok(true);
+        }
+        self.ready = Some(self.finish(filling, number)?);
+        Ok(false)
+    }
+
+    /// The next segment, `number`, with room for at least `room` bytes of frames.
+    pub(super) fn take(&mut self, number: u64, room: u64) -> Result<Segment, WalError> {
+        while self.fill(number, LARGE_PIECE)? {}
+        let mut segment = self.ready.take().expect("the work is done");
+        let wanted = room + super::record::BLOCK as u64;
+        if segment.bytes < wanted {
+            self.grow(&mut segment, wanted)?;
+        }
+        Ok(segment)
+    }
+
+    /// Takes back the file of a segment that is not needed any more.
+    pub(super) fn recycle(&mut self, segment: Segment) -> Result<(), WalError> {
+        let Segment { file, path, bytes, .. } = segment;
+        drop(file);
+        if self.free.is_empty() && bytes == self.segment_bytes {
+            let free = path.with_extension(&SUFFIX[1..]);
+            self.disk.rename(&path, &free).during("rename", &path)?;
+            self.free.push(free);
+        } else {
+            self.disk.remove(&path).during("remove", &path)?;
+        }
+        self.disk.sync_dir(&self.dir).during("sync", &self.dir)
+    }
+
+    fn begin(&mut self, number: u64) -> Result<Filling, WalError> {
+        if let Some(path) = self.free.pop() {
+            let file = self.disk.open(&path).during("open", &path)?;
+            return Ok(Filling { file, path, filled: 0 });
+        }
+        let path = segment::path(&self.dir, number).with_extension(&SUFFIX[1..]);
+        let file = self.disk.create(&path).during("create", &path)?;
+        Ok(Filling { file, path, filled: 0 })
+    }
+
+    /// Zeros are durable: the header, and then the name.
+    fn finish(&self, filling: Filling, number: u64) -> Result<Segment, WalError> {
+        let Filling { file, path: from, .. } = filling;
+        let path = segment::path(&self.dir, number);
+        write_header(file.as_ref(), &from, self.member, number, self.segment_bytes)?;
+        self.disk.rename(&from, &path).during("rename", &from)?;
+        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        Ok(Segment { file, path, number, bytes: self.segment_bytes, highest: 0 })
+    }
+
+    /// Makes room for a group that is larger than a segment. The header, which is one sector, changes when the zeros are there.
+    fn grow(&self, segment: &mut Segment, wanted: u64) -> Result<(), WalError> {
+        while segment.bytes < wanted {
+            let piece = LARGE_PIECE.min(wanted - segment.bytes);
+            segment.file.zero(segment.bytes, piece).during("write zeros to", &segment.path)?;
+            segment.bytes += piece;
+        }
+        write_header(segment.file.as_ref(), &segment.path, self.member, segment.number, segment.bytes)
+    }
+}
+
+fn write_header(
+    file: &dyn File,
+    path: &Path,
+    member: MemberId,
+    number: u64,
+    bytes: u64,
+) -> Result<(), WalError> {
+    let header = segment::encode_header(member, number, bytes);
+    file.write_at(&header, 0).during("write", path)?;
+    file.sync().during("sync", path)
+}

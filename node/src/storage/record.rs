@@ -1,0 +1,210 @@
+//! A frame: one group of entries with the hard state that holds from it on, made durable by one write and one fdatasync.
+//!
+//! ```text
+//!  byte  size  little-endian
+//!     0     4  magic "QFRM"
+//!     4     4  CRC-32C of bytes 8..88: the frame's checksum, named by its successor
+//!     8     4  CRC-32C of the payload
+//!    12     4  length of the payload in bytes
+//!    16     8  number of the segment that it was written for (a segment's number is its generation: never used again)
+//!    24     8  sequence number, counting up by one over all segments
+//!    32     4  checksum of the frame before it; 0 in the first
+//!    36     4  how many sectors of the frame are blank (all zero) although they were written
+//!    40     8  term
+//!    48     8  vote; 0 for none
+//!    56     8  commit index
+//!    64     8  first index still needed: entries before it may be gone
+//!    72     8  last index of the log, once this frame's entries are in it
+//!    80     4  number of entries
+//!    84     4  zero
+//!    88        payload: the entries up to `last`, each a length-delimited quorate.log.v1.Entry
+//!              zeros up to the next multiple of 4096
+//! ```
+//!
+//! Frames start at multiples of 4 KiB ([`BLOCK`]), not right behind one another. A packed frame would share its first block
+//! with the end of the one before, and writing it would write durable, acknowledged bytes again: on a device whose unit of
+//! writing is 4 KiB, a power cut in that moment may take both. Here a block that holds a durable frame is never written again
+//! before its segment is recycled. The page cache writes whole pages in any case, so what is paid is space in the segment,
+//! not traffic of the log; and a write that covers whole pages never reads one first.
+//!
+//! Whatever lies ahead of the log's end is zero, and a sector of 512 bytes is written whole or not at all. So a frame that does
+//! not verify can be told apart: sectors that are blank and should not be were never written ([`Defect::Torn`]; the write was
+//! not acknowledged); when there are none, the frame was written in full, and what it holds has changed since
+//! ([`Defect::Damaged`]). What remains is a sector of a durable frame that the device itself has turned to zeros.
+
+use bytes::{Buf, Bytes};
+use prost::Message as _;
+use quorate_api::log;
+use quorate_raft::{Entry, HardState, Index, MemberId};
+
+use crate::codec;
+
+/// What frames are aligned to, and the size of a segment's header.
+pub(super) const BLOCK: usize = 4096;
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
+const HEADER: usize = 88;
+const MAGIC: [u8; 4] = *b"QFRM";
+
+/// A frame, without its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The segment that it was written for.
+    pub(super) segment: u64,
+    /// Its place among all frames; the first is 1.
+    pub(super) sequence: u64,
+    /// The checksum of the frame before it.
+    pub(super) previous: u32,
+    /// What holds from it on.
+    pub(super) hard_state: HardState,
+    /// Entries before this index may be gone.
+    pub(super) floor: Index,
+    /// The end of the log.
+    pub(super) last: Index,
+}
+
+/// A frame as it was read.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) header: Header,
+    /// Up to `header.last`.
+    pub(super) entries: Vec<Entry>,
+    /// What its successor names.
+    pub(super) checksum: u32,
+    /// With its padding.
+    pub(super) bytes: usize,
+}
+
+/// Why there is no frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Defect {
+    /// Its first sector was never written.
+    Absent,
+    /// It was not written in full.
+    Torn,
+    /// It was written in full, and is not what was written.
+    Damaged(String),
+}
+
+/// A group's frame is larger than the format can say.
+#[derive(Debug)]
+pub(super) struct TooLarge;
+
+/// Makes `buffer` the frame that ends with `entries`; returns its checksum.
+pub(super) fn encode(buffer: &mut Vec<u8>, header: &Header, entries: &[&Entry]) -> Result<u32, TooLarge> {
+    buffer.clear();
+    buffer.resize(HEADER, 0);
+    for entry in entries {
+        codec::entry_to_wire(entry).encode_length_delimited(buffer).map_err(|_| TooLarge)?;
+    }
+    let length = u32::try_from(buffer.len() - HEADER).map_err(|_| TooLarge)?;
+    let count = u32::try_from(entries.len()).map_err(|_| TooLarge)?;
+    buffer.resize(buffer.len().next_multiple_of(BLOCK), 0);
+
+    let (head, payload) = buffer.split_at_mut(HEADER);
+    let mut field = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
+    field(0, &MAGIC);
+    field(8, &crc32c::crc32c(&payload[..length as usize]).to_le_bytes());
+    field(12, &length.to_le_bytes());
+    field(16, &header.segment.to_le_bytes());
+    field(24, &header.sequence.to_le_bytes());
+    field(32, &header.previous.to_le_bytes());
+    field(40, &header.hard_state.term.to_le_bytes());
+    field(48, &header.hard_state.vote.map_or(0, |id| id.0).to_le_bytes());
+    field(56, &header.hard_state.commit.to_le_bytes());
+    field(64, &header.floor.to_le_bytes());
+    field(72, &header.last.to_le_bytes());
+    field(80, &count.to_le_bytes());
+    let blank = blank_sectors(buffer, length as usize);
+    buffer[36..40].copy_from_slice(&blank.to_le_bytes());
+    let checksum = crc32c::crc32c(&buffer[8..HEADER]);
+    buffer[4..8].copy_from_slice(&checksum.to_le_bytes());
+    Ok(checksum)
+}
+
+/// The frame at the start of `bytes`, which run to the end of segment `segment`.
+pub(super) fn decode(bytes: &[u8], segment: u64) -> Result<Frame, Defect> {
+    let first = bytes.get(..SECTOR).ok_or_else(|| damaged("the segment ends within a frame"))?;
+    if is_blank(first) {
+        return Err(Defect::Absent);
+    }
+    let u32_at = |at: usize| u32::from_le_bytes(array(first, at));
+    let u64_at = |at: usize| u64::from_le_bytes(array(first, at));
+    let checksum = u32_at(4);
+    if array(first, 0) != MAGIC || crc32c::crc32c(&first[8..HEADER]) != checksum {
+        return Err(damaged("a frame's header does not match its checksum"));
+    }
+    if u64_at(16) != segment {
+        return Err(damaged(&format!("a frame that was written for segment {}", u64_at(16))));
+    }
+    let length = u32_at(12) as usize;
+    let payload =
+        bytes.get(HEADER..HEADER + length).ok_or_else(|| damaged("a frame is longer than its segment"))?;
+    if crc32c::crc32c(payload) != u32_at(8) {
+        let torn = blank_sectors(bytes, length) > u32_at(36);
+        return Err(if torn { Defect::Torn } else { damaged("a frame does not match its checksum") });
+    }
+
+    let header = Header {
+        segment,
+        sequence: u64_at(24),
+        previous: u32_at(32),
+        hard_state: HardState {
+            term: u64_at(40),
+            vote: Some(MemberId(u64_at(48))).filter(|id| id.0 != 0),
+            commit: u64_at(56),
+        },
+        floor: u64_at(64),
+        last: u64_at(72),
+    };
+    let entries = decode_entries(Bytes::copy_from_slice(payload), header.last, u32_at(80).into())?;
+    Ok(Frame { header, entries, checksum, bytes: (HEADER + length).next_multiple_of(BLOCK) })
+}
+
+/// How many bytes of the segment the frame at the start of `bytes` takes, if that can be read.
+pub(super) fn extent(bytes: &[u8]) -> Option<usize> {
+    let first = bytes.get(..SECTOR)?;
+    let valid =
+        array(first, 0) == MAGIC && crc32c::crc32c(&first[8..HEADER]) == u32::from_le_bytes(array(first, 4));
+    let length = u32::from_le_bytes(array(first, 12)) as usize;
+    valid.then(|| (HEADER + length).next_multiple_of(BLOCK))
+}
+
+/// The `count` entries that end with index `last`.
+fn decode_entries(mut payload: Bytes, last: Index, count: u64) -> Result<Vec<Entry>, Defect> {
+    let malformed = |error: &dyn std::fmt::Display| damaged(&format!("a frame holds a bad entry: {error}"));
+    let first = last
+        .checked_add(1)
+        .and_then(|end| end.checked_sub(count))
+        .ok_or_else(|| damaged("a frame's entries have no index"))?;
+    let mut wire = Vec::new();
+    while payload.has_remaining() {
+        wire.push(log::Entry::decode_length_delimited(&mut payload).map_err(|e| malformed(&e))?);
+    }
+    if wire.len() as u64 != count {
+        return Err(damaged("a frame does not hold as many entries as it says"));
+    }
+    codec::entries_from_wire(first, wire).map_err(|e| malformed(&e))
+}
+
+/// The blank sectors among those that a frame with `length` bytes of payload touches.
+fn blank_sectors(bytes: &[u8], length: usize) -> u32 {
+    let end = (HEADER + length).next_multiple_of(SECTOR).min(bytes.len());
+    bytes[..end].chunks(SECTOR).filter(|sector| is_blank(sector)).count() as u32
+}
+
+/// Whether `bytes` are zeros.
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
+    // By comparing blocks: the rest of a segment is looked through at every start.
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    bytes.chunks(BLOCK).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
+/// `N` bytes of a header, whose length is known.
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| bytes[at + i])
+}
+
+fn damaged(what: &str) -> Defect {
+    Defect::Damaged(what.to_owned())
+}

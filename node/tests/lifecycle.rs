@@ -1,0 +1,150 @@
+//! A single node: how it begins, comes back, and refuses.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+
+use quorate_api::admin::{BootstrapRequest, Role, StatusRequest};
+use support::Home;
+use tonic::Code;
+
+#[tokio::test]
+async fn bootstrapping_again_is_harmless() {
+    let node = Home::new("n1").start(&["--bootstrap"]);
+    node.put_surely("key", "value").await;
+    let before = node.status().await;
+    let home = node.kill();
+    let node = home.start(&["--bootstrap"]);
+    assert_eq!(node.get_surely("key").await.as_deref(), Some("value"));
+    let after = node.status().await;
+    assert_eq!((after.cluster_id, after.member_id), (before.cluster_id, before.member_id));
+    assert!(after.term > before.term);
+}
+
+#[tokio::test]
+async fn a_node_waits_until_it_is_told() {
+    let node = Home::new("n1").start(&[]);
+    let mut admin = node.admin().await;
+    let status = admin.status(StatusRequest {}).await.expect("a status").into_inner();
+    assert_eq!((status.role(), status.cluster_id), (Role::Waiting, 0));
+    assert_eq!(node.put("key", "value").await.expect_err("it has no cluster").code(), Code::Unavailable);
+
+    let zero = admin.bootstrap(BootstrapRequest { cluster_id: 0 }).await.expect_err("zero is no cluster");
+    assert_eq!(zero.code(), Code::InvalidArgument);
+    for _ in 0..2 {
+        admin.bootstrap(BootstrapRequest { cluster_id: 77 }).await.expect("it is founded, once");
+    }
+    let other = admin.bootstrap(BootstrapRequest { cluster_id: 78 }).await.expect_err("it has a cluster");
+    assert_eq!(other.code(), Code::FailedPrecondition);
+    node.put_surely("key", "value").await;
+
+    let home = node.kill();
+    let node = home.start(&[]);
+    assert_eq!(node.get_surely("key").await.as_deref(), Some("value"));
+    assert_eq!(node.status().await.cluster_id, 77);
+}
+
+#[tokio::test]
+async fn a_single_node_stops_in_order() {
+    let node = Home::new("n1").start(&["--bootstrap"]);
+    node.put_surely("key", "value").await;
+    let (status, home, _) = node.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(home.start(&[]).get_surely("key").await.as_deref(), Some("value"));
+}
+
+#[tokio::test]
+async fn a_member_that_moves_tells_its_cluster() {
+    let first = Home::new("n1").start(&["--bootstrap"]);
+    let second = Home::new("n2").start(&["--join", &first.peer.clone()]);
+    first.status_when("two voters", support::has_voters(2)).await;
+    let id = second.status().await.member_id;
+    let mut home = second.kill();
+    home.forget_ports();
+    let second = home.start(&[]);
+    let address = second.peer.clone();
+    first
+        .status_when("the new address", |status| {
+            let members = status.configuration.clone().and_then(|c| c.configuration).map(|c| c.members);
+            members.into_iter().flatten().any(|member| member.id == id && member.peer_address == address)
+        })
+        .await;
+    second.put_surely("key", "value").await;
+}
+
+#[test]
+fn a_port_in_use_is_said() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    refuses(&Home::new("n1"), &["--listen-http", &address], 1, &["cannot listen on", &address]);
+}
+
+#[test]
+fn a_directory_in_use_is_said() {
+    let node = Home::new("n1").start(&["--bootstrap"]);
+    let dir = node.home.data_dir();
+    let other = Home::new("n2");
+    refuses(&other, &["--data-dir", dir.to_str().unwrap()], 1, &["is in use"]);
+}
+
+#[test]
+fn a_damaged_identity_is_said_and_left() {
+    let home = Home::new("n1").start(&["--bootstrap"]).kill();
+    let path = home.data_dir().join("identity");
+    let damaged = fs::read_to_string(&path).unwrap().replace("member ", "member f");
+    fs::write(&path, &damaged).unwrap();
+    refuses(&home, &[], 1, &["identity", "damaged"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+}
+
+#[test]
+fn another_clusters_directory_is_said() {
+    let first = Home::new("n1").start(&["--bootstrap"]);
+    let home = Home::new("n2").start(&["--bootstrap"]).kill();
+    let join = first.peer.clone();
+    refuses(&home, &["--join", &join], 1, &["belongs to cluster"]);
+}
+
+#[test]
+fn bad_certificates_are_said() {
+    let home = Home::new("n1");
+    let file = |name: &str, text: &str| {
+        let path = home.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (one, two) = (certificate(), certificate());
+    let cert = file("cert.pem", &one.cert.pem());
+    let key = file("key.pem", &one.signing_key.serialize_pem());
+    let other = file("other.pem", &two.signing_key.serialize_pem());
+    let nonsense = file("nonsense.pem", "nonsense");
+    refuses(&home, &["--client-cert", &cert, "--client-key", "/nowhere"], 1, &["cannot read /nowhere"]);
+    refuses(&home, &["--client-cert", &cert, "--client-key", &other], 1, &["does not fit"]);
+    refuses(&home, &["--client-cert", &nonsense, "--client-key", &key], 1, &["holds no certificate"]);
+    refuses(&home, &["--client-cert", &cert, "--client-key", &nonsense], 1, &["not a private key"]);
+}
+
+#[test]
+fn a_command_line_that_cannot_be_is_said() {
+    let home = Home::new("n1");
+    refuses(&home, &["--bootstrap", "--join", "a:1"], 2, &["cannot be used with"]);
+    refuses(&home, &["--client-cert", "c"], 2, &["--client-key"]);
+    refuses(&home, &["--listen-peer", "0.0.0.0:0"], 2, &["--advertise-peer"]);
+    refuses(&home, &["--advertise-peer", "nonsense"], 2, &["HOST:PORT"]);
+}
+
+fn certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate")
+}
+
+/// Starts a node that must not start: it says `words`, and exits with `code`.
+fn refuses(home: &Home, more: &[&str], code: i32, words: &[&str]) {
+    let (status, said) = home.fail(more);
+    assert_eq!(status.code(), Some(code), "{said}");
+    let error: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
+    assert!(words.iter().all(|word| error.iter().any(|line| line.contains(word))), "{words:?} not in {said}");
+    if code == 1 {
+        assert_eq!(error.len(), 1, "one line: {said}");
+    }
+}

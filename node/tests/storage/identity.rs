@@ -1,0 +1,116 @@
+//! Who a data directory belongs to, and who is on it (raft-failures 8 and 9: lost metadata restarts at term 0, a wiped disk
+//! comes back under the same ID).
+
+use std::fs;
+
+use quorate_node::storage::disk::Disk as _;
+use quorate_node::storage::identity::{Identity, random_member};
+use quorate_node::storage::{OpenError, lock};
+use quorate_raft::MemberId;
+
+use crate::disk::{Fault, MemDisk};
+use crate::model::coin;
+use crate::{MEMBER, dir, one, open};
+
+fn identity(disk: &MemDisk) -> Result<Identity, OpenError> {
+    Identity::open(disk, &dir(), MEMBER)
+}
+
+#[test]
+fn it_stays() {
+    let disk = MemDisk::default();
+    let mut first = identity(&disk).unwrap();
+    assert_eq!(first, Identity { member: MEMBER, cluster: 0 });
+    open(&disk).unwrap();
+    first.join(&disk, &dir(), 5).unwrap();
+    first.join(&disk, &dir(), 5).unwrap();
+    let again = Identity::open(&disk, &dir(), MemberId(9)).unwrap();
+    assert_eq!(again, Identity { member: MEMBER, cluster: 5 });
+    let error = first.join(&disk, &dir(), 6).unwrap_err().to_string();
+    assert!(error.contains("cluster 0000000000000005, not to 0000000000000006"), "{error}");
+    assert_ne!(random_member().unwrap(), random_member().unwrap());
+}
+
+/// Whenever the power goes, the identity is the old one or the new one.
+#[test]
+fn it_is_replaced_as_a_whole() {
+    let start = MemDisk::default();
+    identity(&start).unwrap();
+    open(&start).unwrap();
+    for n in 0.. {
+        let disk = start.fork();
+        disk.fail_after(n, Fault::Crash);
+        let joined = identity(&disk).unwrap().join(&disk, &dir(), 5);
+        if !disk.failed() {
+            assert!(n >= 4, "only {n} operations");
+            return joined.unwrap();
+        }
+        disk.power_cut(coin(n));
+        let found = identity(&disk).unwrap();
+        assert!(found.member == MEMBER && [0, 5].contains(&found.cluster), "{found:?}");
+    }
+}
+
+/// A first start that was cut short is begun again.
+#[test]
+fn a_first_start_can_be_repeated() {
+    for n in 0.. {
+        let disk = MemDisk::default();
+        disk.fail_after(n, Fault::Crash);
+        let started = identity(&disk).and_then(|_| open(&disk));
+        if !disk.failed() {
+            return drop(started.unwrap());
+        }
+        disk.power_cut(coin(n + 99));
+        identity(&disk).unwrap();
+        open(&disk).unwrap();
+    }
+}
+
+#[test]
+fn what_is_lost_is_said() {
+    let disk = MemDisk::default();
+    let mut identity_here = identity(&disk).unwrap();
+    let (mut wal, _) = open(&disk).unwrap();
+    wal.append(&[one(1, 10)]).unwrap();
+    identity_here.join(&disk, &dir(), 5).unwrap();
+
+    let without = disk.fork();
+    without.remove(&dir().join("identity")).unwrap();
+    let error = identity(&without).unwrap_err().to_string();
+    assert!(error.contains("the identity is missing beside a log"), "{error}");
+
+    let without = disk.fork();
+    without.remove(&crate::segment_path(1)).unwrap();
+    let error = identity(&without).unwrap_err().to_string();
+    assert!(error.contains("the log of 0000000000000007 is gone"), "{error}");
+}
+
+#[test]
+fn every_flipped_bit_is_seen() {
+    let disk = MemDisk::default();
+    identity(&disk).unwrap();
+    let path = dir().join("identity");
+    for bit in 0..disk.files()[&path].len() * 8 {
+        disk.tamper(&path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        identity(&disk).unwrap_err();
+        disk.tamper(&path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+    }
+    identity(&disk).unwrap();
+}
+
+#[test]
+fn one_process_on_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("a/b");
+    let held = lock(&data).unwrap();
+    let error = lock(&data).unwrap_err().to_string();
+    assert!(error.contains(&format!("is in use by process {} on ", std::process::id())), "{error}");
+    drop(held);
+    lock(&data).unwrap();
+
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = lock(&file).unwrap_err().to_string();
+    assert!(error.contains("file"), "{error}");
+}
