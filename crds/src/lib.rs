@@ -1,0 +1,23 @@
+//! The `RaftCluster` resource: its types, its schema and its rules.
+//!
+//! The schema is what people meet first. Every field of the spec has a default, and every rule is written in CEL with a
+//! message that says what to do, so that the API server itself refuses what cannot work: there is no webhook to be down.
+//!
+//! The CRD in YAML is made from these types by `cargo run -p quorate-crds`; a test checks that the files are current.
+
+// The derive of the schema repeats each struct in a function of its own.
+#![allow(unreachable_pub)]
+
+mod manifest;
+mod pod;
+mod spec;
+mod status;
+mod storage;
+
+pub use manifest::{Target, crd, manifests};
+pub use pod::{PodMetadata, PodSpec, PodTemplate};
+pub use spec::{
+    DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec,
+};
+pub use status::{MemberRole, MemberStatus, Phase, PlanStatus, RaftClusterStatus};
+pub use storage::{DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage};

@@ -1,0 +1,194 @@
+//! `RaftCluster` and its spec.
+
+use k8s_openapi::api::core::v1::{EnvVar, LocalObjectReference, ResourceRequirements};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::pod::{PodTemplate, brief};
+use crate::status::RaftClusterStatus;
+use crate::storage::Storage;
+
+/// More voters make writes slower and no more available in practice.
+pub const MAX_REPLICAS: i32 = 9;
+/// The name of a `StatefulSet`'s revision, `NAME-` and ten characters, is a label of its pods: 63 characters at most.
+pub const MAX_NAME_LENGTH: usize = 52;
+
+/// The desired state of a cluster.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "quorate.dev",
+    version = "v1alpha1",
+    kind = "RaftCluster",
+    plural = "raftclusters",
+    shortname = "raft",
+    category = "quorate",
+    namespaced,
+    cel,
+    derive = "PartialEq",
+    status = "RaftClusterStatus",
+    doc = "A replicated, strongly consistent key-value store that speaks the etcd v3 API.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Quorate",
+        type_ = "string",
+        description = "Whether a leader with a quorum is known",
+        json_path = ".status.conditions[?(@.type==\"Quorate\")].status"
+    ),
+    printcolumn(
+        name = "Voters",
+        type_ = "string",
+        description = "Voters in good health, of the voters that there should be",
+        json_path = ".status.voters"
+    ),
+    printcolumn(name = "Leader", type_ = "string", description = "The pod that leads", json_path = ".status.leader"),
+    printcolumn(name = "Term", type_ = "integer", description = "The term that it leads in", json_path = ".status.term"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Plan",
+        type_ = "string",
+        description = "What is done next",
+        json_path = ".status.plan.step",
+        priority = 1
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 52").message(
+        "metadata.name is too long: at most 52 characters, so that the names made from it are valid. Choose a shorter name"
+    ),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
+        "metadata.name becomes a DNS label: use lower-case letters, digits and '-', begin with a letter, and use no dots"
+    )
+)]
+pub struct RaftClusterSpec {
+    /// How many voters the cluster has, 1 to 9. An odd number is best: 3 voters survive the loss of one, 5 of two. An even
+    /// number works, and survives no more failures than one voter less.
+    #[serde(default = "default_replicas")]
+    #[x_kube(validation = Rule::new("self >= 1").message(
+        "replicas must be at least 1: to stop a cluster and keep its data, delete it with deletionPolicy Retain"
+    ))]
+    #[x_kube(validation = Rule::new("self <= 9").message(
+        "replicas must be at most 9: every write waits for a majority, so more voters make it slower, not safer. Use 3 or 5"
+    ))]
+    pub replicas: i32,
+
+    /// The volume of each member.
+    #[serde(default)]
+    pub storage: Storage,
+
+    /// The image of the node. The operator's own default, of its own version, when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+
+    /// When the image is pulled.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+
+    /// Secrets to pull the image with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "pull_secrets")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+
+    /// Processor and memory of each node. Without any, a small request and no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "resources")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// More environment variables for the node. Names that begin with `QUORATE_` set the node's own options; those that the
+    /// operator sets win.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "env")]
+    pub env: Vec<EnvVar>,
+
+    /// What is added to the pods of the members.
+    #[serde(default)]
+    pub pod_template: PodTemplate,
+
+    /// What becomes of the volumes when the cluster is deleted: Retain, or Delete. A cluster of the same name that is
+    /// created later takes retained volumes up again.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// While true, the operator watches and reports, and changes nothing.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// When the image is pulled.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImagePullPolicy {
+    /// Before every start.
+    Always,
+    /// When the machine does not have it.
+    #[default]
+    IfNotPresent,
+    /// Never: the machine has it.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// The word that Kubernetes uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// What becomes of the volumes when the cluster is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// The volumes stay, and so does the data.
+    #[default]
+    Retain,
+    /// The volumes are deleted with the cluster.
+    Delete,
+}
+
+fn default_replicas() -> i32 {
+    3
+}
+
+impl Default for RaftClusterSpec {
+    fn default() -> Self {
+        Self {
+            replicas: default_replicas(),
+            storage: Storage::default(),
+            image: None,
+            image_pull_policy: ImagePullPolicy::default(),
+            image_pull_secrets: Vec::new(),
+            resources: None,
+            env: Vec::new(),
+            pod_template: PodTemplate::default(),
+            deletion_policy: DeletionPolicy::default(),
+            paused: false,
+        }
+    }
+}
+
+fn pull_secrets(generator: &mut SchemaGenerator) -> Schema {
+    brief::<Vec<LocalObjectReference>>(generator, "Secrets to pull the image with.")
+}
+
+fn resources(generator: &mut SchemaGenerator) -> Schema {
+    brief::<ResourceRequirements>(
+        generator,
+        "Processor and memory of each node. Without any, a small request and no limit.",
+    )
+}
+
+fn env(generator: &mut SchemaGenerator) -> Schema {
+    brief::<Vec<EnvVar>>(
+        generator,
+        "More environment variables for the node. Names that begin with `QUORATE_` set the node's own options; those \
+         that the operator sets win.",
+    )
+}

@@ -1,0 +1,134 @@
+//! `status`: what the operator applied and observed.
+//!
+//! It holds the term and the leader, and never an index of the log: each write of a status is a write to the API server.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The observed state of a cluster.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RaftClusterStatus {
+    /// The generation of the spec that this status belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The cluster's ID, in hexadecimal. It is written before any node hears of it, and never changes.
+    #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(
+        "status.clusterID cannot be changed: the nodes refuse a volume of another cluster"
+    ))]
+    pub cluster_id: Option<String>,
+
+    /// Whether a node has founded the cluster. Set once it has been seen; nothing is founded a second time.
+    #[serde(default)]
+    pub bootstrapped: bool,
+
+    /// The name of the pod that leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+
+    /// The term that it leads in; the highest one seen while there is no leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<i64>,
+
+    /// Voters in good health, of the voters that there should be, such as 3/3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voters: Option<String>,
+
+    /// The members of the newest configuration, by ordinal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".to_owned()]))]
+    pub members: Vec<MemberStatus>,
+
+    /// Where the cluster stands, in a word. The conditions say more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+
+    /// The version that all members run, or the lowest one while they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+
+    /// What is done next, why, and what it waits for. Absent when there is nothing to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+
+    /// The pods that exist, for the scale subresource.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// The selector of the pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Ready, Quorate, Progressing, Degraded and `SpecAccepted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One member of the cluster.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// The ordinal of its pod.
+    pub ordinal: i32,
+    /// Its ID, in hexadecimal. It lives on the volume, not with the pod.
+    pub id: String,
+    /// What it is in the newest configuration.
+    pub role: MemberRole,
+    /// The pod that it runs in.
+    pub pod: String,
+    /// Whether the leader hears of it.
+    pub healthy: bool,
+}
+
+/// What a member is in the newest configuration.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberRole {
+    /// A voter that leads.
+    Leader,
+    /// A voter.
+    Voter,
+    /// It receives the log and does not vote.
+    Learner,
+    /// A voter that leaves with the joint configuration.
+    Leaving,
+}
+
+/// Where a cluster stands, in a word.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its first node is coming up, and no quorum has ever been.
+    Bootstrapping,
+    /// Members are added, removed or replaced.
+    Changing,
+    /// Pods are replaced one by one, to run what the spec says.
+    Updating,
+    /// As the spec wants it.
+    Ready,
+    /// There is a quorum, and something is wrong.
+    Degraded,
+    /// There is no quorum.
+    Unavailable,
+    /// The operator changes nothing, because the spec says so.
+    Paused,
+    /// It is being deleted.
+    Deleting,
+}
+
+/// What is done next.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// The step, such as `AddLearners`.
+    pub step: String,
+    /// Why it is done, or refused.
+    pub reason: String,
+    /// What it waits for. Absent when it has just been done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+}

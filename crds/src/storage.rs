@@ -1,0 +1,68 @@
+//! `spec.storage`: the volume of each member.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a member gets when the spec says nothing.
+pub const DEFAULT_SIZE: &str = "10Gi";
+/// The least that holds a segment of the log and a spare one.
+pub const MIN_SIZE: &str = "128Mi";
+
+/// The volume of each member.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.className) == has(oldSelf.className) && (!has(self.className) || self.className == oldSelf.className)"
+    ).message(
+        "storage.className cannot be changed: Kubernetes does not move volumes between classes. Create another cluster with the class that you want"
+    )
+)]
+pub struct Storage {
+    /// The size of each member's volume, 128Mi or more. It may grow where the storage class allows expansion, and never shrinks.
+    #[serde(default = "default_size")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("isQuantity(self)").message(
+        "storage.size is not a quantity: write a number and a unit, for example 10Gi"
+    ))]
+    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('128Mi')) >= 0").message(
+        "storage.size is too small: a member needs at least 128Mi for its log"
+    ))]
+    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Ti')) <= 0").message(
+        "storage.size is larger than any volume that a member can use: at most 64Ti"
+    ))]
+    #[x_kube(validation = Rule::new(
+        "!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0"
+    ).message("storage.size cannot shrink: volumes only grow. Keep the size, or create another cluster"))]
+    pub size: String,
+
+    /// The storage class of the volumes; the cluster's default class when it is left out. It cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+
+    /// What becomes of the volume of a member that was scaled away: Delete, or Retain.
+    #[serde(default)]
+    pub when_scaled: ScaleDownPolicy,
+}
+
+/// What becomes of the volume of a member that was scaled away.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScaleDownPolicy {
+    /// The volume is deleted, after the member's removal has been committed. A new member starts empty.
+    #[default]
+    Delete,
+    /// The volume stays. The member comes back with it when the cluster is scaled up again.
+    Retain,
+}
+
+fn default_size() -> String {
+    DEFAULT_SIZE.to_owned()
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: default_size(), class_name: None, when_scaled: ScaleDownPolicy::default() }
+    }
+}

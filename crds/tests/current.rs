@@ -1,0 +1,25 @@
+//! The generated files are what the types say.
+
+// Whole files of tests may panic, and take values as `json!` makes them.
+#![allow(clippy::panic, clippy::needless_pass_by_value)]
+
+use std::path::Path;
+
+#[test]
+fn generated_files_are_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in the repository");
+    for target in quorate_crds::manifests().expect("the CRD is serialisable") {
+        let found = std::fs::read_to_string(root.join(target.path)).unwrap_or_default();
+        assert!(found == target.text, "{} is not current: run `cargo run -p quorate-crds`", target.path);
+    }
+}
+
+#[test]
+fn the_crd_fits_where_kubectl_apply_keeps_it() {
+    let json = serde_json::to_string(&quorate_crds::crd()).expect("the CRD is serialisable");
+    assert!(
+        json.len() < 200 * 1024,
+        "{} bytes: client-side apply keeps 256 KiB in an annotation",
+        json.len()
+    );
+}
