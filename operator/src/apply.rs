@@ -1,0 +1,207 @@
+//! Making the world as planned: objects by server-side apply, and at most one action.
+
+use std::fmt::Debug;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use quorate_crds::RaftCluster;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::membership::Ordinal;
+use crate::nodes::{Admin, AdminError, Target};
+use crate::observe::{Secrets, Sight};
+use crate::plan::Action;
+use crate::quantity;
+use crate::resources::Objects;
+use crate::resources::certificates::{self, CertificateError, Purpose};
+
+/// Owns the fields that the operator sets.
+pub const FIELD_MANAGER: &str = "quorate-operator";
+
+/// Something could not be made as planned.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server refused an object.
+    #[error("cannot apply {object}: {source}")]
+    Object {
+        /// Its kind and name.
+        object: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A node refused, or did not answer.
+    #[error(transparent)]
+    Node(#[from] AdminError),
+    /// The action is on a node that was not seen in this round.
+    #[error("{0} has no address yet")]
+    NoAddress(String),
+}
+
+/// Makes certificates that are missing, or that do not serve any more. Nodes take new ones up by themselves.
+pub async fn certificates(
+    client: &Client,
+    cluster: &RaftCluster,
+    secrets: &Secrets,
+) -> Result<(), ApplyError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let ca = match &secrets.ca {
+        Some(ca) => ca.clone(),
+        // Created, never applied: nothing may take the place of a CA that is there.
+        None => create(client, cluster, certificates::new_ca(cluster, now)?).await?,
+    };
+    leaf(client, cluster, Purpose::Admin, secrets.admin.as_ref(), &ca, now).await?;
+    leaf(client, cluster, Purpose::Nodes, secrets.peers.as_ref(), &ca, now).await
+}
+
+async fn leaf(
+    client: &Client,
+    cluster: &RaftCluster,
+    purpose: Purpose,
+    current: Option<&Secret>,
+    ca: &Secret,
+    now: Duration,
+) -> Result<(), ApplyError> {
+    if current.is_some_and(|current| certificates::is_current(cluster, purpose, current, ca, now)) {
+        return Ok(());
+    }
+    let made = certificates::new_leaf(cluster, purpose, ca, now)?;
+    apply(client, cluster, &made).await?;
+    let namespace = cluster.namespace().unwrap_or_default();
+    tracing::info!(
+        cluster = format!("{namespace}/{}", cluster.name_any()),
+        secret = made.name_any(),
+        "made a certificate"
+    );
+    Ok(())
+}
+
+async fn create(client: &Client, cluster: &RaftCluster, secret: Secret) -> Result<Secret, ApplyError> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let created = Api::namespaced(client.clone(), &namespace).create(&PostParams::default(), &secret).await;
+    created.map_err(|source| ApplyError::Object { object: format!("Secret {}", secret.name_any()), source })
+}
+
+/// Applies the objects. One that is refused does not hold up the others; the first refusal is returned.
+pub async fn objects(client: &Client, cluster: &RaftCluster, objects: &Objects) -> Result<(), ApplyError> {
+    let (peers, clients, policy, pdb) = futures::join!(
+        apply(client, cluster, &objects.peers),
+        apply(client, cluster, &objects.client),
+        apply(client, cluster, &objects.network_policy),
+        apply(client, cluster, &objects.pdb),
+    );
+    // The pods come last: what they need is there.
+    let stateful_set = apply(client, cluster, &objects.stateful_set).await;
+    peers.and(clients).and(policy).and(pdb).and(stateful_set)
+}
+
+async fn apply<K>(client: &Client, cluster: &RaftCluster, object: &K) -> Result<(), ApplyError>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    let namespace = cluster.namespace().unwrap_or_default();
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let api = Api::<K>::namespaced(client.clone(), &namespace);
+    match api.patch(&object.name_any(), &parameters, &Patch::Apply(object)).await {
+        Ok(_) => Ok(()),
+        Err(source) => {
+            Err(ApplyError::Object { object: format!("{} {}", K::kind(&()), object.name_any()), source })
+        }
+    }
+}
+
+/// Asks for larger volumes where the spec does. The storage class decides whether they grow.
+pub async fn volume_sizes(client: &Client, cluster: &RaftCluster, sight: &Sight) -> Result<(), ApplyError> {
+    let wanted = &cluster.spec.storage.size;
+    let Some(bytes) = quantity::bytes(wanted) else { return Ok(()) };
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace);
+    for (ordinal, claim) in &sight.observed.claims {
+        let smaller = claim.size.as_deref().and_then(quantity::bytes).is_some_and(|size| size < bytes);
+        if !smaller || !claim.bound || claim.terminating {
+            continue;
+        }
+        let name = claim_name(cluster, *ordinal);
+        let patch = json!({"spec": {"resources": {"requests": {"storage": wanted}}}});
+        let grown = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        grown.map_err(|source| ApplyError::Object {
+            object: format!("PersistentVolumeClaim {name}"),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Does one action. Each may be repeated without harm. The ID of the cluster is not set here, but with the status.
+pub async fn act(
+    client: &Client,
+    admin: &dyn Admin,
+    cluster: &RaftCluster,
+    sight: &Sight,
+    action: &Action,
+) -> Result<(), ApplyError> {
+    let identity = sight.observed.identity.unwrap_or_default();
+    match action {
+        Action::SetIdentity(_) => Ok(()),
+        Action::Bootstrap { ordinal, cluster_id } => {
+            Ok(admin.bootstrap(target(sight, *ordinal)?, *cluster_id).await?)
+        }
+        Action::ChangeMembership { leader, expected, wanted } => {
+            Ok(admin.change_membership(target(sight, *leader)?, identity, *expected, wanted).await?)
+        }
+        Action::TransferLeadership { leader, target: successor } => {
+            Ok(admin.transfer(target(sight, *leader)?, identity, *successor).await?)
+        }
+        Action::DeletePod { ordinal, uid } => {
+            delete::<Pod>(client, cluster, sight.observed.pod_name(*ordinal), uid).await
+        }
+        Action::DeleteClaim { ordinal, uid } => {
+            delete::<PersistentVolumeClaim>(client, cluster, claim_name(cluster, *ordinal), uid).await
+        }
+    }
+}
+
+/// Deletes the volumes of a cluster that is being deleted.
+pub async fn delete_volumes(client: &Client, cluster: &RaftCluster, sight: &Sight) -> Result<(), ApplyError> {
+    for (ordinal, claim) in &sight.observed.claims {
+        if !claim.terminating {
+            delete::<PersistentVolumeClaim>(client, cluster, claim_name(cluster, *ordinal), &claim.uid)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes this object, and not another of the same name. One that is gone is what was wanted.
+async fn delete<K>(client: &Client, cluster: &RaftCluster, name: String, uid: &str) -> Result<(), ApplyError>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    let namespace = cluster.namespace().unwrap_or_default();
+    let this_one = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let parameters = DeleteParams::default().preconditions(this_one);
+    match Api::<K>::namespaced(client.clone(), &namespace).delete(&name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(ApplyError::Object { object: format!("{} {name}", K::kind(&())), source }),
+    }
+}
+
+fn target(sight: &Sight, ordinal: Ordinal) -> Result<&Target, ApplyError> {
+    sight.targets.get(&ordinal).ok_or_else(|| ApplyError::NoAddress(sight.observed.pod_name(ordinal)))
+}
+
+fn claim_name(cluster: &RaftCluster, ordinal: Ordinal) -> String {
+    format!("data-{}-{ordinal}", cluster.name_any())
+}

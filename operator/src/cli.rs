@@ -1,0 +1,47 @@
+//! The command line.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+/// Runs the `RaftCluster`s of a Kubernetes cluster.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "quorate-operator", version)]
+pub struct Cli {
+    /// Look after one namespace only. All namespaces when it is left out or empty.
+    #[arg(long, env = "QUORATE_WATCH_NAMESPACE", default_value = "")]
+    pub watch_namespace: String,
+
+    /// The image of nodes whose resource names none.
+    #[arg(long, env = "QUORATE_NODE_IMAGE", default_value = concat!("ghcr.io/quorate/quorate-node:", env!("CARGO_PKG_VERSION")))]
+    pub node_image: String,
+
+    /// The namespace that the operator runs in: its lease is there, and the nodes let it in from there.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "quorate-system")]
+    pub namespace: String,
+
+    /// The name by which this replica of the operator holds the lease.
+    #[arg(long, env = "POD_NAME")]
+    pub name: Option<String>,
+
+    /// The address of the port for health and metrics.
+    #[arg(long, env = "QUORATE_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
+    pub listen_http: SocketAddr,
+
+    /// What to log, as in `info` or `quorate_operator=debug`.
+    #[arg(long, env = "QUORATE_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How to log: `text` or `json`.
+    #[arg(long, env = "QUORATE_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How to log.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}

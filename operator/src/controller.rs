@@ -1,0 +1,384 @@
+//! The driver: one round for one resource, and what starts rounds.
+//!
+//! A round observes, validates, plans, applies, and writes the status. It starts when the resource or one of its objects
+//! changes, when a node's status changes, and after a time in any case.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use parking_lot::Mutex;
+use quorate_crds::{DeletionPolicy, RaftCluster, RaftClusterStatus};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::apply::{self, ApplyError, FIELD_MANAGER};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::nodes::Admin;
+use crate::observe::{Sight, observe};
+use crate::plan::{self, Course, Plan};
+use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED};
+use crate::status::{Findings, status};
+use crate::streams::Streams;
+use crate::validate::{Invalid, Valid, validate};
+
+/// A resource that may not be readable: one that is malformed must not end the watch of the others.
+pub type Guarded = DeserializeGuard<RaftCluster>;
+
+/// A round begins at least this often.
+const IDLE: Duration = Duration::from_mins(5);
+/// While a step is pending, in case that no event says that it can go on.
+const PENDING: Duration = Duration::from_secs(10);
+/// After something was done, in case that no event says so.
+const ACTED: Duration = Duration::from_secs(2);
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LAST_BACKOFF: Duration = Duration::from_mins(5);
+/// Clusters that are worked on at once.
+const CONCURRENCY: u16 = 16;
+/// Holds up the deletion of a resource until its volumes have been deleted, where the policy says so.
+const VOLUMES_FINALIZER: &str = "quorate.dev/volumes";
+
+/// What every round needs.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The nodes.
+    pub admin: Arc<dyn Admin>,
+    /// The nodes' streams.
+    pub streams: Streams,
+    /// What people are told.
+    pub events: Events,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The image of nodes whose resource names none.
+    pub node_image: String,
+    /// Where the operator runs.
+    pub operator_namespace: String,
+    /// How often in a row each resource's round has failed.
+    pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
+}
+
+/// A round that could not be finished. It is tried again, later each time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster's objects could not be read.
+    #[error("cannot observe the cluster: {0}")]
+    Observe(#[source] kube::Error),
+    /// The status, or the finalizer, could not be written.
+    #[error("cannot write the resource: {0}")]
+    Write(#[source] kube::Error),
+    /// Something could not be made as planned.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Runs rounds until it is told to end.
+pub async fn run(
+    context: Arc<Context>,
+    triggers: mpsc::Receiver<ObjectRef<Guarded>>,
+    namespace: &str,
+    end: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let client = context.client.clone();
+    let ours = watcher::Config::default().labels(MANAGED);
+    Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .owns(api::<StatefulSet>(&client, namespace), ours.clone())
+        .owns(api::<Service>(&client, namespace), ours.clone())
+        .owns(api::<NetworkPolicy>(&client, namespace), ours.clone())
+        .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
+        .watches(api::<Pod>(&client, namespace), ours.clone(), |pod| by_label(&pod))
+        .watches(api::<PersistentVolumeClaim>(&client, namespace), ours, |claim| by_label(&claim))
+        .reconcile_on(ReceiverStream::new(triggers))
+        .graceful_shutdown_on(end)
+        .run(reconcile, |object, error, context| on_error(&object, error, &context), context)
+        .for_each(|result| async move {
+            // Rounds that failed have been logged with their cluster; what is left are resources that are gone.
+            if let Err(error) = result {
+                tracing::debug!(%error, "a round did not take place");
+            }
+        })
+        .await;
+}
+
+fn api<K>(client: &Client, namespace: &str) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    if namespace.is_empty() { Api::all(client.clone()) } else { Api::namespaced(client.clone(), namespace) }
+}
+
+/// Pods and claims belong to the `StatefulSet`; their label names the cluster.
+fn by_label<K: Resource>(object: &K) -> Option<ObjectRef<Guarded>> {
+    let cluster = object.labels().get(CLUSTER_LABEL)?;
+    Some(ObjectRef::new(cluster).within(&object.namespace()?))
+}
+
+/// One round.
+pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let reference = ObjectRef::from_obj(&*object);
+    let cluster = match &object.0 {
+        Ok(cluster) => cluster,
+        Err(invalid) => {
+            tracing::warn!(cluster = short(&reference), error = invalid.error, "the resource cannot be read");
+            let note = format!("the resource cannot be read: {}", invalid.error);
+            context.events.warning(&object.object_ref(&()), "Malformed", &note).await;
+            return Ok(Action::await_change());
+        }
+    };
+    let started = Instant::now();
+    let round = Round { context: &context, cluster, reference: &reference };
+    let result = round.run().await;
+    context.metrics.round(result.is_ok(), started.elapsed());
+    if result.is_ok() {
+        context.failures.lock().remove(&reference);
+    }
+    result
+}
+
+/// Each resource has a backoff of its own: one that fails does not slow the others.
+pub fn on_error(object: &Guarded, error: &Error, context: &Context) -> Action {
+    let reference = ObjectRef::from_obj(object);
+    let mut failures = context.failures.lock();
+    let count = failures.entry(reference.clone()).or_default();
+    let delay = FIRST_BACKOFF.saturating_mul(1 << (*count).min(16)).min(LAST_BACKOFF);
+    *count = count.saturating_add(1);
+    tracing::warn!(cluster = short(&reference), %error, again_in = ?delay, "the round failed");
+    Action::requeue(delay)
+}
+
+struct Round<'a> {
+    context: &'a Context,
+    cluster: &'a RaftCluster,
+    reference: &'a ObjectRef<Guarded>,
+}
+
+impl Round<'_> {
+    async fn run(&self) -> Result<Action, Error> {
+        let Context { client, admin, .. } = self.context;
+        let sight = observe(client, &**admin, self.cluster).await.map_err(Error::Observe)?;
+        if self.cluster.metadata.deletion_timestamp.is_some() {
+            return self.wind_up(&sight).await;
+        }
+        self.context.streams.watch(self.reference, sight.targets.values().cloned().collect());
+        match validate(self.cluster, &sight.observed, &self.context.node_image) {
+            Ok(valid) => self.work(&sight, &valid).await,
+            Err(invalid) => self.report(&sight, &invalid).await,
+        }
+    }
+
+    async fn work(&self, sight: &Sight, valid: &Valid) -> Result<Action, Error> {
+        let plan = plan::plan(&valid.wanted, &sight.observed, fresh_id());
+        if let Some(plan::Action::SetIdentity(id)) = plan.action() {
+            self.set_identity(*id).await?;
+            // Written before anything else is done. The change of the status starts the next round.
+            return Ok(Action::requeue(ACTED));
+        }
+        let result = if valid.wanted.paused { Ok(()) } else { self.apply(sight, valid, &plan).await };
+        let problem = result.as_ref().err().map(ToString::to_string);
+        let findings = Findings {
+            cluster: self.cluster,
+            seen: &sight.observed,
+            spec: Ok(valid),
+            plan: Some(&plan),
+            problem: problem.as_deref(),
+            now: Timestamp::now(),
+        };
+        self.write_status(&findings).await?;
+        result?;
+        Ok(Action::requeue(match plan.step {
+            None => IDLE,
+            Some(_) if plan.action().is_some() => ACTED,
+            Some(_) => PENDING,
+        }))
+    }
+
+    async fn apply(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Result<(), Error> {
+        let Context { client, admin, .. } = self.context;
+        self.keep_finalizer(valid.deletion_policy).await?;
+        apply::certificates(client, self.cluster, &sight.secrets).await?;
+        let claim_size = sight.observed.stateful_set.as_ref().and_then(|set| set.claim_size.as_deref());
+        let objects = resources::objects(Blueprint {
+            cluster: self.cluster,
+            image: &valid.image,
+            pods: plan.pods,
+            disruptions: plan.disruptions,
+            claim_size,
+            operator_namespace: &self.context.operator_namespace,
+        });
+        // An object that is refused does not keep the cluster from changing its members.
+        let applied = apply::objects(client, self.cluster, &objects).await;
+        let grown = apply::volume_sizes(client, self.cluster, sight).await;
+        if let Some(step) = &plan.step
+            && let Course::Act(action) = &step.course
+        {
+            let kind = format!("{:?}", step.kind);
+            apply::act(client, &**admin, self.cluster, sight, action).await?;
+            tracing::info!(cluster = short(self.reference), step = kind, reason = step.reason, "done");
+            self.context.metrics.step(&kind);
+            self.context.events.normal(&self.cluster.object_ref(&()), &kind, &step.reason).await;
+        }
+        Ok(applied.and(grown)?)
+    }
+
+    /// A spec that cannot be worked on changes nothing but the status.
+    async fn report(&self, sight: &Sight, invalid: &Invalid) -> Result<Action, Error> {
+        let findings = Findings {
+            cluster: self.cluster,
+            seen: &sight.observed,
+            spec: Err(invalid),
+            plan: None,
+            problem: None,
+            now: Timestamp::now(),
+        };
+        self.write_status(&findings).await?;
+        Ok(Action::requeue(IDLE))
+    }
+
+    /// Written over the very version that was read: of two operators, one succeeds.
+    async fn set_identity(&self, id: u64) -> Result<(), Error> {
+        let mut status = self.cluster.status.clone().unwrap_or_default();
+        status.cluster_id = Some(format!("{id:016x}"));
+        self.patch_status(&status, self.cluster.resource_version()).await?;
+        tracing::info!(cluster = short(self.reference), id = format!("{id:016x}"), "the cluster has its ID");
+        Ok(())
+    }
+
+    async fn write_status(&self, findings: &Findings<'_>) -> Result<(), Error> {
+        let before = self.cluster.status.clone().unwrap_or_default();
+        let after = status(findings);
+        if Some(&after) == self.cluster.status.as_ref() {
+            return Ok(());
+        }
+        self.patch_status(&after, None).await?;
+        self.tell(&before, &after, findings).await;
+        Ok(())
+    }
+
+    async fn patch_status(&self, status: &RaftClusterStatus, version: Option<String>) -> Result<(), Error> {
+        let name = self.cluster.name_any();
+        let namespace = self.cluster.namespace().unwrap_or_default();
+        let mut metadata = json!({ "name": name });
+        // A resource of the same name that was created since is another cluster.
+        if let Some(uid) = self.cluster.uid() {
+            metadata["uid"] = uid.into();
+        }
+        if let Some(version) = version {
+            metadata["resourceVersion"] = version.into();
+        }
+        let patch = json!({
+            "apiVersion": RaftCluster::api_version(&()), "kind": RaftCluster::kind(&()),
+            "metadata": metadata, "status": status,
+        });
+        let api = Api::<RaftCluster>::namespaced(self.context.client.clone(), &namespace);
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch_status(&name, &parameters, &Patch::Apply(patch)).await.map_err(Error::Write)?;
+        Ok(())
+    }
+
+    /// Tells people what has changed.
+    async fn tell(&self, before: &RaftClusterStatus, after: &RaftClusterStatus, findings: &Findings<'_>) {
+        let events = &self.context.events;
+        let about = self.cluster.object_ref(&());
+        if let (Some(leader), Some(term)) = (&after.leader, after.term)
+            && (before.leader.as_ref() != Some(leader) || before.term != Some(term))
+        {
+            tracing::info!(cluster = short(self.reference), leader, term, "a leader is elected");
+            events.normal(&about, "LeaderElected", &format!("{leader} leads in term {term}")).await;
+        }
+        let new_generation = before.observed_generation != after.observed_generation;
+        match findings.spec {
+            Ok(Valid { advice: Some(advice), .. }) if new_generation => {
+                events.normal(&about, advice.reason, &advice.message).await;
+            }
+            Err(invalid) if new_generation => {
+                events.warning(&about, invalid.reason(), &invalid.to_string()).await;
+            }
+            _ => {}
+        }
+        if let Some(Course::Refuse(needs)) =
+            findings.plan.and_then(|plan| plan.step.as_ref()).map(|step| &step.course)
+            && before.plan != after.plan
+            && let Some(plan) = &after.plan
+        {
+            tracing::warn!(
+                cluster = short(self.reference),
+                step = plan.step,
+                reason = plan.reason,
+                needs,
+                "refused"
+            );
+            events.warning(&about, &plan.step, &format!("refused: {}; needs {needs}", plan.reason)).await;
+        }
+        if let Some(problem) = findings.problem {
+            events.warning(&about, "Failed", problem).await;
+        }
+    }
+
+    /// The finalizer is there only while there is something to clean up: it holds up deletion while the operator is down.
+    async fn keep_finalizer(&self, policy: DeletionPolicy) -> Result<(), Error> {
+        let has = self.cluster.finalizers().iter().any(|finalizer| finalizer == VOLUMES_FINALIZER);
+        match (policy, has) {
+            (DeletionPolicy::Delete, false) | (DeletionPolicy::Retain, true) => {
+                self.set_finalizer(policy == DeletionPolicy::Delete).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_finalizer(&self, wanted: bool) -> Result<(), Error> {
+        let others =
+            self.cluster.finalizers().iter().filter(|finalizer| *finalizer != VOLUMES_FINALIZER).cloned();
+        let finalizers: Vec<String> = others.chain(wanted.then(|| VOLUMES_FINALIZER.to_owned())).collect();
+        let patch = json!({
+            "metadata": {"finalizers": finalizers, "resourceVersion": self.cluster.resource_version()}
+        });
+        let namespace = self.cluster.namespace().unwrap_or_default();
+        let api = Api::<RaftCluster>::namespaced(self.context.client.clone(), &namespace);
+        let written =
+            api.patch(&self.cluster.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+        written.map(drop).map_err(Error::Write)
+    }
+
+    /// The resource is being deleted. Its objects go with it; its volumes, where the policy says so.
+    async fn wind_up(&self, sight: &Sight) -> Result<Action, Error> {
+        self.context.streams.forget(self.reference);
+        self.context.failures.lock().remove(self.reference);
+        let name = self.cluster.name_any();
+        let namespace = self.cluster.namespace().unwrap_or_default();
+        self.context.admin.forget(&resources::pod_host(&name, &namespace, "").replacen('.', "", 1));
+        if self.cluster.finalizers().iter().any(|finalizer| finalizer == VOLUMES_FINALIZER) {
+            apply::delete_volumes(&self.context.client, self.cluster, sight).await?;
+            self.set_finalizer(false).await?;
+        }
+        Ok(Action::await_change())
+    }
+}
+
+/// `NAMESPACE/NAME`, as people write it.
+fn short(reference: &ObjectRef<Guarded>) -> String {
+    format!("{}/{}", reference.namespace.as_deref().unwrap_or_default(), reference.name)
+}
+
+/// A random ID that is not zero: zero stands for no cluster.
+fn fresh_id() -> u64 {
+    loop {
+        if let Ok(id @ 1..) = getrandom::u64() {
+            return id;
+        }
+    }
+}

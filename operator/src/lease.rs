@@ -1,0 +1,174 @@
+//! Leader election of the operator: of several replicas, one works.
+//!
+//! This saves work and avoids confusing events. It is not what keeps data safe: two operators at once can do no harm, since
+//! every change of membership names the configuration that it starts from, and the cluster's ID is written once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::Instant;
+
+/// A holder that has not renewed for this long has lost the lease.
+const DURATION: Duration = Duration::from_secs(15);
+/// A call that takes longer is tried again.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The lease of the operators of one installation.
+pub struct OperatorLease {
+    api: Api<Lease>,
+    name: String,
+    holder: String,
+}
+
+/// Somebody else's claim, and since when it has been seen unchanged: their clock is not trusted.
+#[derive(Default)]
+struct Rival {
+    version: Option<String>,
+    since: Option<Instant>,
+}
+
+impl Rival {
+    /// Whether the claim has stood still for longer than a lease lasts.
+    fn has_expired(&mut self, version: Option<String>, now: Instant) -> bool {
+        if self.version != version || self.since.is_none() {
+            *self = Self { version, since: Some(now) };
+        }
+        self.since.is_some_and(|since| now.duration_since(since) > DURATION)
+    }
+}
+
+impl OperatorLease {
+    /// The lease `name` in the operator's namespace; `holder` is the pod's name.
+    pub fn new(client: Client, namespace: &str, name: &str, holder: String) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), holder }
+    }
+
+    /// Waits until this operator holds the lease.
+    pub async fn acquire(&self) {
+        let mut rival = Rival::default();
+        let mut said = false;
+        loop {
+            match self.try_acquire(&mut rival).await {
+                Ok(true) => return,
+                Ok(false) if !said => {
+                    tracing::info!(lease = self.name, "another operator holds the lease: waiting");
+                    said = true;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, lease = self.name, "cannot read or take the lease"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Keeps the lease. Returns when another operator has it.
+    ///
+    /// A holder that cannot renew in time goes on until it sees that another one has taken over: on a machine that is too
+    /// busy, or while the API server is away, there is nobody better.
+    pub async fn hold(&self) {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            match tokio::time::timeout(CALL_DEADLINE, self.try_acquire(&mut Rival::default())).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => {
+                    if self.is_anothers().await {
+                        return;
+                    }
+                }
+                Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "cannot renew the lease"),
+                Err(_) => tracing::warn!(lease = self.name, "the renewal of the lease takes long"),
+            }
+        }
+    }
+
+    /// Whether the lease names another holder for certain. A conflict alone may be our own earlier call, which came late.
+    async fn is_anothers(&self) -> bool {
+        let Ok(Some(lease)) = self.api.get_opt(&self.name).await else { return false };
+        let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+        holder.is_some_and(|holder| holder != self.holder)
+    }
+
+    /// Gives the lease up, so that another operator need not wait for its end.
+    pub async fn release(&self) {
+        let Ok(Some(mut lease)) = self.api.get_opt(&self.name).await else { return };
+        if let Some(spec) =
+            lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.holder))
+        {
+            spec.holder_identity = None;
+            if let Err(error) = self.api.replace(&self.name, &PostParams::default(), &lease).await {
+                tracing::debug!(%error, "cannot give up the lease");
+            }
+        }
+    }
+
+    /// Takes or renews the lease, unless somebody else holds it. Two who try at once cannot both succeed: each writes over
+    /// the version that it has read.
+    async fn try_acquire(&self, rival: &mut Rival) -> Result<bool, kube::Error> {
+        let now = MicroTime(Timestamp::now());
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let lease = Lease { metadata: self.metadata(), spec: Some(self.claim(&now, &now, 0)) };
+            return written(self.api.create(&PostParams::default(), &lease).await);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty());
+        let ours = holder.as_ref() == Some(&self.holder);
+        if holder.is_some()
+            && !ours
+            && !rival.has_expired(lease.metadata.resource_version.clone(), Instant::now())
+        {
+            return Ok(false);
+        }
+        let changes = spec.lease_transitions.unwrap_or(0);
+        let claim = match spec.acquire_time.filter(|_| ours) {
+            Some(acquired) => self.claim(&acquired, &now, changes),
+            None => self.claim(&now, &now, changes.saturating_add(1)),
+        };
+        let lease = Lease { metadata: lease.metadata, spec: Some(claim) };
+        written(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    fn metadata(&self) -> ObjectMeta {
+        ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() }
+    }
+
+    fn claim(&self, acquired: &MicroTime, renewed: &MicroTime, transitions: i32) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.holder.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: Some(acquired.clone()),
+            renew_time: Some(renewed.clone()),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+/// Whether a write went through. Somebody else's being first is no error.
+fn written(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rival_expires_only_when_its_claim_stands_still() {
+        let start = Instant::now();
+        let mut rival = Rival::default();
+        let version = |text: &str| Some(text.to_owned());
+        assert!(!rival.has_expired(version("1"), start));
+        assert!(!rival.has_expired(version("2"), start + DURATION * 2), "it has been renewed");
+        assert!(!rival.has_expired(version("2"), start + DURATION * 3));
+        assert!(rival.has_expired(version("2"), start + DURATION * 4));
+    }
+}

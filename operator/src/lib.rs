@@ -1,0 +1,25 @@
+//! The operator of `RaftCluster`s.
+//!
+//! Each round of the controller observes a cluster, validates its spec, plans the next step, applies the plan and writes the
+//! status. `validate`, `plan`, `resources` and `status` are pure: they decide, and only `observe` and `apply` talk.
+
+pub mod apply;
+pub mod cli;
+pub mod controller;
+pub mod events;
+pub mod http;
+pub mod lease;
+pub mod membership;
+pub mod metrics;
+pub mod nodes;
+pub mod observe;
+pub mod observed;
+pub mod plan;
+pub mod quantity;
+pub mod resources;
+mod run;
+pub mod status;
+pub mod streams;
+pub mod validate;
+
+pub use run::run;

@@ -1,0 +1,246 @@
+//! What to do next: a pure function of what is wanted and what was seen.
+//!
+//! A plan is the number of pods, the room for disruptions, and at most one action. It is made anew in every round from
+//! observation alone, so that a crash of the operator at any point loses nothing: whoever comes next sees the same world
+//! and continues.
+//!
+//! Two rules stand above all:
+//! - A quorum is never given up. Where the next step would, the plan refuses and says why.
+//! - A pod, and after it the pod's volume, goes only when no configuration names its member any more.
+//!
+//! The steps are tried in an order. Before there is a steady leader the first that has something to do, to wait for or to
+//! refuse is the plan's step; then the first that can act is, if there is one.
+
+mod identity;
+mod membership;
+mod repair;
+mod rollout;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
+use quorate_crds::ScaleDownPolicy;
+
+use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal, majority};
+use crate::observed::{Leader, Observed};
+
+/// What of the spec decides over the steps. Made by `validate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Voters.
+    pub replicas: u32,
+    /// What becomes of the volumes of members that were scaled away.
+    pub when_scaled: ScaleDownPolicy,
+    /// Nothing is to be changed.
+    pub paused: bool,
+}
+
+/// What is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The pods of the `StatefulSet`.
+    pub pods: u32,
+    /// The pods that may be evicted at once.
+    pub disruptions: u32,
+    /// The next step; absent when everything is as wanted.
+    pub step: Option<Step>,
+}
+
+/// A step, told to people in `status.plan`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What the step does.
+    pub kind: StepKind,
+    /// Why.
+    pub reason: String,
+    /// Whether it is done now.
+    pub course: Course,
+}
+
+/// Whether a step is done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Do it now.
+    Act(Action),
+    /// It waits for this.
+    Wait(String),
+    /// It would cost the quorum, or lose data. Nothing is done until this has changed.
+    Refuse(String),
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// Gives the cluster its ID.
+    ChooseIdentity,
+    /// Makes the first node a cluster of one.
+    Bootstrap,
+    /// Waits until a leader is elected.
+    ElectLeader,
+    /// Waits until a change of membership is finished.
+    FinishChange,
+    /// Adds new members without a vote, and removes such that are not needed.
+    ChangeLearners,
+    /// Changes the voters in one joint change.
+    ChangeVoters,
+    /// Hands the leadership over, because the leader's pod is to go.
+    TransferLeadership,
+    /// Deletes a pod that cannot run as it is.
+    RecreatePod,
+    /// Deletes a pod so that it comes back from the newest template.
+    UpdatePod,
+    /// Deletes the volume of a member that has been removed.
+    DeleteVolume,
+}
+
+/// One action on the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write this ID to the status, before anything else is done.
+    SetIdentity(u64),
+    /// Tell a node to found the cluster.
+    Bootstrap {
+        /// The node's pod.
+        ordinal: Ordinal,
+        /// The cluster's ID.
+        cluster_id: u64,
+    },
+    /// Ask the leader for another configuration.
+    ChangeMembership {
+        /// The leader's pod.
+        leader: Ordinal,
+        /// The configuration that the change starts from.
+        expected: ConfigurationId,
+        /// The configuration wanted.
+        wanted: Configuration,
+    },
+    /// Ask the leader to hand over.
+    TransferLeadership {
+        /// The leader's pod.
+        leader: Ordinal,
+        /// Who is to lead.
+        target: MemberId,
+    },
+    /// Delete a pod.
+    DeletePod {
+        /// Its ordinal.
+        ordinal: Ordinal,
+        /// Its UID.
+        uid: String,
+    },
+    /// Delete a volume claim.
+    DeleteClaim {
+        /// Its ordinal.
+        ordinal: Ordinal,
+        /// Its UID.
+        uid: String,
+    },
+}
+
+impl Plan {
+    /// What is done now.
+    pub fn action(&self) -> Option<&Action> {
+        match &self.step {
+            Some(Step { course: Course::Act(action), .. }) => Some(action),
+            _ => None,
+        }
+    }
+}
+
+impl Step {
+    fn act(kind: StepKind, reason: impl Into<String>, action: Action) -> Self {
+        Self { kind, reason: reason.into(), course: Course::Act(action) }
+    }
+
+    fn wait(kind: StepKind, reason: impl Into<String>, for_what: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), course: Course::Wait(for_what.into()) }
+    }
+
+    fn refuse(kind: StepKind, reason: impl Into<String>, until: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), course: Course::Refuse(until.into()) }
+    }
+}
+
+/// Plans the next step. `fresh` is a random ID, used when the cluster has none.
+pub fn plan(wanted: &Wanted, seen: &Observed, fresh: u64) -> Plan {
+    let step = if wanted.paused { None } else { next(wanted, seen, fresh) };
+    Plan { pods: pods(wanted, seen), disruptions: disruptions(wanted, seen), step }
+}
+
+fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
+    let pods = pods(wanted, seen);
+    identity::choose(pods, seen, fresh)
+        .or_else(|| repair::stuck_pods(wanted, seen))
+        .or_else(|| identity::bootstrap(seen))
+        .or_else(|| {
+            let leader = match membership::steady_leader(seen) {
+                Ok(leader) => leader,
+                Err(step) => return Some(*step),
+            };
+            let steps = [
+                repair::terminating_volumes(wanted, seen, leader),
+                membership::change(wanted, seen, leader),
+                rollout::outdated_pods(wanted, seen, leader),
+                volumes::left_over(wanted, seen, leader),
+                membership::missing(wanted, seen, leader),
+                repair::strangers(seen),
+            ];
+            // What can be done is done first: often it is what the others wait for. Otherwise the first is told.
+            let mut steps: Vec<Step> = steps.into_iter().flatten().collect();
+            let chosen = steps.iter().position(|step| matches!(step.course, Course::Act(_))).unwrap_or(0);
+            (chosen < steps.len()).then(|| steps.swap_remove(chosen))
+        })
+}
+
+/// The pods of the `StatefulSet`: a pod stays for as long as a configuration names its member, and while no leader says what
+/// the configuration is, none is taken away.
+fn pods(wanted: &Wanted, seen: &Observed) -> u32 {
+    let current = seen.stateful_set.as_ref().map(|set| set.replicas);
+    let needed = match seen.leader() {
+        Some(leader) => leader.configuration().highest_ordinal(&seen.name).map(|highest| highest + 1),
+        // A StatefulSet that is gone is made again for all the volumes that it had.
+        None => current.or_else(|| seen.claims.keys().max().map(|highest| highest + 1)),
+    };
+    wanted.replicas.max(needed.unwrap_or(0))
+}
+
+/// How many pods may be evicted: as many voters as may be lost, less those that are lost although their pods look well (the
+/// pod of a lost volume runs another member). Pods that are not ready are counted by Kubernetes itself.
+fn disruptions(wanted: &Wanted, seen: &Observed) -> u32 {
+    let tolerated = |voters: usize| voters.saturating_sub(majority(voters));
+    let Some(leader) = seen.leader() else {
+        return u32::try_from(tolerated(wanted.replicas as usize)).unwrap_or(0);
+    };
+    let configuration = leader.configuration();
+    let halves = [&configuration.voters, &configuration.outgoing];
+    let spare = halves.iter().filter(|half| !half.is_empty()).map(|half| {
+        let hidden =
+            half.iter().filter(|id| !leader.hears(**id) && pod_looks_well(seen, leader, **id)).count();
+        tolerated(half.len()).saturating_sub(hidden)
+    });
+    u32::try_from(spare.min().unwrap_or(0)).unwrap_or(0)
+}
+
+fn pod_looks_well(seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
+    let pod = leader.configuration().ordinal(&seen.name, id).and_then(|ordinal| seen.pods.get(&ordinal));
+    pod.is_some_and(|pod| pod.ready && !pod.terminating)
+}
+
+/// The voter, in good health, that should lead instead: the lowest ordinal of those that stay.
+fn successor(seen: &Observed, leader: Leader<'_>, stays: impl Fn(MemberId) -> bool) -> Option<MemberId> {
+    let configuration = leader.configuration();
+    configuration
+        .voters
+        .iter()
+        .copied()
+        .filter(|&id| id != leader.status.member_id && stays(id) && leader.is_well(id))
+        .min_by_key(|&id| (configuration.ordinal(&seen.name, id), id))
+}
+
+/// Whether the other voters keep the quorum without this one.
+fn can_spare(leader: Leader<'_>, id: MemberId) -> bool {
+    leader.configuration().has_quorum(|other| other != id && leader.is_well(other))
+}

@@ -1,0 +1,49 @@
+//! Pods that run an old template are deleted one by one, the leader's last.
+
+use super::repair::{before_deleting, delete_pod};
+use super::{Step, StepKind, Wanted};
+use crate::membership::Ordinal;
+use crate::observed::{Leader, Observed, PodState};
+
+/// Whether a pod was made from another template than the newest. Unknown counts as no.
+pub(super) fn is_outdated(seen: &Observed, pod: &PodState) -> bool {
+    let newest = seen.stateful_set.as_ref().and_then(|set| set.update_revision.as_ref());
+    newest.is_some_and(|newest| pod.revision.as_ref() != Some(newest))
+}
+
+/// The next pod to update. A pod goes only while all others are well; one that is broken anyway goes first.
+pub(super) fn outdated_pods(wanted: &Wanted, seen: &Observed, leader: Leader<'_>) -> Option<Step> {
+    let kind = StepKind::UpdatePod;
+    let outdated: Vec<Ordinal> = (0..wanted.replicas)
+        .filter(|ordinal| {
+            seen.pods.get(ordinal).is_some_and(|pod| !pod.terminating && is_outdated(seen, pod))
+        })
+        .collect();
+    if outdated.is_empty() {
+        return None;
+    }
+    let broken: Vec<Ordinal> =
+        (0..wanted.replicas).filter(|&ordinal| !is_well(seen, leader, ordinal)).collect();
+    if let Some(&waited_for) = broken.iter().find(|ordinal| !outdated.contains(ordinal)) {
+        let reason = format!("{} of {} pods are to be replaced, one by one", outdated.len(), wanted.replicas);
+        return Some(Step::wait(kind, reason, format!("{} to be well", seen.awaited(waited_for))));
+    }
+    let candidates = if broken.is_empty() { &outdated } else { &broken };
+    let chosen = candidates
+        .iter()
+        .rev()
+        .copied()
+        .find(|&ordinal| ordinal != leader.ordinal)
+        .or(candidates.first().copied())?;
+    let pod = seen.pods.get(&chosen)?;
+    Some(before_deleting(seen, leader, chosen).unwrap_or_else(|| {
+        let reason = format!("{} does not run the newest template", seen.pod_name(chosen));
+        Step::act(kind, reason, delete_pod(chosen, pod))
+    }))
+}
+
+/// Whether a pod is ready and the leader hears of its member, which has caught up.
+fn is_well(seen: &Observed, leader: Leader<'_>, ordinal: Ordinal) -> bool {
+    let ready = seen.pods.get(&ordinal).is_some_and(|pod| pod.ready && !pod.terminating);
+    ready && seen.occupant(ordinal).is_some_and(|node| leader.is_well(node.member_id))
+}

@@ -1,0 +1,116 @@
+//! The objects of a cluster, as they should be: pure functions of the spec and the plan.
+
+pub mod certificates;
+mod network_policy;
+mod pdb;
+mod services;
+mod statefulset;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+use quorate_crds::RaftCluster;
+
+/// The etcd v3 API.
+pub const CLIENT_PORT: i32 = 2379;
+/// Raft and the admin service, with mutual TLS.
+pub const PEER_PORT: i32 = 2380;
+/// Health, metrics and role.
+pub const HTTP_PORT: i32 = 2381;
+
+/// The label that names the cluster of an object.
+pub const CLUSTER_LABEL: &str = "quorate.dev/cluster";
+/// Selects everything that this operator looks after.
+pub const MANAGED: &str = "app.kubernetes.io/managed-by=quorate-operator";
+
+/// What the objects of a cluster are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Blueprint<'a> {
+    /// The resource.
+    pub cluster: &'a RaftCluster,
+    /// The image of the node.
+    pub image: &'a str,
+    /// The pods of the `StatefulSet`.
+    pub pods: u32,
+    /// The pods that may be evicted at once.
+    pub disruptions: u32,
+    /// The size in the claim template of the `StatefulSet` that exists: Kubernetes does not let anyone change it.
+    pub claim_size: Option<&'a str>,
+    /// Where the operator runs.
+    pub operator_namespace: &'a str,
+}
+
+/// The objects of a cluster, its Secrets excepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objects {
+    /// Names for the members' addresses.
+    pub peers: Service,
+    /// One address for clients.
+    pub client: Service,
+    /// Who may talk to which port.
+    pub network_policy: NetworkPolicy,
+    /// How many pods may be evicted at once.
+    pub pdb: PodDisruptionBudget,
+    /// The pods and their volumes.
+    pub stateful_set: StatefulSet,
+}
+
+/// Makes the objects of a cluster.
+pub fn objects(blueprint: Blueprint<'_>) -> Objects {
+    Objects {
+        peers: services::peers(blueprint.cluster),
+        client: services::client(blueprint.cluster),
+        network_policy: network_policy::build(blueprint),
+        pdb: pdb::build(blueprint),
+        stateful_set: statefulset::build(blueprint),
+    }
+}
+
+/// The name of the Service that gives each pod its DNS name.
+pub fn peers_service(cluster: &str) -> String {
+    format!("{cluster}-peers")
+}
+
+/// The DNS name of a pod, as it stands in its certificate.
+pub fn pod_host(cluster: &str, namespace: &str, pod: &str) -> String {
+    format!("{pod}.{}.{namespace}.svc", peers_service(cluster))
+}
+
+fn metadata(cluster: &RaftCluster, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: cluster.namespace(),
+        labels: Some(labels(cluster)),
+        owner_references: owner(cluster).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn owner(cluster: &RaftCluster) -> Option<OwnerReference> {
+    cluster.controller_owner_ref(&())
+}
+
+/// The labels of every object of a cluster. They are the selector of its pods, so they never change.
+pub fn labels(cluster: &RaftCluster) -> BTreeMap<String, String> {
+    let pairs = [
+        ("app.kubernetes.io/name", "quorate".to_owned()),
+        ("app.kubernetes.io/instance", cluster.name_any()),
+        ("app.kubernetes.io/managed-by", "quorate-operator".to_owned()),
+        (CLUSTER_LABEL, cluster.name_any()),
+    ];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The selector of a cluster's pods, as text.
+pub fn selector(cluster: &RaftCluster) -> String {
+    labels(cluster).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn pod_selector(cluster: &RaftCluster) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels(cluster)), ..LabelSelector::default() }
+}

@@ -1,0 +1,100 @@
+//! The process: everything put together, from the command line to the end.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use kube::Client;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, LogFormat};
+use crate::controller::{self, Context};
+use crate::events::Events;
+use crate::http;
+use crate::lease::OperatorLease;
+use crate::metrics::Metrics;
+use crate::nodes::{Admin, TlsAdmin};
+use crate::streams::Streams;
+
+const LEASE: &str = "quorate-operator";
+
+/// Runs the operator until it is told to end, or has lost its lease.
+pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
+    start_logging(&cli)?;
+    let metrics = Arc::new(Metrics::default());
+    let listener = TcpListener::bind(cli.listen_http).await.map_err(|error| {
+        format!("cannot listen on {}: {error}. Choose another --listen-http", cli.listen_http)
+    })?;
+    tokio::spawn(http::serve(listener, metrics.clone()));
+
+    let client = Client::try_default().await.map_err(|error| {
+        format!("cannot find the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG")
+    })?;
+    let holder = cli.name.clone().unwrap_or_else(|| format!("operator-{}", std::process::id()));
+    let lease = OperatorLease::new(client.clone(), &cli.namespace, LEASE, holder);
+    let end = end_signal()?;
+    tokio::select! {
+        () = lease.acquire() => {}
+        () = told(end.clone()) => return Ok(()),
+    }
+    metrics.leading(true);
+    let scope = if cli.watch_namespace.is_empty() { "all namespaces" } else { &cli.watch_namespace };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), scope, "holds the lease: working");
+
+    let admin: Arc<dyn Admin> = Arc::new(TlsAdmin::default());
+    let (streams, triggers) = Streams::new(admin.clone());
+    let context = Arc::new(Context {
+        events: Events::new(client.clone(), cli.name.clone()),
+        client,
+        admin,
+        streams,
+        metrics: metrics.clone(),
+        node_image: cli.node_image.clone(),
+        operator_namespace: cli.namespace.clone(),
+        failures: Mutex::new(HashMap::new()),
+    });
+    tokio::select! {
+        () = controller::run(context, triggers, &cli.watch_namespace, told(end)) => {
+            lease.release().await;
+            Ok(())
+        }
+        () = lease.hold() => Err("another operator has taken the lease: it works now".into()),
+    }
+}
+
+fn start_logging(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_new(&cli.log).map_err(|error| format!("--log {}: {error}", cli.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => builder.init(),
+        // The spans of the controller say what every line says itself.
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        }
+    }
+    Ok(())
+}
+
+/// Becomes true at SIGTERM or SIGINT.
+fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        sender.send_replace(true);
+    });
+    Ok(receiver)
+}
+
+async fn told(mut end: watch::Receiver<bool>) {
+    // An error means that nobody can say so any more, which ends everything too.
+    let _ = end.wait_for(|told| *told).await;
+}

@@ -1,0 +1,300 @@
+//! The status: made only from what was applied and observed. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use quorate_crds::{MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus};
+
+use crate::membership::{MemberId, has_majority};
+use crate::observed::{Leader, Observed};
+use crate::plan::{Course, Plan, Step, StepKind};
+use crate::resources;
+use crate::validate::{Invalid, Valid};
+
+/// What a status is made from.
+#[derive(Debug)]
+pub struct Findings<'a> {
+    /// The resource, with its status of before.
+    pub cluster: &'a RaftCluster,
+    /// What was seen.
+    pub seen: &'a Observed,
+    /// The spec, or why it cannot be worked on.
+    pub spec: Result<&'a Valid, &'a Invalid>,
+    /// What was planned.
+    pub plan: Option<&'a Plan>,
+    /// What the API server or a node refused in this round.
+    pub problem: Option<&'a str>,
+    /// The time of this round.
+    pub now: Timestamp,
+}
+
+/// Makes the status.
+pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
+    let Findings { cluster, seen, .. } = *findings;
+    let before = cluster.status.clone().unwrap_or_default();
+    let leader = seen.leader();
+    let facts = Facts::of(findings, leader);
+    RaftClusterStatus {
+        observed_generation: cluster.metadata.generation,
+        cluster_id: before.cluster_id,
+        bootstrapped: seen.founded(),
+        leader: leader.map(|leader| seen.pod_name(leader.ordinal)),
+        term: term(seen, leader, before.term),
+        voters: Some(format!("{}/{}", facts.well, facts.wanted)),
+        members: leader.map_or(before.members, |leader| members(seen, leader)),
+        phase: Some(phase(findings, &facts)),
+        version: version(seen).or(before.version),
+        plan: plan_status(findings.plan),
+        replicas: i32::try_from(seen.pods.len()).unwrap_or(i32::MAX),
+        selector: Some(resources::selector(cluster)),
+        conditions: conditions(findings, &facts, &before.conditions),
+    }
+}
+
+/// What phase and conditions are decided by.
+struct Facts {
+    /// Voters that the leader hears of, and that have caught up.
+    well: usize,
+    /// Voters that the spec wants.
+    wanted: usize,
+    quorate: bool,
+    steady: bool,
+    step: Option<Step>,
+}
+
+impl Facts {
+    fn of(findings: &Findings<'_>, leader: Option<Leader<'_>>) -> Self {
+        let wanted = match findings.spec {
+            Ok(valid) => valid.wanted.replicas as usize,
+            Err(_) => leader.map_or(0, |leader| leader.configuration().voters.len()),
+        };
+        let voters = leader.map(|leader| &leader.configuration().voters);
+        let well = leader.map_or(0, |leader| {
+            leader.configuration().voters.iter().filter(|id| leader.is_well(**id)).count()
+        });
+        let steady =
+            leader.is_some_and(|leader| leader.state.committed && !leader.configuration().is_joint());
+        Self {
+            well,
+            wanted,
+            quorate: leader.is_some_and(|leader| leader.has_quorum()),
+            steady: steady && voters.is_some_and(|voters| voters.len() == wanted),
+            step: findings.plan.and_then(|plan| plan.step.clone()),
+        }
+    }
+
+    fn all_well(&self) -> bool {
+        self.quorate && self.steady && self.well == self.wanted
+    }
+}
+
+/// Terms only rise: while no leader is known, the highest that any node knows.
+fn term(seen: &Observed, leader: Option<Leader<'_>>, before: Option<i64>) -> Option<i64> {
+    let known = match leader {
+        Some(leader) => Some(leader.status.term),
+        None => seen
+            .nodes
+            .values()
+            .filter(|node| Some(node.cluster_id) == seen.identity)
+            .map(|node| node.term)
+            .max(),
+    };
+    known.filter(|&term| term > 0).and_then(|term| i64::try_from(term).ok()).max(before)
+}
+
+fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
+    let configuration = leader.configuration();
+    let role = |id: MemberId| {
+        if id == leader.status.member_id {
+            MemberRole::Leader
+        } else if configuration.voters.contains(&id) {
+            MemberRole::Voter
+        } else if configuration.outgoing.contains(&id) {
+            MemberRole::Leaving
+        } else {
+            MemberRole::Learner
+        }
+    };
+    let member = |id: MemberId| {
+        let ordinal = configuration.ordinal(&seen.name, id)?;
+        Some(MemberStatus {
+            ordinal: i32::try_from(ordinal).ok()?,
+            id: format!("{id:016x}"),
+            role: role(id),
+            pod: seen.pod_name(ordinal),
+            healthy: leader.is_well(id),
+        })
+    };
+    let mut members: Vec<_> = configuration.ids().into_iter().filter_map(member).collect();
+    members.sort_by(|a, b| (a.ordinal, &a.id).cmp(&(b.ordinal, &b.id)));
+    members
+}
+
+/// The lowest version that a node of this cluster runs: an upgrade is finished when it is the new one.
+fn version(seen: &Observed) -> Option<String> {
+    let of_node =
+        |version: &String| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u64>>();
+    let versions = seen.nodes.values().map(|node| &node.version).filter(|version| !version.is_empty());
+    versions.min_by_key(|version| of_node(version)).cloned()
+}
+
+fn plan_status(plan: Option<&Plan>) -> Option<PlanStatus> {
+    let step = plan?.step.as_ref()?;
+    Some(PlanStatus {
+        step: format!("{:?}", step.kind),
+        reason: step.reason.clone(),
+        waiting_for: match &step.course {
+            Course::Act(_) => None,
+            Course::Wait(what) | Course::Refuse(what) => Some(what.clone()),
+        },
+    })
+}
+
+fn phase(findings: &Findings<'_>, facts: &Facts) -> Phase {
+    let paused = findings.spec.is_ok_and(|valid| valid.wanted.paused);
+    let refused = matches!(&facts.step, Some(Step { course: Course::Refuse(_), .. }));
+    if findings.cluster.metadata.deletion_timestamp.is_some() {
+        return Phase::Deleting;
+    }
+    if !findings.seen.bootstrapped {
+        return Phase::Bootstrapping;
+    }
+    if !facts.quorate {
+        return Phase::Unavailable;
+    }
+    if paused {
+        return Phase::Paused;
+    }
+    match facts.step.as_ref().map(|step| step.kind) {
+        _ if refused => Phase::Degraded,
+        Some(StepKind::UpdatePod | StepKind::TransferLeadership) => Phase::Updating,
+        Some(StepKind::DeleteVolume) | None if facts.all_well() => Phase::Ready,
+        None => Phase::Degraded,
+        Some(_) => Phase::Changing,
+    }
+}
+
+fn conditions(findings: &Findings<'_>, facts: &Facts, before: &[Condition]) -> Vec<Condition> {
+    let verdicts = [
+        ready(findings, facts),
+        quorate(findings, facts),
+        progressing(findings, facts),
+        degraded(findings, facts),
+        spec_accepted(findings),
+        reconciled(findings),
+    ];
+    verdicts
+        .into_iter()
+        .map(|verdict| {
+            let old = before.iter().find(|old| old.type_ == verdict.kind);
+            let status = if verdict.holds { "True" } else { "False" };
+            let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
+            Condition {
+                type_: verdict.kind.to_owned(),
+                status: status.to_owned(),
+                reason: verdict.reason.to_owned(),
+                message: verdict.message,
+                observed_generation: findings.cluster.metadata.generation,
+                last_transition_time: since.unwrap_or(Time(findings.now)),
+            }
+        })
+        .collect()
+}
+
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn verdict(kind: &'static str, holds: bool, reason: &'static str, message: impl Into<String>) -> Verdict {
+    Verdict { kind, holds, reason, message: message.into() }
+}
+
+fn ready(findings: &Findings<'_>, facts: &Facts) -> Verdict {
+    let pending = facts.step.as_ref().filter(|step| step.kind != StepKind::DeleteVolume);
+    match pending {
+        _ if findings.spec.is_err() => verdict("Ready", false, "SpecRefused", "the spec cannot be worked on"),
+        _ if !facts.quorate => verdict("Ready", false, "NoQuorum", "no leader with a quorum is known"),
+        Some(step) => verdict("Ready", false, "StepPending", step.reason.clone()),
+        None if facts.all_well() => {
+            verdict("Ready", true, "AllWell", format!("all {} voters are well", facts.wanted))
+        }
+        None => {
+            let message = format!("{} of {} voters are well", facts.well, facts.wanted);
+            verdict("Ready", false, "VotersMissing", message)
+        }
+    }
+}
+
+fn quorate(findings: &Findings<'_>, facts: &Facts) -> Verdict {
+    let Some(leader) = findings.seen.leader() else {
+        return verdict("Quorate", false, "NoLeader", "no node says that it leads");
+    };
+    let pod = findings.seen.pod_name(leader.ordinal);
+    if facts.quorate {
+        return verdict("Quorate", true, "LeaderElected", format!("{pod} leads and hears of a majority"));
+    }
+    verdict("Quorate", false, "QuorumLost", format!("{pod} leads and does not hear of a majority"))
+}
+
+fn progressing(findings: &Findings<'_>, facts: &Facts) -> Verdict {
+    let kind = "Progressing";
+    match &facts.step {
+        _ if findings.spec.is_ok_and(|valid| valid.wanted.paused) => {
+            verdict(kind, false, "Paused", "spec.paused is true: nothing is changed")
+        }
+        None => verdict(kind, false, "NothingToDo", "the cluster is as the spec wants it"),
+        Some(Step { course: Course::Act(_), reason, .. }) => verdict(kind, true, "Acting", reason.clone()),
+        Some(Step { course: Course::Wait(what), reason, .. }) => {
+            verdict(kind, true, "Waiting", format!("{reason}; waits for {what}"))
+        }
+        Some(Step { course: Course::Refuse(what), reason, .. }) => {
+            verdict(kind, false, "Refused", format!("{reason}; needs {what}"))
+        }
+    }
+}
+
+fn degraded(findings: &Findings<'_>, facts: &Facts) -> Verdict {
+    let kind = "Degraded";
+    let strangers: Vec<_> =
+        findings.seen.strangers().map(|ordinal| findings.seen.pod_name(ordinal)).collect();
+    if !strangers.is_empty() {
+        let message = format!("the volume of {} belongs to another cluster", strangers.join(", "));
+        return verdict(kind, true, "ForeignVolume", message);
+    }
+    if let Some(Step { course: Course::Refuse(what), reason, .. }) = &facts.step {
+        return verdict(kind, true, "StepRefused", format!("{reason}; needs {what}"));
+    }
+    let unwell = findings.seen.leader().filter(|leader| {
+        let voters = &leader.configuration().voters;
+        !voters.iter().all(|id| leader.is_well(*id))
+    });
+    match unwell {
+        Some(leader) if has_majority(&leader.configuration().voters, |id| leader.is_well(id)) => {
+            verdict(kind, true, "VotersUnwell", format!("{} of {} voters are well", facts.well, facts.wanted))
+        }
+        Some(_) => verdict(kind, true, "NoMargin", "a majority of the voters is not well"),
+        None if findings.seen.bootstrapped && !facts.quorate => {
+            verdict(kind, true, "NoQuorum", "no leader with a quorum is known")
+        }
+        None => verdict(kind, false, "AllWell", "no voter is known to be unwell"),
+    }
+}
+
+fn spec_accepted(findings: &Findings<'_>) -> Verdict {
+    match findings.spec {
+        Err(invalid) => verdict("SpecAccepted", false, invalid.reason(), invalid.to_string()),
+        Ok(valid) => match &valid.advice {
+            Some(advice) => verdict("SpecAccepted", true, advice.reason, advice.message.clone()),
+            None => verdict("SpecAccepted", true, "Accepted", "the spec can be worked on"),
+        },
+    }
+}
+
+fn reconciled(findings: &Findings<'_>) -> Verdict {
+    match findings.problem {
+        Some(problem) => verdict("Reconciled", false, "Failed", problem),
+        None => verdict("Reconciled", true, "Applied", "all objects have been applied"),
+    }
+}

@@ -1,0 +1,206 @@
+//! The client of the admin service, against a server over mutual TLS with certificates that the operator makes.
+
+// Whole files of tests may panic, and take values as `json!` makes them.
+#![allow(clippy::panic, clippy::needless_pass_by_value, clippy::similar_names)]
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use quorate_api::admin as pb;
+use quorate_api::admin::admin_server::{Admin as Service, AdminServer};
+use quorate_api::log;
+use quorate_crds::{RaftCluster, RaftClusterSpec};
+use quorate_operator::membership::{Configuration, ConfigurationId, Member};
+use quorate_operator::nodes::{Admin, AdminError, Target, TlsAdmin};
+use quorate_operator::observed::Role;
+use quorate_operator::resources::certificates::{Identity, Purpose, is_current, new_ca, new_leaf};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+
+const HOST: &str = "demo-0.demo-peers.ns.svc";
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970")
+}
+
+fn cluster() -> RaftCluster {
+    let mut cluster = RaftCluster::new("demo", RaftClusterSpec::default());
+    cluster.metadata.namespace = Some("ns".to_owned());
+    cluster
+}
+
+fn identity(secret: &Secret) -> Identity {
+    Identity::from_secret(secret).expect("a whole secret")
+}
+
+/// A node that leads a cluster of one.
+struct Node;
+
+type Statuses = Pin<Box<dyn Stream<Item = Result<pb::StatusResponse, Status>> + Send>>;
+
+fn status() -> pb::StatusResponse {
+    let member = log::Member { id: 7, name: "demo-0".to_owned(), ..log::Member::default() };
+    let configuration = log::Configuration { voters: vec![7], members: vec![member], ..Default::default() };
+    pb::StatusResponse {
+        cluster_id: 1,
+        member_id: 7,
+        role: pb::Role::Leader.into(),
+        term: 3,
+        configuration: Some(pb::ConfigurationStatus {
+            id: Some(pb::ConfigurationId { term: 1, index: 4 }),
+            configuration: Some(configuration),
+            committed: true,
+        }),
+        progress: vec![pb::Progress { member_id: 7, r#match: 9, active: true, caught_up: true }],
+        ..pb::StatusResponse::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Node {
+    type WatchStatusStream = Statuses;
+
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        Ok(Response::new(status()))
+    }
+
+    async fn watch_status(&self, _: Request<pb::StatusRequest>) -> Result<Response<Statuses>, Status> {
+        let later = pb::StatusResponse { term: 4, ..status() };
+        Ok(Response::new(futures::stream::iter([Ok(status()), Ok(later)]).boxed()))
+    }
+
+    async fn bootstrap(
+        &self,
+        _: Request<pb::BootstrapRequest>,
+    ) -> Result<Response<pb::BootstrapResponse>, Status> {
+        Err(Status::failed_precondition("this node belongs to another cluster"))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<pb::ChangeMembershipRequest>,
+    ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = request.wanted.ok_or_else(|| Status::invalid_argument("no configuration"))?;
+        if (request.cluster_id, request.expected) != (1, Some(pb::ConfigurationId { term: 1, index: 4 })) {
+            return Err(Status::aborted("not the newest"));
+        }
+        if wanted.voters != [7]
+            || wanted.learners != [8]
+            || wanted.members.len() != 2
+            || !wanted.outgoing.is_empty()
+        {
+            return Err(Status::invalid_argument(format!("{wanted:?}")));
+        }
+        Ok(Response::new(pb::ChangeMembershipResponse::default()))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        _: Request<pb::TransferLeadershipRequest>,
+    ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        Ok(Response::new(pb::TransferLeadershipResponse::default()))
+    }
+}
+
+/// A running node, and its operator's target.
+async fn start() -> Target {
+    let ca = new_ca(&cluster(), now()).expect("a CA");
+    let nodes = identity(&new_leaf(&cluster(), Purpose::Nodes, &ca, now()).expect("a certificate"));
+    let own = identity(&new_leaf(&cluster(), Purpose::Admin, &ca, now()).expect("a certificate"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let tls = ServerTlsConfig::new()
+        .identity(TlsIdentity::from_pem(&nodes.certificate, &nodes.key))
+        .client_ca_root(Certificate::from_pem(&nodes.ca));
+    let server =
+        Server::builder().tls_config(tls).expect("good certificates").add_service(AdminServer::new(Node));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    Target { address, host: HOST.to_owned(), identity: Arc::new(own) }
+}
+
+/// On a busy machine the first answer may be too late for the operator, who would ask again.
+async fn ask(admin: &TlsAdmin, node: &Target) -> quorate_operator::observed::NodeStatus {
+    let mut last = None;
+    for _ in 0..30 {
+        match admin.status(node).await {
+            Ok(status) => return status,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("no answer: {last:?}")
+}
+
+#[tokio::test]
+async fn a_node_is_asked_over_mutual_tls() {
+    let node = start().await;
+    let admin = TlsAdmin::default();
+    let found = ask(&admin, &node).await;
+    assert_eq!((found.cluster_id, found.member_id, found.role, found.term), (1, 7, Role::Leader, 3));
+    let state = found.configuration.expect("a configuration");
+    assert_eq!((state.id, state.committed), (ConfigurationId { term: 1, index: 4 }, true));
+    assert!(found.progress[&7].active && found.progress[&7].caught_up);
+
+    let statuses = admin.watch(&node).await.expect("a stream");
+    let terms: Vec<_> = statuses.map(|status| status.expect("a status").term).collect().await;
+    assert_eq!(terms, [3, 4]);
+
+    let member =
+        |name: &str| Member { name: name.to_owned(), peer_address: "a:1".to_owned(), client_urls: vec![] };
+    let wanted = Configuration {
+        voters: [7].into(),
+        learners: [8].into(),
+        members: [(7, member("demo-0")), (8, member("demo-1"))].into(),
+        ..Configuration::default()
+    };
+    admin.change_membership(&node, 1, state.id, &wanted).await.expect("the change is appended");
+    let stale = admin.change_membership(&node, 1, ConfigurationId::default(), &wanted).await;
+    assert!(matches!(stale, Err(AdminError::Refused { .. })), "{stale:?}");
+    let refused = admin.bootstrap(&node, 2).await.expect_err("it belongs to another cluster");
+    assert!(refused.to_string().contains("belongs to another cluster"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_node_with_another_name_or_of_another_ca_is_not_believed() {
+    let node = start().await;
+    let elsewhere = Target { host: "demo-0.other-peers.ns.svc".to_owned(), ..node.clone() };
+    assert!(matches!(TlsAdmin::default().status(&elsewhere).await, Err(AdminError::Unreachable { .. })));
+    let other = start().await;
+    let stranger = Target { identity: other.identity, ..node };
+    assert!(matches!(TlsAdmin::default().status(&stranger).await, Err(AdminError::Unreachable { .. })));
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_is_unreachable_and_holds_up_nobody() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let node = start().await;
+    let address = silent.local_addr().expect("an address").to_string();
+    let target = Target { address, host: "demo-1.demo-peers.ns.svc".to_owned(), ..node.clone() };
+    let admin = TlsAdmin::default();
+    let (nothing, answer) = futures::join!(admin.status(&target), ask(&admin, &node));
+    assert!(matches!(nothing, Err(AdminError::Unreachable { .. })), "{nothing:?}");
+    assert_eq!(answer.member_id, 7);
+}
+
+#[test]
+fn certificates_are_renewed_in_time_and_when_their_names_change() {
+    let day = Duration::from_hours(24);
+    let ca = new_ca(&cluster(), now()).expect("a CA");
+    let leaf = new_leaf(&cluster(), Purpose::Nodes, &ca, now()).expect("a certificate");
+    let serves =
+        |cluster: &RaftCluster, ca: &Secret, when| is_current(cluster, Purpose::Nodes, &leaf, ca, when);
+    assert!(serves(&cluster(), &ca, now()));
+    assert!(serves(&cluster(), &ca, now() + 240 * day));
+    assert!(!serves(&cluster(), &ca, now() + 250 * day), "a third of its time is left");
+    let mut moved = cluster();
+    moved.metadata.namespace = Some("other".to_owned());
+    assert!(!serves(&moved, &ca, now()));
+    let other_ca = new_ca(&cluster(), now()).expect("a CA");
+    assert!(!serves(&cluster(), &other_ca, now()));
+    assert!(!is_current(&cluster(), Purpose::Admin, &leaf, &ca, now()), "it names servers");
+}

@@ -1,0 +1,303 @@
+//! Rounds of the controller against an API server and nodes in memory.
+
+// Whole files of tests may panic, and take values as `json!` makes them.
+#![allow(clippy::panic, clippy::needless_pass_by_value, clippy::similar_names)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Resource;
+use kube::runtime::controller::Action;
+use quorate_operator::controller::{on_error, reconcile};
+use serde_json::{Value, json};
+use support::{CLUSTER, STATEFUL_SET, Stage};
+
+fn three() -> Value {
+    json!({"replicas": 3, "storage": {"size": "1Gi"}})
+}
+
+fn position(log: &[String], line: &str) -> usize {
+    log.iter().position(|found| found.contains(line)).unwrap_or_else(|| panic!("{line} is not in {log:#?}"))
+}
+
+#[tokio::test]
+async fn the_first_round_writes_the_id_and_nothing_else() {
+    let stage = Stage::new(three());
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.api.take_log(), [format!("PATCH {CLUSTER}/status")]);
+    let id = stage.status()["clusterID"].as_str().expect("an ID").to_owned();
+    assert!(id.len() == 16 && id != "0000000000000000", "{id}");
+}
+
+#[tokio::test]
+async fn an_id_that_somebody_else_wrote_is_never_replaced() {
+    let stage = Stage::new(three());
+    let stale = stage.cluster();
+    stage.round().await.expect("the round succeeds");
+    let id = stage.status()["clusterID"].clone();
+    let conflict = reconcile(stale, stage.context.clone()).await.expect_err("what was read is not current");
+    assert!(conflict.to_string().contains("modified"), "{conflict}");
+    assert_eq!(stage.status()["clusterID"], id);
+}
+
+#[tokio::test]
+async fn a_new_cluster_comes_up_in_order() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let log = stage.api.take_log();
+    let order = [
+        "raftclusters/demo/status",
+        "POST /api/v1/namespaces/ns/secrets",
+        "services/demo-peers",
+        "statefulsets/demo",
+        "bootstrap 0",
+        "change to 1 voters and 2 learners",
+        "change to 3 voters and 0 learners",
+    ];
+    let found: Vec<_> = order.iter().map(|line| position(&log, line)).collect();
+    assert!(found.is_sorted(), "{found:?} in {log:#?}");
+    let changes = log.iter().filter(|line| line.starts_with("change")).count();
+    assert_eq!(changes, 2, "learners, and one joint change: {log:#?}");
+
+    let status = stage.status();
+    let id = u64::from_str_radix(status["clusterID"].as_str().expect("an ID"), 16).expect("hexadecimal");
+    assert_eq!(stage.nodes.cluster_id(), Some(id), "the nodes have the ID of the status");
+    assert_eq!((&status["leader"], &status["voters"]), (&json!("demo-0"), &json!("3/3")));
+    assert_eq!((&status["phase"], &status["version"]), (&json!("Ready"), &json!("0.1.0")));
+    assert_eq!(status["members"].as_array().map(Vec::len), Some(3));
+    for condition in ["Ready", "Quorate", "SpecAccepted", "Reconciled"] {
+        assert_eq!(stage.condition(condition), Some("True".to_owned()), "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn a_round_with_nothing_to_do_writes_no_status() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.api.take_log();
+    let again = stage.round().await.expect("the round succeeds");
+    assert_eq!(again, Action::requeue(Duration::from_mins(5)));
+    let log = stage.api.take_log();
+    assert!(log.iter().all(|line| line.starts_with("PATCH") && !line.contains("raftclusters")), "{log:#?}");
+}
+
+#[tokio::test]
+async fn a_new_leader_reaches_the_status_in_one_round() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.nodes.lead(2);
+    stage.round().await.expect("the round succeeds");
+    let status = stage.status();
+    assert_eq!((&status["leader"], &status["term"]), (&json!("demo-2"), &json!(2)));
+}
+
+#[tokio::test]
+async fn what_is_said_again_is_counted_and_what_is_new_is_said() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let events = &stage.context.events;
+    let about = stage.cluster().object_ref(&());
+    for note in ["demo-1 leads in term 2", "demo-1 leads in term 2", "demo-2 leads in term 3"] {
+        events.normal(&about, "LeaderElected", note).await;
+    }
+    let found = stage.api.under("/apis/events.k8s.io/v1/namespaces/ns/events");
+    let count = |note: &str| -> Vec<_> {
+        found
+            .iter()
+            .filter(|event| event["note"] == note)
+            .map(|event| event["series"]["count"].clone())
+            .collect()
+    };
+    assert_eq!(count("demo-1 leads in term 2"), [json!(2)]);
+    assert_eq!(count("demo-2 leads in term 3"), [Value::Null]);
+    let reasons: Vec<_> = found.iter().map(|event| event["reason"].as_str().unwrap_or_default()).collect();
+    for reason in ["Bootstrap", "ChangeLearners", "ChangeVoters"] {
+        assert!(reasons.contains(&reason), "{reasons:?}");
+    }
+}
+
+#[tokio::test]
+async fn scaling_up_and_down_changes_voters_once_each_way() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.api.take_log();
+
+    stage.api.edit(CLUSTER, |cluster| cluster["spec"]["replicas"] = 5.into());
+    stage.until_ready().await;
+    let log = stage.api.take_log();
+    assert!(
+        position(&log, "3 voters and 2 learners") < position(&log, "5 voters and 0 learners"),
+        "{log:#?}"
+    );
+
+    stage.nodes.lead(4);
+    stage.api.edit(CLUSTER, |cluster| cluster["spec"]["replicas"] = 3.into());
+    stage.until_ready().await;
+    for _ in 0..8 {
+        stage.round().await.expect("the round succeeds");
+        stage.kubernetes();
+    }
+    let log = stage.api.take_log();
+    let order = [
+        position(&log, "transfer to 0"),
+        position(&log, "change to 3 voters"),
+        position(&log, "DELETE /api/v1/namespaces/ns/persistentvolumeclaims/data-demo-4"),
+        position(&log, "DELETE /api/v1/namespaces/ns/persistentvolumeclaims/data-demo-3"),
+    ];
+    assert!(order.is_sorted(), "{log:#?}");
+    assert_eq!(stage.nodes.voters().len(), 3);
+}
+
+#[tokio::test]
+async fn a_lost_volume_is_replaced_at_its_ordinal() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let before = stage.nodes.voters();
+    stage.api.take_log();
+    stage.nodes.lose_volume(1);
+    for _ in 0..12 {
+        stage.round().await.expect("the round succeeds");
+        stage.nodes.progress();
+    }
+    let after = stage.nodes.voters();
+    assert_eq!((after.len(), before.iter().filter(|id| after.contains(id)).count()), (3, 2));
+    let log = stage.api.take_log();
+    let changes: Vec<_> = log.iter().filter(|line| line.starts_with("change")).collect();
+    assert_eq!(changes, ["change to 3 voters and 1 learners", "change to 3 voters and 0 learners"]);
+    assert_eq!(stage.condition("Ready"), Some("True".to_owned()));
+}
+
+#[tokio::test]
+async fn an_object_that_is_refused_shows_in_the_status_and_the_cluster_goes_on() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.api.refuse(&format!("PATCH {STATEFUL_SET}"), 422);
+    stage.nodes.lead(1);
+    let error = stage.round().await.expect_err("the round reports it");
+    assert!(error.to_string().starts_with("cannot apply StatefulSet demo"), "{error}");
+    let reconciled = stage.find_condition("Reconciled").expect("the condition");
+    assert_eq!(reconciled["status"], "False");
+    assert_eq!(stage.status()["leader"], "demo-1", "what was observed is reported all the same");
+
+    stage.api.allow_all();
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.condition("Reconciled"), Some("True".to_owned()));
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_later_each_time_and_success_forgets_them() {
+    let stage = Stage::new(three());
+    stage.api.refuse("GET", 500);
+    let mut delays = Vec::new();
+    for _ in 0..10 {
+        let error = stage.round().await.expect_err("the API server fails");
+        delays.push(on_error(&stage.cluster(), &error, &stage.context));
+    }
+    let seconds = |seconds| Action::requeue(Duration::from_secs(seconds));
+    assert_eq!(delays[..4], [seconds(1), seconds(2), seconds(4), seconds(8)]);
+    assert_eq!(delays[9], seconds(300));
+    stage.api.allow_all();
+    stage.round().await.expect("the round succeeds");
+    assert!(stage.context.failures.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_be_worked_on_changes_nothing_but_the_status() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.api.take_log();
+    stage.api.edit(CLUSTER, |cluster| cluster["spec"]["replicas"] = 0.into());
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.api.take_log(), [format!("PATCH {CLUSTER}/status")]);
+    let accepted = stage.find_condition("SpecAccepted").expect("the condition");
+    assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("False"), &json!("InvalidReplicas")));
+    assert_eq!(stage.condition("Quorate"), Some("True".to_owned()));
+}
+
+#[tokio::test]
+async fn a_malformed_resource_is_reported_and_harms_nobody() {
+    let stage = Stage::new(three());
+    stage.api.edit(CLUSTER, |cluster| cluster["spec"] = json!({"replicas": "many"}));
+    assert_eq!(stage.round().await.expect("no error"), Action::await_change());
+    assert!(stage.api.take_log().is_empty());
+}
+
+#[tokio::test]
+async fn a_paused_cluster_is_watched_and_not_changed() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.api.take_log();
+    stage.api.edit(CLUSTER, |cluster| {
+        cluster["spec"]["paused"] = true.into();
+        cluster["spec"]["replicas"] = 5.into();
+    });
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.api.take_log(), [format!("PATCH {CLUSTER}/status")]);
+    assert_eq!(stage.status()["phase"], "Paused");
+}
+
+#[tokio::test]
+async fn volumes_go_with_the_cluster_only_where_the_policy_says_so() {
+    for (policy, deleted) in [("Retain", 0), ("Delete", 3)] {
+        let mut spec = three();
+        spec["deletionPolicy"] = policy.into();
+        let stage = Stage::new(spec);
+        stage.until_ready().await;
+        stage.api.take_log();
+        stage.api.edit(CLUSTER, |cluster| {
+            cluster["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        });
+        stage.round().await.expect("the round succeeds");
+        let log = stage.api.take_log();
+        let claims = log.iter().filter(|line| line.starts_with("DELETE") && line.contains("data-demo-"));
+        assert_eq!(claims.count(), deleted, "{policy}: {log:#?}");
+        let finalizers = stage.api.get(CLUSTER).expect("the cluster")["metadata"]["finalizers"].clone();
+        assert!(finalizers.as_array().is_none_or(Vec::is_empty), "{finalizers}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_made_anew_takes_its_retained_volumes_up() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let id = stage.status()["clusterID"].clone();
+    let voters = stage.nodes.voters();
+    stage.api.edit(CLUSTER, |cluster| cluster["status"] = Value::Null);
+    stage.until_ready().await;
+    assert_eq!(stage.status()["clusterID"], id);
+    assert_eq!(stage.nodes.voters(), voters);
+}
+
+#[tokio::test]
+async fn certificates_are_kept_and_made_anew_when_they_do_not_serve() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let secret = |name: &str| format!("/api/v1/namespaces/ns/secrets/demo-{name}");
+    let get = |name: &str| stage.api.get(&secret(name)).expect("the secret")["data"].clone();
+    let (ca, peers) = (get("peer-ca"), get("peer-tls"));
+    stage.round().await.expect("the round succeeds");
+    assert_eq!((get("peer-ca"), get("peer-tls")), (ca.clone(), peers.clone()), "they are kept");
+    assert!(peers["ca.key"].is_null() && get("admin-tls")["ca.crt"] == ca["tls.crt"]);
+
+    stage.api.edit(&secret("peer-tls"), |secret| secret["data"]["tls.crt"] = "AAAA".into());
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(get("peer-ca"), ca, "the CA stays");
+    assert_ne!(get("peer-tls"), peers);
+}
+
+#[tokio::test]
+async fn a_cluster_without_an_answer_from_its_leader_says_so() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    for ordinal in 0..3 {
+        stage.nodes.stop(ordinal);
+    }
+    stage.round().await.expect("the round succeeds");
+    let status = stage.status();
+    assert_eq!((&status["phase"], &status["leader"]), (&json!("Unavailable"), &Value::Null));
+    assert_eq!(stage.condition("Quorate"), Some("False".to_owned()));
+    assert_eq!(status["members"].as_array().map(Vec::len), Some(3), "the last known members stay");
+    assert_eq!(Arc::strong_count(&stage.context), 1);
+}

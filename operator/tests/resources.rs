@@ -1,0 +1,124 @@
+//! The objects of a cluster, as they are kept in `golden/`: a person reads there what the operator makes.
+//! `UPDATE_GOLDEN=1 cargo test -p quorate-operator --test resources` writes them anew.
+
+// Whole files of tests may panic, and take values as `json!` makes them.
+#![allow(clippy::panic, clippy::needless_pass_by_value, clippy::similar_names)]
+
+use std::path::Path;
+
+use quorate_crds::RaftCluster;
+use quorate_operator::resources::{Blueprint, objects};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+fn cluster(name: &str, spec: Value) -> RaftCluster {
+    serde_json::from_value(json!({
+        "apiVersion": "quorate.dev/v1alpha1", "kind": "RaftCluster",
+        "metadata": {"name": name, "namespace": "ns", "uid": "0c7e6a1e-0000-4000-8000-000000000000"}, "spec": spec,
+    }))
+    .expect("a valid manifest")
+}
+
+fn blueprint<'a>(cluster: &'a RaftCluster, image: &'a str) -> Blueprint<'a> {
+    Blueprint {
+        cluster,
+        image,
+        pods: 3,
+        disruptions: 1,
+        claim_size: None,
+        operator_namespace: "quorate-system",
+    }
+}
+
+fn yaml(object: &impl Serialize) -> String {
+    // Through a value, so that keys are sorted and the files stay comparable.
+    let value = serde_json::to_value(object).expect("an object is serialisable");
+    serde_yaml::to_string(&value).expect("an object is serialisable")
+}
+
+fn all(blueprint: Blueprint<'_>) -> String {
+    let made = objects(blueprint);
+    [
+        yaml(&made.peers),
+        yaml(&made.client),
+        yaml(&made.network_policy),
+        yaml(&made.pdb),
+        yaml(&made.stateful_set),
+    ]
+    .join("---\n")
+}
+
+fn assert_golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("the directory can be made");
+        std::fs::write(&path, found).expect("the file can be written");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(expected == found, "{} differs from:\n{found}", path.display());
+}
+
+#[test]
+fn a_cluster_with_defaults() {
+    let cluster = cluster("demo", json!({"replicas": 3, "storage": {"size": "1Gi"}}));
+    assert_golden("defaults.yaml", &all(blueprint(&cluster, "ghcr.io/quorate/quorate-node:0.1.0")));
+}
+
+#[test]
+fn a_cluster_with_everything() {
+    let cluster = cluster(
+        "orders",
+        json!({
+            "replicas": 5,
+            "storage": {"size": "50Gi", "className": "fast"},
+            "image": "registry.example/node:1",
+            "imagePullPolicy": "Always",
+            "imagePullSecrets": [{"name": "registry"}],
+            "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
+            "env": [{"name": "RUST_LOG", "value": "debug"}, {"name": "POD_NAME", "value": "not-this"}],
+            "podTemplate": {
+                "metadata": {
+                    "labels": {"team": "orders", "app.kubernetes.io/name": "not-this"},
+                    "annotations": {"example.com/scrape": "true"}
+                },
+                "spec": {
+                    "nodeSelector": {"disk": "nvme"},
+                    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+                    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                        {"topologyKey": "kubernetes.io/hostname"}
+                    ]}},
+                    "topologySpreadConstraints": [{
+                        "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"
+                    }],
+                    "priorityClassName": "high",
+                    "serviceAccountName": "orders",
+                    "terminationGracePeriodSeconds": 60
+                }
+            }
+        }),
+    );
+    assert_golden("everything.yaml", &all(blueprint(&cluster, "registry.example/node:1")));
+}
+
+#[test]
+fn the_claim_template_of_a_stateful_set_that_exists_is_kept() {
+    let cluster = cluster("demo", json!({"storage": {"size": "2Gi"}}));
+    let made = objects(Blueprint { claim_size: Some("1Gi"), ..blueprint(&cluster, "image") });
+    let spec = serde_json::to_value(made.stateful_set.spec).expect("serialisable");
+    assert_eq!(spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"], "1Gi");
+}
+
+#[test]
+fn the_samples_are_valid() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(samples).expect("the samples are there") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("a readable file");
+        let sample: RaftCluster =
+            serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(sample.validate_cel().is_ok(), "{}: {:?}", path.display(), sample.validate_cel());
+        count += 1;
+    }
+    assert!(count >= 3);
+}

@@ -1,0 +1,131 @@
+//! An API server and nodes in memory, for rounds of the controller.
+
+pub(crate) mod api;
+pub(crate) mod nodes;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use parking_lot::Mutex;
+use quorate_operator::controller::{Context, Error, reconcile};
+use quorate_operator::events::Events;
+use quorate_operator::metrics::Metrics;
+use quorate_operator::streams::Streams;
+use serde_json::{Value, json};
+
+use self::api::Api;
+use self::nodes::Nodes;
+
+/// An operator, an API server and nodes.
+pub(crate) struct Stage {
+    pub(crate) api: Arc<Api>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) context: Arc<Context>,
+}
+
+pub(crate) const CLUSTER: &str = "/apis/quorate.dev/v1alpha1/namespaces/ns/raftclusters/demo";
+pub(crate) const STATEFUL_SET: &str = "/apis/apps/v1/namespaces/ns/statefulsets/demo";
+
+impl Stage {
+    pub(crate) fn new(spec: Value) -> Self {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let api = Arc::new(Api::new(log.clone()));
+        let nodes = Arc::new(Nodes::new(log));
+        api.put(
+            CLUSTER,
+            json!({
+                "apiVersion": "quorate.dev/v1alpha1", "kind": "RaftCluster",
+                "metadata": {"name": "demo", "namespace": "ns", "generation": 1}, "spec": spec,
+            }),
+        );
+        let client = api.client();
+        // Nobody listens: the tests start the rounds themselves.
+        let (streams, _) = Streams::new(nodes.clone());
+        let context = Arc::new(Context {
+            client: client.clone(),
+            admin: nodes.clone(),
+            streams,
+            events: Events::new(client, Some("operator-0".to_owned())),
+            metrics: Arc::new(Metrics::default()),
+            node_image: "node:test".to_owned(),
+            operator_namespace: "quorate-system".to_owned(),
+            failures: Mutex::new(HashMap::new()),
+        });
+        Self { api, nodes, context }
+    }
+
+    /// The resource as it is stored now.
+    pub(crate) fn cluster(&self) -> Arc<DeserializeGuard<quorate_crds::RaftCluster>> {
+        let stored = self.api.get(CLUSTER).expect("the cluster exists");
+        Arc::new(serde_json::from_value(stored).expect("the guard takes anything with metadata"))
+    }
+
+    pub(crate) async fn round(&self) -> Result<Action, Error> {
+        reconcile(self.cluster(), self.context.clone()).await
+    }
+
+    /// Kubernetes' part: makes pods and claims for the `StatefulSet`, and starts them.
+    pub(crate) fn kubernetes(&self) {
+        let Some(set) = self.api.get(STATEFUL_SET) else { return };
+        let replicas = set["spec"]["replicas"].as_u64().expect("a number");
+        let labels = &set["spec"]["selector"]["matchLabels"];
+        let pod_path = |ordinal: u64| format!("/api/v1/namespaces/ns/pods/demo-{ordinal}");
+        for ordinal in 0..replicas {
+            let claim = format!("/api/v1/namespaces/ns/persistentvolumeclaims/data-demo-{ordinal}");
+            if self.api.get(&claim).is_none() {
+                let name = format!("data-demo-{ordinal}");
+                self.api.put(
+                    &claim,
+                    json!({"metadata": {"name": name, "namespace": "ns", "labels": labels},
+                        "spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Bound"}}),
+                );
+            }
+            if self.api.get(&pod_path(ordinal)).is_none() {
+                self.api.put(
+                    &pod_path(ordinal),
+                    json!({"metadata": {"name": format!("demo-{ordinal}"), "namespace": "ns", "labels": labels},
+                        "status": {"phase": "Running", "podIP": format!("10.0.0.{ordinal}"),
+                            "conditions": [{"type": "Ready", "status": "True"}]}}),
+                );
+                self.nodes.start(ordinal);
+            }
+        }
+        for ordinal in replicas..10 {
+            self.api.remove(&pod_path(ordinal));
+        }
+    }
+
+    /// Rounds, Kubernetes' part and the nodes' in turn, until the cluster is ready.
+    pub(crate) async fn until_ready(&self) {
+        for _ in 0..60 {
+            self.round().await.expect("the round succeeds");
+            self.kubernetes();
+            self.nodes.progress();
+            if self.condition("Ready") == Some("True".to_owned()) && self.settled() {
+                return;
+            }
+        }
+        panic!("not ready: {:#?}", self.api.get(CLUSTER));
+    }
+
+    fn settled(&self) -> bool {
+        let cluster = self.api.get(CLUSTER).expect("the cluster exists");
+        cluster["status"]["members"].as_array().map(Vec::len)
+            == cluster["spec"]["replicas"].as_u64().map(|n| n as usize)
+            && cluster["status"]["plan"].is_null()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.api.get(CLUSTER).expect("the cluster exists")["status"].clone()
+    }
+
+    pub(crate) fn condition(&self, kind: &str) -> Option<String> {
+        self.find_condition(kind).and_then(|found| Some(found["status"].as_str()?.to_owned()))
+    }
+
+    pub(crate) fn find_condition(&self, kind: &str) -> Option<Value> {
+        self.status()["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
+    }
+}

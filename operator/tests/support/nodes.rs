@@ -1,0 +1,198 @@
+//! Nodes that elect, commit and leave joint configurations when the test says so.
+
+use std::collections::BTreeMap;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use quorate_operator::membership::{Configuration, ConfigurationId, Member, MemberId};
+use quorate_operator::nodes::{Admin, AdminError, Statuses, Target};
+use quorate_operator::observed::{ConfigurationState, NodeStatus, Progress, Role};
+
+use super::api::Log;
+
+pub(crate) struct Nodes {
+    world: Mutex<World>,
+    log: Log,
+}
+
+#[derive(Default)]
+struct World {
+    /// By ordinal: member ID and cluster ID.
+    nodes: BTreeMap<u64, (MemberId, u64)>,
+    cluster: Option<(u64, ConfigurationState)>,
+    leader: MemberId,
+    term: u64,
+    caught_up: Vec<MemberId>,
+    last: u64,
+}
+
+impl Nodes {
+    pub(crate) fn new(log: Log) -> Self {
+        Self { world: Mutex::default(), log }
+    }
+
+    /// Starts the node of a pod; with a volume that it had, it is the same member.
+    pub(crate) fn start(&self, ordinal: u64) {
+        let mut world = self.world.lock();
+        world.last += 1;
+        let id = 100 + world.last;
+        world.nodes.entry(ordinal).or_insert((id, 0));
+    }
+
+    /// The node of a pod comes with an empty volume.
+    pub(crate) fn lose_volume(&self, ordinal: u64) {
+        self.world.lock().nodes.remove(&ordinal);
+        self.start(ordinal);
+    }
+
+    pub(crate) fn stop(&self, ordinal: u64) {
+        self.world.lock().nodes.remove(&ordinal);
+    }
+
+    pub(crate) fn voters(&self) -> Vec<MemberId> {
+        let world = self.world.lock();
+        world
+            .cluster
+            .as_ref()
+            .map(|(_, state)| state.configuration.voters.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn cluster_id(&self) -> Option<u64> {
+        self.world.lock().cluster.as_ref().map(|(id, _)| *id)
+    }
+
+    pub(crate) fn lead(&self, ordinal: u64) {
+        let mut world = self.world.lock();
+        world.leader = world.nodes[&ordinal].0;
+        world.term += 1;
+    }
+
+    /// Learners catch up, configurations are committed, joint ones are left.
+    pub(crate) fn progress(&self) {
+        let mut world = self.world.lock();
+        let Some((cluster, mut state)) = world.cluster.clone() else { return };
+        let running: Vec<_> = world.nodes.values().map(|(id, _)| *id).collect();
+        for node in world.nodes.values_mut().filter(|(id, _)| state.configuration.contains(*id)) {
+            node.1 = cluster;
+        }
+        world.caught_up = running;
+        state.committed = true;
+        if state.configuration.is_joint() {
+            state.configuration.outgoing.clear();
+            state.configuration.forget_strangers();
+            state.id.index += 1;
+        }
+        world.cluster = Some((cluster, state));
+    }
+
+    fn note(&self, line: String) {
+        self.log.lock().push(line);
+    }
+
+    fn ordinal(node: &Target) -> u64 {
+        let address = node.address.strip_suffix(":2380").expect("the peer port");
+        address.strip_prefix("10.0.0.").expect("an address of the test").parse().expect("an ordinal")
+    }
+}
+
+impl World {
+    fn status(&self, ordinal: u64) -> Option<NodeStatus> {
+        let &(member_id, cluster_id) = self.nodes.get(&ordinal)?;
+        let mut status = NodeStatus {
+            cluster_id,
+            member_id,
+            version: "0.1.0".to_owned(),
+            peer_address: format!("demo-{ordinal}.demo-peers.ns.svc:2380"),
+            ..NodeStatus::default()
+        };
+        if let Some((id, state)) = self.cluster.as_ref().filter(|(id, _)| *id == cluster_id) {
+            status.cluster_id = *id;
+            status.term = self.term;
+            status.leader_id = self.leader;
+            status.role = if self.leader == member_id { Role::Leader } else { Role::Follower };
+            status.configuration = Some(state.clone());
+            let active = |id: MemberId| self.nodes.values().any(|(running, _)| *running == id);
+            let progress = |id| Progress { active: active(id), caught_up: self.caught_up.contains(&id) };
+            status.progress = state.configuration.ids().into_iter().map(|id| (id, progress(id))).collect();
+        }
+        Some(status)
+    }
+}
+
+fn refused(node: &Target, message: &str) -> AdminError {
+    AdminError::Refused { host: node.host.clone(), message: message.to_owned() }
+}
+
+impl Admin for Nodes {
+    fn status<'a>(&'a self, node: &'a Target) -> BoxFuture<'a, Result<NodeStatus, AdminError>> {
+        let found = self.world.lock().status(Self::ordinal(node));
+        async move { found.ok_or_else(|| refused(node, "stopped")) }.boxed()
+    }
+
+    fn watch<'a>(&'a self, node: &'a Target) -> BoxFuture<'a, Result<Statuses, AdminError>> {
+        async move { Err(refused(node, "the tests start the rounds themselves")) }.boxed()
+    }
+
+    fn bootstrap<'a>(&'a self, node: &'a Target, cluster_id: u64) -> BoxFuture<'a, Result<(), AdminError>> {
+        let ordinal = Self::ordinal(node);
+        self.note(format!("bootstrap {ordinal}"));
+        let mut world = self.world.lock();
+        let id = world.nodes[&ordinal].0;
+        world.nodes.insert(ordinal, (id, cluster_id));
+        let name = format!("demo-{ordinal}");
+        let member = Member { name, peer_address: String::new(), client_urls: Vec::new() };
+        let configuration =
+            Configuration { voters: [id].into(), members: [(id, member)].into(), ..Configuration::default() };
+        let state =
+            ConfigurationState { id: ConfigurationId { term: 1, index: 1 }, configuration, committed: true };
+        world.cluster = Some((cluster_id, state));
+        (world.leader, world.term) = (id, 1);
+        world.caught_up = vec![id];
+        async { Ok(()) }.boxed()
+    }
+
+    fn change_membership<'a>(
+        &'a self,
+        node: &'a Target,
+        cluster_id: u64,
+        expected: ConfigurationId,
+        wanted: &'a Configuration,
+    ) -> BoxFuture<'a, Result<(), AdminError>> {
+        let mut world = self.world.lock();
+        let (id, mut state) = world.cluster.clone().expect("a cluster");
+        let voters = wanted.voters.len();
+        self.note(format!("change to {voters} voters and {} learners", wanted.learners.len()));
+        if id != cluster_id || state.id != expected {
+            return async move { Err(refused(node, "the configuration has moved on")) }.boxed();
+        }
+        let before = std::mem::replace(&mut state.configuration, wanted.clone());
+        if before.voters != wanted.voters {
+            state.configuration.outgoing = before.voters;
+            for (id, member) in before.members {
+                state.configuration.members.entry(id).or_insert(member);
+            }
+        }
+        state.id.index += 1;
+        state.committed = false;
+        world.cluster = Some((id, state));
+        async { Ok(()) }.boxed()
+    }
+
+    fn transfer<'a>(
+        &'a self,
+        _: &'a Target,
+        _: u64,
+        target: MemberId,
+    ) -> BoxFuture<'a, Result<(), AdminError>> {
+        let mut world = self.world.lock();
+        let ordinal = world.nodes.iter().find(|(_, (id, _))| *id == target).map(|(ordinal, _)| *ordinal);
+        self.note(format!("transfer to {}", ordinal.expect("a running node")));
+        world.leader = target;
+        world.term += 1;
+        async { Ok(()) }.boxed()
+    }
+
+    fn forget(&self, _: &str) {}
+}
