@@ -1,0 +1,223 @@
+//! Three nodes of one system on loopback.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use quorate_api::etcdserverpb::{PutRequest, StatusRequest};
+use quorate_tests::ports;
+use quorate_tests::process::Process;
+use serde::Serialize;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::client::Connection;
+
+/// How long a cluster may take until it serves.
+const START: Duration = Duration::from_mins(1);
+const NODES: usize = 3;
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Product {
+    Quorate,
+    Etcd,
+}
+
+/// A product and the program that it is.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct System {
+    product: Product,
+    program: PathBuf,
+    version: String,
+}
+
+impl System {
+    pub(crate) fn new(product: Product, program: PathBuf) -> Result<Self, String> {
+        let output = Command::new(&program).arg("--version").output();
+        let output = output.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        let version =
+            String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("of unknown version").to_owned();
+        Ok(Self { product, program, version })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.product {
+            Product::Quorate => "quorate",
+            Product::Etcd => "etcd",
+        }
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+struct Node {
+    command: NodeCommand,
+    client: SocketAddr,
+    process: Process,
+}
+
+#[derive(Clone)]
+struct NodeCommand {
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+}
+
+impl NodeCommand {
+    fn start(&self, name: &str) -> Result<Process, String> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        Process::start(name, command, &self.log).map_err(|error| error.to_string())
+    }
+}
+
+/// A running cluster. Its processes and its data go when it is dropped.
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    // After the nodes: their processes end first.
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts three nodes and waits until each of them has done a write.
+    pub(crate) fn start(system: &System, data: &Path) -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix(".bench-").tempdir_in(data);
+        let folder =
+            folder.map_err(|error| format!("cannot make a folder in {}: {error}", data.display()))?;
+        let addresses: Vec<_> = (0..NODES).map(|_| [ports::free(), ports::free(), ports::free()]).collect();
+        let mut nodes = Vec::new();
+        for (n, [client, ..]) in addresses.iter().enumerate() {
+            let arguments = match system.product {
+                Product::Etcd => etcd(n, &addresses, folder.path()),
+                Product::Quorate => quorate(n, &addresses, folder.path()),
+            };
+            let log = folder.path().join(format!("node-{n}.log"));
+            let command = NodeCommand { program: system.program.clone(), arguments, log };
+            let process = command.start(&format!("node-{n}"))?;
+            nodes.push(Node { command, client: *client, process });
+        }
+        let mut cluster = Self { nodes, folder };
+        cluster.wait_until_it_serves()?;
+        Ok(cluster)
+    }
+
+    /// Where clients connect.
+    pub(crate) fn clients(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.client).collect()
+    }
+
+    /// Where the data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.process.id()).collect()
+    }
+
+    /// Which node leads.
+    pub(crate) async fn leader(&self) -> Result<usize, String> {
+        let end = Instant::now() + START;
+        while Instant::now() < end {
+            for (n, node) in self.nodes.iter().enumerate() {
+                if matches!(timeout(Duration::from_secs(1), leads(node.client)).await, Ok(Ok(true))) {
+                    return Ok(n);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(format!("no leader after {START:?}"))
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, node: usize) -> Result<(), String> {
+        self.nodes[node].process.kill().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Starts a killed node again.
+    pub(crate) fn restart(&mut self, node: usize) -> Result<(), String> {
+        let node = &mut self.nodes[node];
+        node.process = node.command.start(node.process.name())?;
+        Ok(())
+    }
+
+    /// Waits until every node has done a write.
+    pub(crate) fn wait_until_it_serves(&mut self) -> Result<(), String> {
+        let runtime = crate::load::runtime()?;
+        for node in &mut self.nodes {
+            let end = Instant::now() + START;
+            loop {
+                let answer =
+                    runtime.block_on(async { timeout(Duration::from_secs(2), write(node.client)).await });
+                let Err(reason) = answer.map_err(|_| "no answer to a write".to_owned()).flatten() else {
+                    break;
+                };
+                let ended = node.process.ended().map_err(|error| error.to_string())?;
+                if ended.is_some() || Instant::now() > end {
+                    let name = node.process.name();
+                    let state = ended.map_or_else(
+                        || format!("does not serve: {reason}"),
+                        |status| format!("ended: {status}"),
+                    );
+                    return Err(format!("{name} {state}; it says:\n{}", node.process.last_output(20)));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn leads(client: SocketAddr) -> Result<bool, String> {
+    let mut maintenance = Connection::maintenance(client).await?;
+    let answer =
+        maintenance.status(StatusRequest {}).await.map_err(|status| status.to_string())?.into_inner();
+    Ok(answer.header.is_some_and(|header| header.member_id == answer.leader))
+}
+
+async fn write(client: SocketAddr) -> Result<(), String> {
+    let request = PutRequest { key: "ready".into(), value: "yes".into(), ..PutRequest::default() };
+    Connection::kv(client).await?.put(request).await.map(drop).map_err(|status| status.to_string())
+}
+
+/// etcd with its default settings, and quiet.
+fn etcd(n: usize, addresses: &[[SocketAddr; 3]], folder: &Path) -> Vec<String> {
+    let [client, peer, _] = addresses[n];
+    let members: Vec<_> =
+        addresses.iter().enumerate().map(|(n, [_, peer, _])| format!("node-{n}=http://{peer}")).collect();
+    vec![
+        format!("--name=node-{n}"),
+        format!("--data-dir={}", folder.join(format!("node-{n}")).display()),
+        format!("--listen-client-urls=http://{client}"),
+        format!("--advertise-client-urls=http://{client}"),
+        format!("--listen-peer-urls=http://{peer}"),
+        format!("--initial-advertise-peer-urls=http://{peer}"),
+        format!("--initial-cluster={}", members.join(",")),
+        "--log-level=error".to_owned(),
+    ]
+}
+
+/// Quorate with its default settings.
+fn quorate(n: usize, addresses: &[[SocketAddr; 3]], folder: &Path) -> Vec<String> {
+    let [client, peer, http] = addresses[n];
+    let mut arguments = vec![
+        format!("--name=node-{n}"),
+        format!("--data-dir={}", folder.join(format!("node-{n}")).display()),
+        format!("--listen-client={client}"),
+        format!("--advertise-client=http://{client}"),
+        format!("--listen-peer={peer}"),
+        format!("--advertise-peer={peer}"),
+        format!("--listen-http={http}"),
+    ];
+    match n {
+        0 => arguments.push("--bootstrap".to_owned()),
+        _ => arguments.push(format!("--join={}", addresses[0][1])),
+    }
+    arguments
+}

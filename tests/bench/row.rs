@@ -1,0 +1,78 @@
+//! What is measured.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Row {
+    /// Puts, one client.
+    Put1,
+    /// Puts, 1000 clients.
+    Put1000,
+    /// Linearizable reads of one key, one client.
+    Range1,
+    /// Linearizable reads of one key, 1000 clients.
+    Range1000,
+    /// Serializable reads of one key, one client.
+    Serializable1,
+    /// Serializable reads of one key, 1000 clients.
+    Serializable1000,
+    /// The leader is killed with kill -9: until the next write is acknowledged.
+    Failover,
+}
+
+/// What a client asks again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    Put,
+    Range { serializable: bool },
+}
+
+/// Clients that each send a request when the one before is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) request: Request,
+    pub(crate) clients: usize,
+    /// One connection goes to the leader, more are spread over the nodes.
+    pub(crate) connections: usize,
+}
+
+impl Row {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Put1,
+        Self::Put1000,
+        Self::Range1,
+        Self::Range1000,
+        Self::Serializable1,
+        Self::Serializable1000,
+        Self::Failover,
+    ];
+
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Put1 => "put, 1 client",
+            Self::Put1000 => "put, 1000 clients on 100 connections",
+            Self::Range1 => "linearizable range, 1 client",
+            Self::Range1000 => "linearizable range, 1000 clients on 100 connections",
+            Self::Serializable1 => "serializable range, 1 client",
+            Self::Serializable1000 => "serializable range, 1000 clients on 100 connections",
+            Self::Failover => "kill -9 of the leader until the next acknowledged write",
+        }
+    }
+
+    /// The load of the row; none for [`Row::Failover`].
+    pub(crate) const fn load(self) -> Option<Load> {
+        let (request, clients, connections) = match self {
+            Self::Put1 => (Request::Put, 1, 1),
+            Self::Put1000 => (Request::Put, 1000, 100),
+            Self::Range1 => (Request::Range { serializable: false }, 1, 1),
+            Self::Range1000 => (Request::Range { serializable: false }, 1000, 100),
+            Self::Serializable1 => (Request::Range { serializable: true }, 1, 1),
+            Self::Serializable1000 => (Request::Range { serializable: true }, 1000, 100),
+            Self::Failover => return None,
+        };
+        Some(Load { request, clients, connections })
+    }
+}

@@ -1,0 +1,22 @@
+//! The operator on a real Kubernetes: every action on a cluster, under load, with the clients' history checked.
+//!
+//! `make test-kubernetes` brings the cluster up and runs this. The steps are told in order, since each one starts from what the last
+//! one left: a step that fails ends the run, prints what the operator and the pods have to say, and leaves everything as it is.
+
+mod kubectl;
+mod steps;
+mod story;
+mod traffic;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // `cargo test -- --list` and the like are asked of every test program.
+    if std::env::args().any(|argument| argument == "--list") {
+        for (name, _) in story::STEPS {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    steps::run(story::STEPS)
+}

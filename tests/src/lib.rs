@@ -1,0 +1,8 @@
+//! Tests of the whole: simulation, processes, Kubernetes, benchmarks. What they share is here.
+
+pub mod binaries;
+pub mod clients;
+pub mod linearizability;
+pub mod ports;
+pub mod process;
+pub mod seed;
