@@ -242,7 +242,7 @@ impl Node {
         let Disks { lock, dir, identity, wal, found } = disks;
         let start = Start { found, wal, home: (dir, identity), store, metrics };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
-        let enrolment = Enrolment { view: view.clone(), dialer, me, join: cli.join };
+        let enrolment = Enrolment { view: view.clone(), dialer, me, join: cli.join, let_in: false };
         Ok(Node { view, mailbox, peers, clients, enrolment, end, _lock: lock })
     }
 
