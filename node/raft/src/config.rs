@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Configuration, Entry, HardState, MemberId, Payload};
+use crate::{Configuration, Entry, HardState, MemberId, Payload, Snapshot};
 
 /// Timing and limits. Times are in ticks; how long a tick lasts is the caller's choice.
 #[derive(Debug, Clone)]
@@ -27,7 +27,10 @@ pub struct Config {
 pub struct Restored {
     /// Term, vote and commit.
     pub hard_state: HardState,
-    /// The whole log, from index 1, consecutive.
+    /// The newest snapshot that is whole and durable: one that was made here, or fetched, whether or not its installation was
+    /// finished. The caller's state is what it holds.
+    pub snapshot: Option<Snapshot>,
+    /// The log, consecutive: from index 1, or with a snapshot from any index up to the one after it.
     pub entries: Vec<Entry>,
 }
 
@@ -41,6 +44,7 @@ impl Restored {
             ..Configuration::default()
         };
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
-        Self { hard_state: HardState { term: 1, vote: Some(id), commit: 1 }, entries: vec![entry] }
+        let hard_state = HardState { term: 1, vote: Some(id), commit: 1 };
+        Self { hard_state, snapshot: None, entries: vec![entry] }
     }
 }

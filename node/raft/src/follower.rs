@@ -19,7 +19,8 @@ impl Raft {
         }
         if !common.log.contains(previous) {
             // Where the logs may agree at best: not beyond our end, not in a later term than the leader has there.
-            let hint = common.log.agreement(previous);
+            // Nor before our base: that is committed, so the leader has it.
+            let hint = common.log.agreement(previous).unwrap_or(common.log.base());
             return common.send(leader, Body::AppendRejected { rejected: previous.index, hint });
         }
         let matched = previous.index + entries.len() as u64;
@@ -55,7 +56,7 @@ impl Raft {
     }
 
     /// Somebody leads this term, and was heard just now.
-    fn follow(&mut self, leader: MemberId) {
+    pub(crate) fn follow(&mut self, leader: MemberId) {
         let known = self.common.leader.replace(leader);
         assert!(
             known.is_none_or(|known| known == leader),

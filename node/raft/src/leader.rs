@@ -105,7 +105,7 @@ impl Leader {
             && matched <= common.log.last().index
         {
             follower.heard();
-            follower.accepted(matched);
+            follower.accepted(matched, common.log.base().index);
             self.farewell_if_told(from);
             self.hand_over_if_ready(common);
         }
@@ -116,7 +116,10 @@ impl Leader {
     pub(crate) fn on_rejected(&mut self, common: &Common, from: MemberId, rejected: Index, hint: LogId) {
         if let Some(follower) = self.followers.get_mut(&from) {
             follower.heard();
-            follower.rejected(rejected, common.log.agreement(hint));
+            // Where they agree may be compacted: then the follower is behind all that is kept.
+            let behind = common.log.base().index.saturating_sub(1);
+            let agreed = common.log.agreement(hint).map_or(behind, |agreed| agreed.index);
+            follower.rejected(rejected, agreed);
         }
     }
 
@@ -151,8 +154,8 @@ impl Leader {
             self.send_heartbeats(common);
         }
         for (id, follower) in &mut self.followers {
-            while let Some(append) = follower.next_append(&common.log, common.commit(), &common.config) {
-                common.send(*id, append);
+            while let Some(message) = follower.next_message(common) {
+                common.send(*id, message);
             }
         }
     }
@@ -160,7 +163,7 @@ impl Leader {
     /// Whether [`Self::flush`] has something to send.
     pub(crate) fn has_output(&self, common: &Common) -> bool {
         (self.reads.is_due() && self.knows_commit(common))
-            || self.followers.values().any(|f| f.wants_append(&common.log, common.commit(), &common.config))
+            || self.followers.values().any(|follower| follower.wants_message(common))
     }
 
     /// Commits what a quorum holds, and does what follows from that.
@@ -212,15 +215,18 @@ impl Leader {
     /// See [`crate::Raft::progress`].
     pub(crate) fn progress(&self, common: &Common) -> Vec<Progress> {
         let patience = common.config.election_ticks;
-        let of = |id| match self.followers.get(&id) {
-            Some(f) => Progress {
-                id,
-                matched: f.matched,
-                active: f.is_active(patience),
-                caught_up: self.caught_up(id, patience),
-            },
-            None => Progress { id, matched: common.writes.durable(), active: true, caught_up: true },
+        let own = |id| {
+            let matched = common.writes.durable();
+            Progress { id, matched, active: true, caught_up: true, offered: None }
         };
+        let of = |id, f: &Follower| Progress {
+            id,
+            matched: f.matched,
+            active: f.is_active(patience),
+            caught_up: self.caught_up(id, patience),
+            offered: f.offered(),
+        };
+        let of = |id| self.followers.get(&id).map_or_else(|| own(id), |follower| of(id, follower));
         common.membership.current().members().into_iter().map(of).collect()
     }
 

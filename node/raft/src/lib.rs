@@ -36,6 +36,12 @@
 //! durable, which only a reported completion makes (`outbox.rs`, `writes.rs`). A leader's term has been durable since before
 //! its election, so what a leader sends waits for nothing.
 //!
+//! **Snapshots.** The caller makes a snapshot of its state when it likes, and then the log up to it may go ([`Raft::compact`]);
+//! what is kept serves members that are a little behind. To a follower that needs more the leader offers its newest snapshot,
+//! by identity alone. The follower's caller fetches the contents, from anyone who has them, makes them durable, and says so;
+//! unless the log holds the snapshot's last entry it goes as a whole, and begins anew after that (Raft paper, figure 13). The
+//! leader never forgets a follower over it.
+//!
 //! **Membership.** The configuration is derived from the log, counts from the moment that it is appended, and goes back with
 //! the log. A change of voters, of as many as one likes, passes through a joint configuration in which both majorities are
 //! needed (Raft paper, section 6); a change of learners alone needs none. A change names the configuration that it starts from. Leaving
@@ -51,8 +57,9 @@
 //!
 //! # Caveats
 //!
-//! - The whole log is in memory, and a new member receives all of it. Snapshots are to come; the log's compacted
-//!   prefix and a third state of a follower's progress have their place.
+//! - The log that was not compacted is in memory.
+//! - Snapshots have to be canonical: made from the same entry they are the same, whoever made them. How many are kept, and how
+//!   much of the log, is the caller's choice: too little, and a follower that installs one needs the next by then.
 //! - Stickiness ends with a restart: a member that comes up knows no leader, and votes at once. ReadIndex does not rely on
 //!   stickiness; reads by lease would have to.
 //! - A member whose disk was lost must not come back under its old ID: it has forgotten what it promised. Give it another.
@@ -79,6 +86,7 @@ mod progress;
 mod quorum;
 mod raft;
 mod reads;
+mod snapshot;
 mod timer;
 mod transfer;
 mod writes;
@@ -89,3 +97,4 @@ pub use error::{ChangeError, ProposeError, TransferError};
 pub use message::{Body, Message};
 pub use output::{HardState, Output, ReadDone, Role, Status, Write, WriteId};
 pub use raft::{Progress, Raft};
+pub use snapshot::Snapshot;

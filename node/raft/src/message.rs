@@ -1,9 +1,9 @@
 //! What members say to one another.
 
-use crate::{Entry, Index, LogId, MemberId, Term};
+use crate::{Entry, Index, LogId, MemberId, Snapshot, Term};
 
 /// A message from one member to another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Message {
     /// Who says it.
     pub from: MemberId,
@@ -16,7 +16,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Body {
     /// Replicates entries, or probes with none (Raft paper, 5.3).
     AppendEntries {
@@ -38,6 +38,15 @@ pub enum Body {
         rejected: Index,
         /// Where the logs may agree.
         hint: LogId,
+    },
+    /// The leader does not hold the follower's next entry any more, and offers a snapshot (Raft paper, section 7). Only its
+    /// identity: the contents can be fetched from anyone. Answered by [`Body::AppendAccepted`] once the follower holds what
+    /// the leader's log begins with, and not before.
+    InstallSnapshot {
+        /// The leader's newest. Boxed: offers are few, and messages many.
+        snapshot: Box<Snapshot>,
+        /// The entry that the leader's log begins after: an older snapshot will do, if it goes that far.
+        base: LogId,
     },
     /// Tells that the leader is alive, and asks for the confirmation of reads.
     Heartbeat {
@@ -108,6 +117,7 @@ impl Body {
             Self::AppendAccepted { .. } => Claim::Log,
             Self::AppendEntries { .. }
             | Self::AppendRejected { .. }
+            | Self::InstallSnapshot { .. }
             | Self::Heartbeat { .. }
             | Self::HeartbeatAck { .. }
             | Self::RequestVote { pre_vote: false, .. }

@@ -1,6 +1,6 @@
 //! What the state machine asks of the world.
 
-use crate::{Configuration, Entry, Index, LogId, MemberId, Message, Term};
+use crate::{Configuration, Entry, Index, LogId, MemberId, Message, Snapshot, Term};
 
 /// What has to survive a crash beside the entries. Term and vote are one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +24,9 @@ pub struct Write {
     pub id: WriteId,
     /// Set when term, vote or commit moved. A commit that moved alone makes no write of its own.
     pub hard_state: Option<HardState>,
+    /// Set when a snapshot was installed: the log begins anew after this entry. What it held goes, durably, before any of
+    /// `entries` is there.
+    pub reset: Option<LogId>,
     /// Consecutive entries. The first one replaces whatever the log held at its index and after.
     pub entries: Vec<Entry>,
 }
@@ -39,7 +42,10 @@ pub struct Output {
     pub committed: Vec<Entry>,
     /// Reads that are settled. They may be served once `index` has been applied.
     pub reads: Vec<ReadDone>,
-    /// Set when anything that [`Status`] shows has changed: role, term, leader, configuration.
+    /// The snapshot that this member lacks, in each output for as long as it does. Its contents are to be fetched, from any
+    /// member, and reported by [`crate::Raft::installed`] or [`crate::Raft::install_failed`].
+    pub wanted: Option<Snapshot>,
+    /// Set when anything of what [`Status`] shows has changed, indices aside, or what is `wanted`.
     pub status_changed: bool,
 }
 

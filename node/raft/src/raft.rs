@@ -42,6 +42,7 @@ struct Shown {
     term: Term,
     leader: Option<MemberId>,
     configuration: LogId,
+    wanted: Option<LogId>,
 }
 
 /// Inputs.
@@ -49,12 +50,13 @@ impl Raft {
     /// A member as it comes up with what its disk holds: a follower, or a learner, of the restored term.
     ///
     /// # Panics
-    /// If `restored` cannot be what this member wrote: its entries have gaps, begin after index 1 or are of a later term than
-    /// the hard state, or fewer than are committed. Whoever reads a disk checks for damage.
+    /// If `restored` cannot be what this member wrote: its entries have gaps, begin later than they may, are of a later term
+    /// than the hard state, or fewer than are committed. Whoever reads a disk checks for damage.
     pub fn new(config: Config, restored: Restored) -> Self {
         let mut common = Common::new(config, restored);
         let forwarded = ForwardedReads::new(common.timer.draw());
-        let shown = Shown { role: Role::Learner, term: 0, leader: None, configuration: LogId::default() };
+        let configuration = LogId::default();
+        let shown = Shown { role: Role::Learner, term: 0, leader: None, configuration, wanted: None };
         Self { common, role: RoleState::Follower, forwarded, newest_read: 0, shown }
     }
 
@@ -176,6 +178,7 @@ impl Raft {
             messages: self.common.take_messages(),
             committed: self.common.take_committed(),
             reads: std::mem::take(&mut self.common.reads),
+            wanted: self.common.wanted().cloned(),
             status_changed: std::mem::replace(&mut self.shown, shown) != shown,
         }
     }
@@ -234,7 +237,8 @@ impl Raft {
     fn show(&self) -> Shown {
         let common = &self.common;
         let configuration = common.membership.id();
-        Shown { role: self.role(), term: common.term, leader: common.leader, configuration }
+        let wanted = common.wanted().map(|snapshot| snapshot.id);
+        Shown { role: self.role(), term: common.term, leader: common.leader, configuration, wanted }
     }
 }
 
@@ -262,7 +266,7 @@ impl Raft {
             Body::AppendEntries { previous, .. } => {
                 Body::AppendRejected { rejected: previous.index, hint: self.common.log.last() }
             }
-            Body::Heartbeat { .. } => Body::HeartbeatAck { round: 0 },
+            Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => Body::HeartbeatAck { round: 0 },
             Body::RequestVote { pre_vote, .. } => Body::Vote { pre_vote: *pre_vote, granted: false },
             _ => return,
         };
@@ -275,6 +279,7 @@ impl Raft {
             Body::AppendEntries { previous, entries, commit } => {
                 self.on_append(from, previous, entries, commit);
             }
+            Body::InstallSnapshot { snapshot, base } => self.on_offer(from, *snapshot, base),
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
             Body::RequestVote { pre_vote, last, .. } => self.on_request_vote(from, term, pre_vote, last),
             Body::Vote { pre_vote, granted } => self.on_vote(from, term, pre_vote, granted),
@@ -392,4 +397,6 @@ pub struct Progress {
     pub active: bool,
     /// Close enough to the end of the log to be made a voter.
     pub caught_up: bool,
+    /// The snapshot that it was offered and has not installed yet.
+    pub offered: Option<LogId>,
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::panic, reason = "a property that does not hold ends the test")]
 
+#[allow(dead_code, reason = "each kind of test uses a part of it")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod invariants;

@@ -50,12 +50,14 @@ enum Event {
     Read,
     Transfer,
     Disconnected,
+    Compact,
+    Fetch,
     CutLinks,
     MendLinks,
 }
 
 /// What may happen, with the least and the greatest weight that it may have.
-const EVENTS: [(Event, u32, u32); 9] = [
+const EVENTS: [(Event, u32, u32); 11] = [
     (Event::Deliver, 20, 70),
     (Event::Persist, 5, 25),
     (Event::Tick, 5, 30),
@@ -63,6 +65,8 @@ const EVENTS: [(Event, u32, u32); 9] = [
     (Event::Read, 1, 10),
     (Event::Transfer, 0, 2),
     (Event::Disconnected, 0, 2),
+    (Event::Compact, 0, 4),
+    (Event::Fetch, 1, 4),
     (Event::CutLinks, 0, 3),
     (Event::MendLinks, 1, 8),
 ];
@@ -100,6 +104,10 @@ pub(crate) struct Tally {
     changes: u64,
     transfers: u64,
     crashes: u64,
+    compactions: u64,
+    installs: u64,
+    installs_failed: u64,
+    installs_cut: u64,
 }
 
 impl Tally {
@@ -111,12 +119,15 @@ impl Tally {
         self.changes += other.changes;
         self.transfers += other.transfers;
         self.crashes += other.crashes;
+        self.compactions += other.compactions;
+        self.installs += other.installs;
+        self.installs_failed += other.installs_failed;
+        self.installs_cut += other.installs_cut;
     }
 }
 
 pub(crate) struct World {
     hosts: BTreeMap<MemberId, Host>,
-    applied: BTreeMap<MemberId, Index>,
     /// Reads under way: what was committed anywhere when they began.
     reads: BTreeMap<(MemberId, u64), Index>,
     network: Vec<Message>,
@@ -156,7 +167,6 @@ impl World {
         history.entries_written(&first.entries, &first.entries);
         history.committed.clone_from(&first.entries);
         Self {
-            applied: hosts.keys().map(|id| (*id, 0)).collect(),
             hosts,
             reads: BTreeMap::new(),
             network: Vec::new(),
@@ -177,7 +187,6 @@ impl World {
         if !self.hosts[&id].is_up() {
             if self.chance(0.2) {
                 self.host(id).start();
-                self.applied.insert(id, 0);
                 self.settle(id);
             }
             return;
@@ -199,6 +208,8 @@ impl World {
                 let peer = self.any_host();
                 self.host(id).raft().disconnected(peer);
             }
+            Event::Compact => self.compact(id),
+            Event::Fetch => self.fetch(id),
             Event::CutLinks => return self.cut_links(),
             Event::MendLinks => return self.mend_links(),
         }
@@ -209,9 +220,9 @@ impl World {
     /// is left hanging.
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+        self.crashes = 0.0;
         for host in self.hosts.values_mut().filter(|host| !host.is_up()) {
             host.start();
-            self.applied.insert(host.id(), 0);
         }
         let goal = self.proposals + 1;
         for round in 0..400 {
@@ -230,6 +241,8 @@ impl World {
     fn calm_round(&mut self) {
         for id in self.ids() {
             self.host(id).raft().tick();
+            self.settle(id);
+            self.fetch(id);
             self.settle(id);
         }
         for _ in 0..20 {
@@ -266,7 +279,8 @@ impl World {
             return false;
         };
         let commit = self.seen.committed.len() as u64;
-        let everywhere = leader.configuration.members().into_iter().all(|id| self.applied[&id] == commit);
+        let everywhere =
+            leader.configuration.members().into_iter().all(|id| self.hosts[&id].applied == commit);
         done && everywhere && !leader.configuration.is_joint() && self.reads.is_empty()
     }
 
@@ -301,9 +315,38 @@ impl World {
 
     fn crash(&mut self, id: MemberId) {
         let surviving = self.random.random_range(0..=self.hosts[&id].writing.len());
+        self.tally.installs_cut += u64::from(self.hosts[&id].fetched.is_some());
         self.host(id).crash(surviving);
         self.reads.retain(|(reader, _), _| *reader != id);
         self.tally.crashes += 1;
+    }
+
+    /// The state as it is becomes a snapshot. Of the log some is kept, or all that is kept already.
+    fn compact(&mut self, id: MemberId) {
+        let applied = self.hosts[&id].applied;
+        let keep_after = self.random.random_range(0..=applied);
+        if let Some(snapshot) = self.host(id).compact(applied, keep_after) {
+            self.seen.snapshot(&snapshot);
+            self.tally.compactions += 1;
+        }
+    }
+
+    /// The snapshot that `id` lacks comes, from anyone who has it; if nobody has, `id` gives up. Later it is told, when it may
+    /// be superseded, or lost its process.
+    fn fetch(&mut self, id: MemberId) {
+        if let Some(fetched) = self.host(id).fetched.take() {
+            self.tally.installs += u64::from(self.host(id).install(&fetched));
+            return;
+        }
+        let Some(wanted) = self.hosts[&id].wanted.clone() else { return };
+        self.seen.snapshot(&wanted);
+        let has = |host: &Host| host.is_up() && host.disk.snapshot.as_ref() == Some(&wanted);
+        if self.hosts.values().any(has) && self.chance(0.9) {
+            self.host(id).fetch(wanted);
+        } else {
+            self.host(id).raft().install_failed(wanted.id);
+            self.tally.installs_failed += 1;
+        }
     }
 
     fn propose(&mut self, id: MemberId) {
@@ -404,9 +447,8 @@ impl World {
         for message in &output.messages {
             self.seen.sent(host, message);
         }
-        let applied = self.applied.get_mut(&id).expect("a host");
-        self.seen.applied(host, *applied, &output.committed);
-        *applied += output.committed.len() as u64;
+        self.seen.applied(host, &output.committed);
+        host.applied += output.committed.len() as u64;
         self.tally.committed += output.committed.len() as u64;
         for done in output.reads {
             let began = self.reads.remove(&(id, done.id)).expect("a read is settled once");
@@ -450,7 +492,11 @@ fn three_members() -> Restored {
         ..Configuration::default()
     };
     let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
-    Restored { hard_state: HardState { term: 1, vote: None, commit: 1 }, entries: vec![entry] }
+    Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 1 },
+        snapshot: None,
+        entries: vec![entry],
+    }
 }
 
 fn address(id: MemberId) -> Bytes {

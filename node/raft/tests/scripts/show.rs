@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quorate_raft::{
     Body, Configuration, Entry, HardState, LogId, MemberId, Message, Payload, Progress, ReadDone, Role,
-    Status, Write,
+    Snapshot, Status, Write,
 };
 
 pub(crate) fn member(id: MemberId) -> String {
@@ -25,6 +25,12 @@ pub(crate) fn configuration(configuration: &Configuration) -> String {
         let _ = write!(text, " learners={}", set(&configuration.learners));
     }
     text
+}
+
+/// What it covers, and the configuration there.
+pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
+    let Snapshot { id, configuration: members, configuration_id } = snapshot;
+    format!("{} with {} {}", log_id(*id), log_id(*configuration_id), configuration(members))
 }
 
 /// `term.index` and what it does.
@@ -48,6 +54,9 @@ pub(crate) fn write(write: &Write) -> String {
     if let Some(HardState { term, vote, commit }) = write.hard_state {
         let _ = write!(text, " term={term} vote={} commit={commit}", vote.map_or("-".into(), member));
     }
+    if let Some(id) = write.reset {
+        let _ = write!(text, " begins anew after {}", log_id(id));
+    }
     if !write.entries.is_empty() {
         let _ = write!(text, " {}", entries(&write.entries));
     }
@@ -63,6 +72,9 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
         Body::AppendAccepted { matched } => format!("AppendAccepted matched={matched}"),
         Body::AppendRejected { rejected, hint } => {
             format!("AppendRejected rejected={rejected} hint={}", log_id(*hint))
+        }
+        Body::InstallSnapshot { snapshot: offered, base } => {
+            format!("InstallSnapshot {} base={}", snapshot(offered), log_id(*base))
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
         Body::HeartbeatAck { round } => format!("HeartbeatAck round={round}"),
@@ -117,7 +129,8 @@ pub(crate) fn status(status: &Status) -> String {
 pub(crate) fn progress(progress: &Progress) -> String {
     let active = if progress.active { "active" } else { "silent" };
     let caught_up = if progress.caught_up { "caught-up" } else { "lagging" };
-    format!("{}: matched={} {active} {caught_up}", member(progress.id), progress.matched)
+    let offered = progress.offered.map_or(String::new(), |id| format!(" offered={}", log_id(id)));
+    format!("{}: matched={} {active} {caught_up}{offered}", member(progress.id), progress.matched)
 }
 
 fn set(ids: &BTreeSet<MemberId>) -> String {

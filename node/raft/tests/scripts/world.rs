@@ -17,6 +17,8 @@
 //! | `read N` | a linearizable read at N |
 //! | `change N voters=.. [learners=..] [from=T.I] [homeless=N]` | a change of membership |
 //! | `transfer N [target]`, `disconnected N peer` | |
+//! | `compact N index [keep]` | N makes a snapshot of its state there; its log up to `keep` (else all of that) goes |
+//! | `fetch N`, `install N`, `fail N` | the snapshot that N wants becomes durable there; N is told so; N is told that it cannot be had |
 //! | `crash N [surviving]`, `start N` | the process ends (so many writes under way reach the disk), and starts |
 //! | `status [N ..]`, `progress N`, `entries N` | shows it |
 //! | `quietly command` | shows nothing of what the command brings about |
@@ -27,6 +29,7 @@ use std::fmt::{Display, Write as _};
 use bytes::Bytes;
 use quorate_raft::{
     Config, Configuration, Entry, HardState, LogId, MemberId, Message, Output, Payload, Raft, Restored,
+    Snapshot,
 };
 
 use crate::harness::Host;
@@ -43,6 +46,8 @@ pub(crate) struct World {
     /// Numbers of forwarded reads, in the order in which they were seen.
     questions: Vec<u64>,
     roles: BTreeMap<MemberId, String>,
+    /// Snapshots that members lack, as was shown.
+    wants: BTreeMap<MemberId, Snapshot>,
     text: String,
 }
 
@@ -63,6 +68,7 @@ impl Default for World {
             settings,
             questions: Vec::new(),
             roles: BTreeMap::new(),
+            wants: BTreeMap::new(),
             text: String::new(),
         }
     }
@@ -121,6 +127,10 @@ impl World {
             "read" => self.read(member(words.first())?),
             "change" => self.change(words),
             "transfer" => self.transfer(words),
+            "compact" => self.compact(words),
+            "fetch" => self.fetch(member(words.first())?),
+            "install" => self.install(member(words.first())?),
+            "fail" => self.fail(member(words.first())?),
             "disconnected" => {
                 let (id, peer) = (member(words.first())?, member(words.get(1))?);
                 self.raft(id)?.disconnected(peer);
@@ -156,7 +166,7 @@ impl World {
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
         for id in members {
             let hard_state = HardState { term: 1, vote: None, commit: 1 };
-            self.add(id, Restored { hard_state, entries: vec![entry.clone()] })?;
+            self.add(id, Restored { hard_state, snapshot: None, entries: vec![entry.clone()] })?;
         }
         Ok(())
     }
@@ -325,10 +335,50 @@ impl World {
         self.settle(id)
     }
 
+    fn compact(&mut self, words: &[&str]) -> Done {
+        let id = member(words.first())?;
+        let index = number(words.get(1))?.ok_or("up to which entry?")? as u64;
+        let keep_after = number(words.get(2))?.map_or(index, |index| index as u64);
+        self.raft(id)?;
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        let snapshot = host.compact(index, keep_after).ok_or("there is nothing to make it from")?;
+        self.line(&format!("{} has snapshot {}", show::member(id), show::snapshot(&snapshot)));
+        self.settle(id)
+    }
+
+    /// The contents come: all that `N` lacks, or nothing.
+    fn fetch(&mut self, id: MemberId) -> Done {
+        self.raft(id)?;
+        let wanted = self.wants.get(&id).cloned().ok_or("it wants none")?;
+        let has = |host: &Host| host.disk.snapshot.as_ref() == Some(&wanted);
+        if !self.hosts.values().any(has) {
+            return Err("nobody has it".into());
+        }
+        self.hosts.get_mut(&id).ok_or("no such member")?.fetch(wanted);
+        Ok(())
+    }
+
+    fn install(&mut self, id: MemberId) -> Done {
+        self.raft(id)?;
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        let snapshot = host.fetched.take().ok_or("nothing was fetched")?;
+        let replaces = host.install(&snapshot);
+        let what = if replaces { "takes the state from" } else { "has no use for" };
+        self.line(&format!("{} {what} snapshot {}", show::member(id), show::log_id(snapshot.id)));
+        self.settle(id)
+    }
+
+    fn fail(&mut self, id: MemberId) -> Done {
+        let wanted = self.wants.get(&id).ok_or("it wants none")?.id;
+        self.raft(id)?.install_failed(wanted);
+        self.settle(id)
+    }
+
     fn crash(&mut self, id: MemberId, surviving: Option<usize>) -> Done {
         let host = self.hosts.get_mut(&id).ok_or("no such member")?;
         host.crash(surviving.unwrap_or(0));
         self.network.retain(|message| message.to != id);
+        self.wants.remove(&id);
         Ok(())
     }
 
@@ -384,6 +434,16 @@ impl World {
                 self.line(&format!("{name} is {role}"));
             }
             self.roles.insert(id, role);
+        }
+        if output.wanted.as_ref() != self.wants.get(&id) {
+            let text = output.wanted.as_ref().map_or("no snapshot any more".into(), |wanted| {
+                format!("snapshot {}", show::log_id(wanted.id))
+            });
+            self.line(&format!("{name} wants {text}"));
+            match output.wanted {
+                Some(wanted) => self.wants.insert(id, wanted),
+                None => self.wants.remove(&id),
+            };
         }
         if let Some(write) = &output.write {
             self.line(&format!("{name} {}", show::write(write)));
