@@ -85,6 +85,7 @@ impl Raft {
         let pre_vote = candidate.pre_vote;
         match self.common.membership.current().tally(&candidate.votes) {
             Tally::Open => {}
+            Tally::Won if self.common.disk_hangs() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false),
             Tally::Won => self.lead(),
             Tally::Lost => self.become_follower(),

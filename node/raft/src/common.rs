@@ -125,7 +125,12 @@ impl Common {
 
     /// Whether this member may campaign.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.membership.may_campaign(self.id(), self.commit)
+        self.membership.may_campaign(self.id(), self.commit) && !self.disk_hangs()
+    }
+
+    /// Whether the disk makes no progress. Whoever leads could promise nothing then: another's disk may do better (failure 40).
+    pub(crate) fn disk_hangs(&self) -> bool {
+        self.writes.waited() >= self.config.disk_ticks
     }
 
     /// Sends in the current term, as soon as what the message claims is durable.

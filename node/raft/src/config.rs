@@ -13,6 +13,9 @@ pub struct Config {
     pub election_ticks: u32,
     /// How often a leader is heard at the least. Several times less than `election_ticks`.
     pub heartbeat_ticks: u32,
+    /// A member whose disk completes no write for this long, while one is under way, steps down if it leads, and is not
+    /// elected while that lasts. Longer than a healthy disk is ever busy with one write.
+    pub disk_ticks: u32,
     /// The most bytes of entries in one message. A single entry that is larger travels alone.
     pub max_append_bytes: usize,
     /// The most bytes of entries on their way to one follower.

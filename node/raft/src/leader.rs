@@ -40,10 +40,6 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// A leader that goes without a completed write for this many election timeouts hands its clients nothing, and steps
-    /// down: another's disk may do better (failure 40).
-    const DISK_PATIENCE: u32 = 2;
-
     /// Begins to lead, by an entry of its term that does nothing (Raft paper, section 8).
     pub(crate) fn new(common: &mut Common) -> Self {
         let first = common.append_payload(Payload::Noop);
@@ -95,8 +91,11 @@ impl Leader {
             self.begin_round(common);
             self.send_heartbeats(common);
         }
-        let disk_hangs = common.writes.waited() >= patience.saturating_mul(Self::DISK_PATIENCE);
-        if disk_hangs || !self.has_quorum(common) { Standing::StepsDown } else { self.advance(common) }
+        if common.disk_hangs() || !self.has_quorum(common) {
+            Standing::StepsDown
+        } else {
+            self.advance(common)
+        }
     }
 
     /// A follower's log agrees up to `matched`, durably.
@@ -178,13 +177,16 @@ impl Leader {
     }
 
     /// The last words of a leader that steps down: its readers have to ask again; if it was removed, the others learn what is
-    /// committed, and the voter that is furthest need not wait for its timeout (dissertation, 4.2.2).
+    /// committed. If it goes by itself the voter that is furthest need not wait for its timeout (dissertation, 4.2.2).
     pub(crate) fn step_down(mut self, common: &mut Common) {
-        if self.is_removed(common) {
+        let removed = self.is_removed(common);
+        if removed {
             self.send_heartbeats(common);
-            if let Some(heir) = self.furthest_voter(common) {
-                common.send(heir, Body::TimeoutNow);
-            }
+        }
+        if let Some(heir) = self.furthest_voter(common)
+            && (removed || common.disk_hangs())
+        {
+            common.send(heir, Body::TimeoutNow);
         }
         for reader in self.reads.give_up() {
             settle(common, reader, None);

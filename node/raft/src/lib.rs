@@ -19,7 +19,7 @@
 //! (pre-vote; dissertation, 9.6). Those who hear a leader would not, and neither enter a candidate's term: so nobody who was
 //! cut off or removed deposes a leader that works. With a majority of pre-votes it enters the next term, votes for itself and
 //! asks for votes. A leader that no quorum answers for an election timeout steps down (check-quorum; 6.2), and so does one whose disk
-//! makes no progress for two. When a leader's connections close, its followers need not wait: see [`Raft::disconnected`].
+//! completes no write in time: it tells the voter that is furthest to campaign, and is not elected again while that lasts. When a leader's connections close, its followers need not wait: see [`Raft::disconnected`].
 //! Requests for votes are answered whatever the local configuration says of the sender.
 //!
 //! **Replication.** For each follower the leader keeps what is known to match and what goes next. While it does not know where

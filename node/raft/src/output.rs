@@ -92,4 +92,6 @@ pub struct Status {
     pub configuration: Configuration,
     /// Where that configuration stands: its ID.
     pub configuration_id: LogId,
+    /// Its disk has completed no write for [`crate::Config::disk_ticks`]: it does not lead while that lasts.
+    pub disk_hangs: bool,
 }

@@ -43,6 +43,7 @@ struct Shown {
     leader: Option<MemberId>,
     configuration: LogId,
     wanted: Option<LogId>,
+    disk_hangs: bool,
 }
 
 /// Inputs.
@@ -55,8 +56,14 @@ impl Raft {
     pub fn new(config: Config, restored: Restored) -> Self {
         let mut common = Common::new(config, restored);
         let forwarded = ForwardedReads::new(common.timer.draw());
-        let configuration = LogId::default();
-        let shown = Shown { role: Role::Learner, term: 0, leader: None, configuration, wanted: None };
+        let shown = Shown {
+            role: Role::Learner,
+            term: 0,
+            leader: None,
+            configuration: LogId::default(),
+            wanted: None,
+            disk_hangs: false,
+        };
         Self { common, role: RoleState::Follower, forwarded, newest_read: 0, shown }
     }
 
@@ -206,6 +213,7 @@ impl Raft {
             commit: common.commit(),
             configuration: common.membership.current().clone(),
             configuration_id: common.membership.id(),
+            disk_hangs: common.disk_hangs(),
         }
     }
 
@@ -236,9 +244,14 @@ impl Raft {
 
     fn show(&self) -> Shown {
         let common = &self.common;
-        let configuration = common.membership.id();
-        let wanted = common.wanted().map(|snapshot| snapshot.id);
-        Shown { role: self.role(), term: common.term, leader: common.leader, configuration, wanted }
+        Shown {
+            role: self.role(),
+            term: common.term,
+            leader: common.leader,
+            configuration: common.membership.id(),
+            wanted: common.wanted().map(|snapshot| snapshot.id),
+            disk_hangs: common.disk_hangs(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ fn a_backlog_comes_in_pieces() {
         id,
         election_ticks: 10,
         heartbeat_ticks: 3,
+        disk_ticks: 20,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

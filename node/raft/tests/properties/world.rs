@@ -156,6 +156,7 @@ impl World {
                 id,
                 election_ticks: 6,
                 heartbeat_ticks: 2,
+                disk_ticks: 12,
                 max_append_bytes: random.random_range(40..400),
                 max_inflight_bytes: random.random_range(100..1000),
                 seed: random.random_range(0..=u64::MAX),

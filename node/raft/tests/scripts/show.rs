@@ -113,8 +113,9 @@ pub(crate) fn role(role: Role) -> &'static str {
 }
 
 pub(crate) fn status(status: &Status) -> String {
+    let disk = if status.disk_hangs { " disk-hangs" } else { "" };
     format!(
-        "{}: {} term={} leader={} last={} commit={} configuration={} {}",
+        "{}: {} term={} leader={} last={} commit={} configuration={} {}{disk}",
         member(status.id),
         role(status.role),
         status.term,

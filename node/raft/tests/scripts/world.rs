@@ -2,7 +2,7 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings [election=T] [heartbeat=T] [append=B] [inflight=B]` | timing and limits of the members that follow |
+//! | `settings [election=T] [heartbeat=T] [disk=T] [append=B] [inflight=B]` | timing and limits of the members that follow |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
@@ -57,6 +57,7 @@ impl Default for World {
             id: MemberId(0),
             election_ticks: 10,
             heartbeat_ticks: 3,
+            disk_ticks: 20,
             max_append_bytes: 1 << 20,
             max_inflight_bytes: 1 << 20,
             seed: 0,
@@ -151,6 +152,7 @@ impl World {
             let value: u32 = value.parse().map_err(|_| format!("not a number: {value}"))?;
             match name {
                 "election" => self.settings.election_ticks = value,
+                "disk" => self.settings.disk_ticks = value,
                 "heartbeat" => self.settings.heartbeat_ticks = value,
                 "append" => self.settings.max_append_bytes = value as usize,
                 "inflight" => self.settings.max_inflight_bytes = value as usize,
