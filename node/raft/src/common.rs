@@ -128,6 +128,11 @@ impl Common {
         self.membership.may_campaign(self.id(), self.commit) && !self.disk_hangs()
     }
 
+    /// What others are told of the wish to lead: none while this member could not.
+    pub(crate) fn priority(&self) -> u32 {
+        if self.disk_hangs() { 0 } else { self.config.priority }
+    }
+
     /// Whether the disk makes no progress. Whoever leads could promise nothing then: another's disk may do better (failure 40).
     pub(crate) fn disk_hangs(&self) -> bool {
         self.writes.waited() >= self.config.disk_ticks

@@ -16,6 +16,10 @@ pub struct Config {
     /// A member whose disk completes no write for this long, while one is under way, steps down if it leads, and is not
     /// elected while that lasts. Longer than a healthy disk is ever busy with one write.
     pub disk_ticks: u32,
+    /// How much this member is to lead, compared with others. A leader hands over to a voter of a higher priority that has kept
+    /// up for some election timeouts. It is a wish and costs no availability: whoever can lead leads, with priority 0 (which
+    /// everybody may have) as well.
+    pub priority: u32,
     /// The most bytes of entries in one message. A single entry that is larger travels alone.
     pub max_append_bytes: usize,
     /// The most bytes of entries on their way to one follower.

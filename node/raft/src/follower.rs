@@ -35,7 +35,8 @@ impl Raft {
         self.follow(leader);
         let common = &mut self.common;
         common.commit_to(commit.min(common.log.last().index));
-        common.send(leader, Body::HeartbeatAck { round });
+        let priority = common.priority();
+        common.send(leader, Body::HeartbeatAck { round, priority });
     }
 
     /// The leader of this term hands over (dissertation, 3.10).

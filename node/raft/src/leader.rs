@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::common::Common;
+use crate::priority::Deference;
 use crate::progress::Follower;
 use crate::reads::{LeaderReads, Reader};
 use crate::transfer::Transfer;
@@ -28,6 +29,7 @@ pub(crate) enum Standing {
 pub(crate) struct Leader {
     pub(crate) followers: BTreeMap<MemberId, Follower>,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) deference: Deference,
     /// The first entry of its term. Until that is committed the leader does not know what is.
     first: Index,
     reads: LeaderReads,
@@ -46,6 +48,7 @@ impl Leader {
         let mut leader = Self {
             followers: BTreeMap::new(),
             transfer: None,
+            deference: Deference::default(),
             first,
             reads: LeaderReads::default(),
             quiet: 0,
@@ -85,6 +88,7 @@ impl Leader {
         self.followers.retain(|_, follower| follower.leaving.is_none() || follower.is_active(patience));
         self.mark(common);
         self.give_up_late_transfer(common);
+        self.defer_to_preferred(common);
         self.quiet += 1;
         if self.quiet >= common.config.heartbeat_ticks {
             self.quiet = 0;
@@ -123,13 +127,20 @@ impl Leader {
     }
 
     /// A follower is there and follows this term. That says nothing of its log (failure 11).
-    pub(crate) fn on_heartbeat_ack(&mut self, common: &mut Common, from: MemberId, round: u64) {
+    pub(crate) fn on_heartbeat_ack(
+        &mut self,
+        common: &mut Common,
+        from: MemberId,
+        round: u64,
+        priority: u32,
+    ) {
         if let Some(follower) = self.followers.get_mut(&from)
             && round <= self.reads.newest()
         {
             follower.heard();
             follower.recover(common.config.heartbeat_ticks);
             follower.round = follower.round.max(round);
+            follower.priority = priority;
             self.farewell_if_told(from);
             self.confirm_reads(common);
         }

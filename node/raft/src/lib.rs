@@ -54,6 +54,7 @@
 //! leader has committed an entry of its term.
 //!
 //! **Transfer.** A leader that hands over takes no proposals, waits until the target has all, and tells it to campaign at once.
+//! A leader does so by itself when a voter with a higher [`Config::priority`] has kept up for some election timeouts.
 //!
 //! # Caveats
 //!
@@ -82,6 +83,7 @@ mod membership;
 mod message;
 mod outbox;
 mod output;
+mod priority;
 mod progress;
 mod quorum;
 mod raft;

@@ -59,6 +59,8 @@ pub enum Body {
     HeartbeatAck {
         /// The heartbeat's round.
         round: u64,
+        /// How much the follower is to lead: its [`crate::Config::priority`], 0 while it cannot.
+        priority: u32,
     },
     /// Asks for a vote, or whether one would be given (dissertation, 9.6).
     RequestVote {

@@ -279,7 +279,9 @@ impl Raft {
             Body::AppendEntries { previous, .. } => {
                 Body::AppendRejected { rejected: previous.index, hint: self.common.log.last() }
             }
-            Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => Body::HeartbeatAck { round: 0 },
+            Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
+                Body::HeartbeatAck { round: 0, priority: 0 }
+            }
             Body::RequestVote { pre_vote, .. } => Body::Vote { pre_vote: *pre_vote, granted: false },
             _ => return,
         };
@@ -316,9 +318,9 @@ impl Raft {
                     leader.on_rejected(&self.common, from, rejected, hint);
                 }
             }
-            Body::HeartbeatAck { round } => {
+            Body::HeartbeatAck { round, priority } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.on_heartbeat_ack(&mut self.common, from, round);
+                    leader.on_heartbeat_ack(&mut self.common, from, round, priority);
                 }
             }
         }

@@ -63,6 +63,6 @@ impl Leader {
         let patience = common.config.election_ticks;
         let voters = &common.membership.current().voters;
         let others = self.followers.iter().filter(|(id, _)| voters.contains(id));
-        others.max_by_key(|(_, f)| (f.is_active(patience), f.matched)).map(|(id, _)| *id)
+        others.max_by_key(|(_, f)| (f.is_active(patience), f.matched, f.priority)).map(|(id, _)| *id)
     }
 }

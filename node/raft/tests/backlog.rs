@@ -11,6 +11,7 @@ fn a_backlog_comes_in_pieces() {
         election_ticks: 10,
         heartbeat_ticks: 3,
         disk_ticks: 20,
+        priority: 0,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

@@ -308,6 +308,7 @@ impl Start {
                 election_ticks: ticks(ELECTION) as u32,
                 heartbeat_ticks: ticks(HEARTBEAT) as u32,
                 disk_ticks: ticks(DISK_DEADLINE) as u32,
+                priority: 0,
                 max_append_bytes: 1 << 20,
                 max_inflight_bytes: 16 << 20,
                 seed: getrandom::u64().map_err(io::Error::other)?,

@@ -68,6 +68,11 @@ fn changes_of_membership_under_all_faults() {
 }
 
 #[test]
+fn members_of_different_priority() {
+    run("priorities", 100, &Plan { crashes: 0.002, changes: 0.01, priorities: 3, ..Plan::default() });
+}
+
+#[test]
 fn a_founder_grows_to_a_cluster() {
     run("founding", 100, &Plan { crashes: 0.003, changes: 0.05, founding: true, ..Plan::default() });
 }

@@ -19,13 +19,15 @@ pub(crate) struct Plan {
     pub(crate) crashes: f64,
     /// How likely a step is to ask for a change of membership.
     pub(crate) changes: f64,
+    /// The highest priority that a member may have.
+    pub(crate) priorities: u32,
     /// Begin with one member instead of three.
     pub(crate) founding: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { steps: 1500, crashes: 0.0, changes: 0.0, founding: false }
+        Self { steps: 1500, crashes: 0.0, changes: 0.0, priorities: 0, founding: false }
     }
 }
 
@@ -157,6 +159,7 @@ impl World {
                 election_ticks: 6,
                 heartbeat_ticks: 2,
                 disk_ticks: 12,
+                priority: random.random_range(0..=plan.priorities),
                 max_append_bytes: random.random_range(40..400),
                 max_inflight_bytes: random.random_range(100..1000),
                 seed: random.random_range(0..=u64::MAX),
@@ -280,9 +283,15 @@ impl World {
             return false;
         };
         let commit = self.seen.committed.len() as u64;
+        let is_voter = |id: &MemberId| leader.configuration.voters.contains(id);
+        let preferred =
+            self.hosts.keys().filter(|id| is_voter(id)).map(|id| self.hosts[id].config.priority).max();
         let everywhere =
             leader.configuration.members().into_iter().all(|id| self.hosts[&id].applied == commit);
-        done && everywhere && !leader.configuration.is_joint() && self.reads.is_empty()
+        done && everywhere
+            && !leader.configuration.is_joint()
+            && self.reads.is_empty()
+            && preferred == Some(self.hosts[&leader.id].config.priority)
     }
 
     fn deliver(&mut self) {

@@ -77,7 +77,8 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
             format!("InstallSnapshot {} base={}", snapshot(offered), log_id(*base))
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
-        Body::HeartbeatAck { round } => format!("HeartbeatAck round={round}"),
+        Body::HeartbeatAck { round, priority: 0 } => format!("HeartbeatAck round={round}"),
+        Body::HeartbeatAck { round, priority } => format!("HeartbeatAck round={round} priority={priority}"),
         Body::RequestVote { pre_vote, last, transfer } => {
             let transfer = if *transfer { " transfer" } else { "" };
             format!("Request{}Vote last={}{transfer}", pre(*pre_vote), log_id(*last))

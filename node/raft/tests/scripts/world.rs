@@ -2,11 +2,12 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings [election=T] [heartbeat=T] [disk=T] [append=B] [inflight=B]` | timing and limits of the members that follow |
+//! | `settings [election=T] [heartbeat=T] [disk=T] [priority=N:P] [append=B] [inflight=B]` | timing and limits of the members that follow |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
 //! | `tick N [times]` | time passes at N |
+//! | `live N times` | time passes at N, and everything arrives and becomes durable after each tick |
 //! | `timeout N` | time passes at N until it loses patience, and no longer |
 //! | `deliver [A->B\|A->*\|*->B] [count]` | messages on their way arrive, in order; those that they cause do not |
 //! | `drop [A->B ..] [count]`, `double [A->B ..]`, `delay [A->B ..]` | they are lost, doubled, or put behind all others |
@@ -43,6 +44,7 @@ pub(crate) struct World {
     network: Vec<Message>,
     cut: BTreeSet<(MemberId, MemberId)>,
     settings: Config,
+    priorities: BTreeMap<MemberId, u32>,
     /// Numbers of forwarded reads, in the order in which they were seen.
     questions: Vec<u64>,
     roles: BTreeMap<MemberId, String>,
@@ -58,6 +60,7 @@ impl Default for World {
             election_ticks: 10,
             heartbeat_ticks: 3,
             disk_ticks: 20,
+            priority: 0,
             max_append_bytes: 1 << 20,
             max_inflight_bytes: 1 << 20,
             seed: 0,
@@ -67,6 +70,7 @@ impl Default for World {
             network: Vec::new(),
             cut: BTreeSet::new(),
             settings,
+            priorities: BTreeMap::new(),
             questions: Vec::new(),
             roles: BTreeMap::new(),
             wants: BTreeMap::new(),
@@ -100,6 +104,14 @@ impl World {
             "empty" => self.add(member(words.first())?, Restored::default()),
             "log" => self.log(words),
             "tick" => self.tick(member(words.first())?, number(words.get(1))?.unwrap_or(1)),
+            "live" => {
+                let id = member(words.first())?;
+                for _ in 0..number(words.get(1))?.ok_or("for how long?")? {
+                    self.tick(id, 1)?;
+                    self.stabilize(&[])?;
+                }
+                Ok(())
+            }
             "timeout" => self.timeout(member(words.first())?),
             "deliver" => self.deliver(words),
             "drop" => self.pick(words).map(|_| ()),
@@ -149,6 +161,12 @@ impl World {
     fn settings(&mut self, words: &[&str]) -> Done {
         for word in words {
             let (name, value) = word.split_once('=').ok_or("settings are name=value")?;
+            if name == "priority" {
+                let (id, priority) = value.split_once(':').ok_or("whose priority?")?;
+                let priority = priority.parse().map_err(|_| format!("not a number: {priority}"))?;
+                self.priorities.insert(member(Some(&id))?, priority);
+                continue;
+            }
             let value: u32 = value.parse().map_err(|_| format!("not a number: {value}"))?;
             match name {
                 "election" => self.settings.election_ticks = value,
@@ -174,7 +192,8 @@ impl World {
     }
 
     fn add(&mut self, id: MemberId, disk: Restored) -> Done {
-        let config = Config { id, seed: id.0, ..self.settings.clone() };
+        let priority = self.priorities.get(&id).copied().unwrap_or_default();
+        let config = Config { id, seed: id.0, priority, ..self.settings.clone() };
         self.hosts.insert(id, Host::new(config, disk));
         self.roles.insert(id, String::new());
         self.settle(id)
