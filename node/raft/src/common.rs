@@ -44,6 +44,10 @@ impl Common {
 
     pub(crate) fn new(config: Config, restored: Restored) -> Self {
         let HardState { term, vote, commit } = restored.hard_state;
+        assert!(
+            config.lease.is_none_or(|lease| lease.ticks < config.election_ticks),
+            "a lease is shorter than the promise that it rests on"
+        );
         let newest = restored.entries.last().map_or(0, |entry| entry.term);
         assert!(newest <= term, "an entry of term {newest} is durable, but the term is {term}");
         let covered = restored.snapshot.as_ref().map_or_else(LogId::default, |snapshot| snapshot.id);

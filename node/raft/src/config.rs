@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Configuration, Entry, HardState, MemberId, Payload, Snapshot};
+use crate::{Configuration, Entry, HardState, Lease, MemberId, Payload, Snapshot};
 
 /// Timing and limits. Times are in ticks; how long a tick lasts is the caller's choice.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct Config {
     /// up for some election timeouts. It is a wish and costs no availability: whoever can lead leads, with priority 0 (which
     /// everybody may have) as well.
     pub priority: u32,
+    /// Whether a leader that cannot have been deposed answers reads at once; else each of them asks a quorum.
+    pub lease: Option<Lease>,
     /// The most bytes of entries in one message. A single entry that is larger travels alone.
     pub max_append_bytes: usize,
     /// The most bytes of entries on their way to one follower.

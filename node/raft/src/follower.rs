@@ -36,7 +36,8 @@ impl Raft {
         let common = &mut self.common;
         common.commit_to(commit.min(common.log.last().index));
         let priority = common.priority();
-        common.send(leader, Body::HeartbeatAck { round, priority });
+        let promise = common.promise();
+        common.send(leader, Body::HeartbeatAck { round, priority, promise });
     }
 
     /// The leader of this term hands over (dissertation, 3.10).
@@ -53,7 +54,8 @@ impl Raft {
         let voters = self.common.membership.current().all_voters();
         let rank = voters.filter(|voter| Some(*voter) != self.common.leader && *voter < id).count();
         let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-        self.common.timer.suspect(rank.saturating_mul(2).saturating_add(1));
+        let promise = self.common.promise();
+        self.common.timer.suspect(rank.saturating_mul(2).saturating_add(1), promise);
     }
 
     /// Somebody leads this term, and was heard just now.
@@ -65,7 +67,7 @@ impl Raft {
             self.common.term
         );
         self.role = RoleState::Follower;
-        self.common.timer.restart();
+        self.common.timer.heard();
     }
 
     /// Appends what is new among `entries`, whose predecessor matches. The log is cut only where it conflicts: an older or

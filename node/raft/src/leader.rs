@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::common::Common;
+use crate::lease::Renewals;
 use crate::priority::Deference;
 use crate::progress::Follower;
 use crate::reads::{LeaderReads, Reader};
@@ -30,6 +31,7 @@ pub(crate) struct Leader {
     pub(crate) followers: BTreeMap<MemberId, Follower>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) deference: Deference,
+    pub(crate) renewals: Renewals,
     /// The first entry of its term. Until that is committed the leader does not know what is.
     first: Index,
     reads: LeaderReads,
@@ -49,6 +51,7 @@ impl Leader {
             followers: BTreeMap::new(),
             transfer: None,
             deference: Deference::default(),
+            renewals: Renewals::default(),
             first,
             reads: LeaderReads::default(),
             quiet: 0,
@@ -84,6 +87,7 @@ impl Leader {
     /// Time passes.
     pub(crate) fn tick(&mut self, common: &mut Common) -> Standing {
         self.followers.values_mut().for_each(Follower::tick);
+        self.renewals.tick(common.config.lease);
         let patience = common.config.election_ticks;
         self.followers.retain(|_, follower| follower.leaving.is_none() || follower.is_active(patience));
         self.mark(common);
@@ -92,6 +96,9 @@ impl Leader {
         self.quiet += 1;
         if self.quiet >= common.config.heartbeat_ticks {
             self.quiet = 0;
+            if common.config.lease.is_some() {
+                self.reads.number_anew();
+            }
             self.begin_round(common);
             self.send_heartbeats(common);
         }
@@ -133,6 +140,7 @@ impl Leader {
         from: MemberId,
         round: u64,
         priority: u32,
+        promise: u32,
     ) {
         if let Some(follower) = self.followers.get_mut(&from)
             && round <= self.reads.newest()
@@ -141,6 +149,9 @@ impl Leader {
             follower.recover(common.config.heartbeat_ticks);
             follower.round = follower.round.max(round);
             follower.priority = priority;
+            if promise >= common.config.election_ticks {
+                follower.renewed = follower.renewed.max(self.renewals.sent_at(round));
+            }
             self.farewell_if_told(from);
             self.confirm_reads(common);
         }
@@ -153,9 +164,13 @@ impl Leader {
         }
     }
 
-    /// Somebody wants to read.
-    pub(crate) fn on_read(&mut self, reader: Reader) {
-        self.reads.arrive(reader);
+    /// Somebody wants to read: at once while there is a lease.
+    pub(crate) fn on_read(&mut self, common: &mut Common, reader: Reader) {
+        if self.has_lease(common) && self.knows_commit(common) {
+            settle(common, reader, Some(common.commit()));
+        } else {
+            self.reads.arrive(reader);
+        }
     }
 
     /// Sends what there is to send: a round of reads, entries, news of the commit index.
@@ -286,6 +301,9 @@ impl Leader {
 
     fn send_heartbeats(&mut self, common: &mut Common) {
         let round = self.reads.newest();
+        if common.config.lease.is_some() {
+            self.renewals.sent(round);
+        }
         for (id, follower) in &mut self.followers {
             let commit = follower.heartbeat_commit(common.commit());
             common.send(*id, Body::Heartbeat { commit, round });

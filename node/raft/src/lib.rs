@@ -51,7 +51,8 @@
 //!
 //! **Reads.** A leader confirms by a round of heartbeats that it leads, and until then its commit index answers nobody
 //! (ReadIndex; dissertation, 6.4). Followers ask the leader for an index and serve the read themselves. Reads wait until the
-//! leader has committed an entry of its term.
+//! leader has committed an entry of its term. With [`Config::lease`] the members promise, when they answer a heartbeat, to vote
+//! for nobody for a while, and meanwhile the leader confirms nothing: see [`Lease`] for what that asks of the clocks.
 //!
 //! **Transfer.** A leader that hands over takes no proposals, waits until the target has all, and tells it to campaign at once.
 //! A leader does so by itself when a voter with a higher [`Config::priority`] has kept up for some election timeouts.
@@ -61,8 +62,11 @@
 //! - The log that was not compacted is in memory.
 //! - Snapshots have to be canonical: made from the same entry they are the same, whoever made them. How many are kept, and how
 //!   much of the log, is the caller's choice: too little, and a follower that installs one needs the next by then.
-//! - Stickiness ends with a restart: a member that comes up knows no leader, and votes at once. ReadIndex does not rely on
-//!   stickiness; reads by lease would have to.
+//! - Without leases stickiness ends with a restart: a member that comes up knows no leader, and votes at once. With leases it
+//!   votes for nobody for an election timeout, and the closing of a leader's connections makes an election no earlier than that.
+//! - Reads by lease are stale if the clocks do not keep what [`Lease`] asks. ReadIndex needs no clock.
+//! - A transfer that was begun and failed after its target was told to campaign ends the leader's leases for its term: the
+//!   target may still hear of it. Reads go on by ReadIndex.
 //! - A member whose disk was lost must not come back under its old ID: it has forgotten what it promised. Give it another.
 //! - A removed member learns of it if it is up while the leader that removed it leads. One that was away longer asks for
 //!   pre-votes for ever, in vain; whoever removed it has to end it.
@@ -78,6 +82,7 @@ mod entry;
 mod error;
 mod follower;
 mod leader;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -96,6 +101,7 @@ mod writes;
 pub use config::{Config, Restored};
 pub use entry::{Configuration, Entry, Index, LogId, MemberId, Payload, Term};
 pub use error::{ChangeError, ProposeError, TransferError};
+pub use lease::Lease;
 pub use message::{Body, Message};
 pub use output::{HardState, Output, ReadDone, Role, Status, Write, WriteId};
 pub use raft::{Progress, Raft};

@@ -61,6 +61,8 @@ pub enum Body {
         round: u64,
         /// How much the follower is to lead: its [`crate::Config::priority`], 0 while it cannot.
         priority: u32,
+        /// For how many ticks the follower, since it got the heartbeat, votes for nobody whom the leader did not ask.
+        promise: u32,
     },
     /// Asks for a vote, or whether one would be given (dissertation, 9.6).
     RequestVote {

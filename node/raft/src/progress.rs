@@ -24,6 +24,8 @@ pub(crate) struct Follower {
     waited: u32,
     /// The newest round of reads that it confirmed.
     pub(crate) round: u64,
+    /// When the newest heartbeat was sent that it answered with a promise; 0 for none. See [`crate::lease`].
+    pub(crate) renewed: u64,
     /// How much it is to lead, as it said last.
     pub(crate) priority: u32,
     /// Set when it is no member any more: the configuration without it, which it is still told of.
@@ -80,6 +82,7 @@ impl Follower {
             silent: 0,
             waited: 0,
             round: 0,
+            renewed: 0,
             priority: 0,
             leaving: None,
         }

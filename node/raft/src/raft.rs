@@ -52,7 +52,8 @@ impl Raft {
     ///
     /// # Panics
     /// If `restored` cannot be what this member wrote: its entries have gaps, begin later than they may, are of a later term
-    /// than the hard state, or fewer than are committed. Whoever reads a disk checks for damage.
+    /// than the hard state, or fewer than are committed. Whoever reads a disk checks for damage. If the lease is not shorter
+    /// than the election timeout.
     pub fn new(config: Config, restored: Restored) -> Self {
         let mut common = Common::new(config, restored);
         let forwarded = ForwardedReads::new(common.timer.draw());
@@ -76,6 +77,7 @@ impl Raft {
     /// Time passes.
     pub fn tick(&mut self) {
         self.common.writes.tick();
+        let expired = self.common.timer.tick();
         let late = self.forwarded.tick();
         self.common.reads.extend(late);
         match &mut self.role {
@@ -83,7 +85,7 @@ impl Raft {
                 let standing = leader.tick(&mut self.common);
                 self.stand(standing);
             }
-            RoleState::Follower | RoleState::Candidate(_) => self.tick_election(),
+            RoleState::Follower | RoleState::Candidate(_) => self.tick_election(expired),
         }
     }
 
@@ -144,7 +146,7 @@ impl Raft {
         self.newest_read += 1;
         let number = self.newest_read;
         match &mut self.role {
-            RoleState::Leader(leader) => leader.on_read(Reader::Local(number)),
+            RoleState::Leader(leader) => leader.on_read(&mut self.common, Reader::Local(number)),
             RoleState::Follower | RoleState::Candidate(_) => {
                 self.forwarded.arrive(number, self.common.config.election_ticks);
             }
@@ -280,7 +282,7 @@ impl Raft {
                 Body::AppendRejected { rejected: previous.index, hint: self.common.log.last() }
             }
             Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
-                Body::HeartbeatAck { round: 0, priority: 0 }
+                Body::HeartbeatAck { round: 0, priority: 0, promise: 0 }
             }
             Body::RequestVote { pre_vote, .. } => Body::Vote { pre_vote: *pre_vote, granted: false },
             _ => return,
@@ -296,7 +298,9 @@ impl Raft {
             }
             Body::InstallSnapshot { snapshot, base } => self.on_offer(from, *snapshot, base),
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
-            Body::RequestVote { pre_vote, last, .. } => self.on_request_vote(from, term, pre_vote, last),
+            Body::RequestVote { pre_vote, last, transfer } => {
+                self.on_request_vote(from, term, (pre_vote, transfer), last);
+            }
             Body::Vote { pre_vote, granted } => self.on_vote(from, term, pre_vote, granted),
             Body::TimeoutNow => self.on_timeout_now(from),
             Body::ReadIndexReply { id, index } => {
@@ -304,7 +308,7 @@ impl Raft {
                 self.common.reads.extend(settled);
             }
             Body::ReadIndex { id } => match &mut self.role {
-                RoleState::Leader(leader) => leader.on_read(Reader::Remote(from, id)),
+                RoleState::Leader(leader) => leader.on_read(&mut self.common, Reader::Remote(from, id)),
                 _ => self.common.send(from, Body::ReadIndexReply { id, index: None }),
             },
             Body::AppendAccepted { matched } => {
@@ -318,9 +322,9 @@ impl Raft {
                     leader.on_rejected(&self.common, from, rejected, hint);
                 }
             }
-            Body::HeartbeatAck { round, priority } => {
+            Body::HeartbeatAck { round, priority, promise } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.on_heartbeat_ack(&mut self.common, from, round, priority);
+                    leader.on_heartbeat_ack(&mut self.common, from, round, priority, promise);
                 }
             }
         }
@@ -355,7 +359,9 @@ impl Raft {
         assert!(self.common.leader.is_none(), "election safety: {:?} leads this term", self.common.leader);
         self.common.leader = Some(id);
         let mut leader = Leader::new(&mut self.common);
-        self.forwarded.take_unsent().for_each(|number| leader.on_read(Reader::Local(number)));
+        for number in self.forwarded.take_unsent() {
+            leader.on_read(&mut self.common, Reader::Local(number));
+        }
         self.role = RoleState::Leader(Box::new(leader));
     }
 
@@ -375,9 +381,9 @@ impl Raft {
 
     /// The only voter need not wait for anyone. Others campaign when their patience is at its end, and those who may not
     /// only forget the leader.
-    fn tick_election(&mut self) {
-        let expired = self.common.timer.tick();
-        let alone = self.is_follower() && self.common.membership.is_alone(self.common.id());
+    fn tick_election(&mut self, expired: bool) {
+        let common = &self.common;
+        let alone = self.is_follower() && common.membership.is_alone(common.id()) && !common.is_bound();
         if !expired && !alone {
             return;
         }

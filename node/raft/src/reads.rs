@@ -60,6 +60,11 @@ impl LeaderReads {
         self.rounds.push_back(Round { number: self.newest, index: commit, readers });
     }
 
+    /// The next heartbeat's answers are told from those of earlier ones, though no read waits for them.
+    pub(crate) fn number_anew(&mut self) {
+        self.newest += 1;
+    }
+
     /// The newest round.
     pub(crate) fn newest(&self) -> u64 {
         self.newest

@@ -10,6 +10,8 @@ pub(crate) struct ElectionTimer {
     election_ticks: u32,
     elapsed: u32,
     timeout: u32,
+    /// Ticks since any leader was heard, or since the process began: whatever has happened since.
+    unheard: u32,
     suspicious: bool,
     random: ChaCha8Rng,
 }
@@ -20,6 +22,7 @@ impl ElectionTimer {
             election_ticks,
             elapsed: 0,
             timeout: 0,
+            unheard: 0,
             suspicious: false,
             random: ChaCha8Rng::seed_from_u64(seed),
         };
@@ -35,14 +38,28 @@ impl ElectionTimer {
         self.timeout = self.random.random_range(self.election_ticks..2 * self.election_ticks);
     }
 
-    /// The leader seems gone: patience ends after `ticks` at the latest, and stickiness now.
-    pub(crate) fn suspect(&mut self, ticks: u32) {
+    /// A leader was heard: begins anew.
+    pub(crate) fn heard(&mut self) {
+        self.unheard = 0;
+        self.restart();
+    }
+
+    /// How many ticks ago a leader was heard, or the process began.
+    pub(crate) fn unheard(&self) -> u32 {
+        self.unheard
+    }
+
+    /// The leader seems gone: stickiness ends now, and patience at the latest `ticks` after `promise` is over: for so long a
+    /// leader that was heard can rely on this member.
+    pub(crate) fn suspect(&mut self, ticks: u32, promise: u32) {
         self.suspicious = true;
-        self.timeout = self.timeout.min(self.elapsed.saturating_add(ticks));
+        let bound = promise.saturating_sub(self.unheard);
+        self.timeout = self.timeout.min(self.elapsed.saturating_add(bound).saturating_add(ticks));
     }
 
     /// A tick has passed. Returns whether patience is at its end.
     pub(crate) fn tick(&mut self) -> bool {
+        self.unheard = self.unheard.saturating_add(1);
         self.elapsed = self.elapsed.saturating_add(1);
         self.elapsed >= self.timeout
     }

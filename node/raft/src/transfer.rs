@@ -46,6 +46,7 @@ impl Leader {
         let matched = self.followers.get(&transfer.target).map_or(0, |follower| follower.matched);
         if !transfer.told && matched == common.log.last().index {
             transfer.told = true;
+            self.renewals.void = true;
             common.send(transfer.target, Body::TimeoutNow);
         }
     }

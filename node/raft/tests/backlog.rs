@@ -12,6 +12,7 @@ fn a_backlog_comes_in_pieces() {
         heartbeat_ticks: 3,
         disk_ticks: 20,
         priority: 0,
+        lease: None,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

@@ -74,7 +74,9 @@ fn body_to_wire(body: Body) -> Wire {
             base: Some(id_to_wire(base)),
         }),
         Body::Heartbeat { commit, round } => Wire::Heartbeat(pb::Heartbeat { commit, round }),
-        Body::HeartbeatAck { round, priority } => Wire::HeartbeatAck(pb::HeartbeatAck { round, priority }),
+        Body::HeartbeatAck { round, priority, promise } => {
+            Wire::HeartbeatAck(pb::HeartbeatAck { round, priority, promise })
+        }
         Body::RequestVote { pre_vote, last, transfer } => {
             Wire::RequestVote(pb::RequestVote { pre_vote, last: Some(id_to_wire(last)), transfer })
         }
@@ -117,7 +119,9 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
             }
         }
         Wire::Heartbeat(pb::Heartbeat { commit, round }) => Body::Heartbeat { commit, round },
-        Wire::HeartbeatAck(pb::HeartbeatAck { round, priority }) => Body::HeartbeatAck { round, priority },
+        Wire::HeartbeatAck(pb::HeartbeatAck { round, priority, promise }) => {
+            Body::HeartbeatAck { round, priority, promise }
+        }
         Wire::RequestVote(request) => Body::RequestVote {
             pre_vote: request.pre_vote,
             last: id_from_wire(request.last, "last entry")?,
@@ -170,7 +174,7 @@ mod tests {
                 base: LogId { term: 2, index: 3 },
             },
             Body::Heartbeat { commit: 5, round: 6 },
-            Body::HeartbeatAck { round: 6, priority: 7 },
+            Body::HeartbeatAck { round: 6, priority: 7, promise: 8 },
             Body::RequestVote { pre_vote: true, last: id, transfer: false },
             Body::Vote { pre_vote: false, granted: true },
             Body::ReadIndex { id: 4 },

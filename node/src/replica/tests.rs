@@ -121,6 +121,7 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         heartbeat_ticks: 2,
         disk_ticks: 20,
         priority: 0,
+        lease: None,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 16 << 20,
         seed: id.0,

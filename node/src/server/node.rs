@@ -309,6 +309,7 @@ impl Start {
                 heartbeat_ticks: ticks(HEARTBEAT) as u32,
                 disk_ticks: ticks(DISK_DEADLINE) as u32,
                 priority: 0,
+                lease: None,
                 max_append_bytes: 1 << 20,
                 max_inflight_bytes: 16 << 20,
                 seed: getrandom::u64().map_err(io::Error::other)?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Body, Entry, Index, LogId, MemberId, Message, Payload, Role, Snapshot, Status, Term};
+use quorate_raft::{Body, Entry, LogId, MemberId, Message, Payload, Role, Snapshot, Status, Term};
 
 use crate::harness::{Host, at};
 
@@ -14,9 +14,18 @@ pub(crate) struct Seen {
     entries: BTreeMap<LogId, (Payload, Term)>,
     /// What any member knew to be committed.
     pub(crate) committed: Vec<Entry>,
+    /// In which term each of these was first known to be committed: later leaders hold it.
+    known_in: Vec<Term>,
 }
 
 impl Seen {
+    /// What every history begins with.
+    pub(crate) fn founded(&mut self, entries: &[Entry]) {
+        self.entries_written(entries, entries);
+        self.committed.extend_from_slice(entries);
+        self.known_in.extend(entries.iter().map(|entry| entry.term));
+    }
+
     /// Log Matching (figure 3): an entry's name stands for one entry, and for what comes before it.
     pub(crate) fn entries_written(&mut self, log: &[Entry], written: &[Entry]) {
         for entry in written {
@@ -34,7 +43,8 @@ impl Seen {
         if status.role == Role::Leader {
             let known = *self.leaders.entry(status.term).or_insert(status.id);
             assert_eq!(known, status.id, "election safety in term {}", status.term);
-            let newest = self.committed.iter().rfind(|entry| entry.term < status.term);
+            let earlier = self.known_in.partition_point(|term| *term < status.term);
+            let newest = at(&self.committed, earlier as u64);
             if let Some(newest) = newest.filter(|newest| newest.index > host.covered().index) {
                 assert_eq!(
                     at(&host.log, newest.index),
@@ -44,7 +54,7 @@ impl Seen {
                 );
             }
         }
-        self.committed_at(host, status.commit);
+        self.committed_at(host, status);
     }
 
     /// A message leaves: what it says about its sender is on the sender's disk (failures 2 to 5).
@@ -99,10 +109,12 @@ impl Seen {
     }
 
     /// What `host` takes to be committed is what everyone else does.
-    fn committed_at(&mut self, host: &Host, commit: Index) {
+    fn committed_at(&mut self, host: &Host, status: &Status) {
+        let commit = status.commit;
         let known = self.committed.len() as u64;
         for index in known + 1..=commit {
             self.committed.push(at(&host.log, index).expect("what is committed is in the log").clone());
+            self.known_in.push(status.term.max(self.known_in.last().copied().unwrap_or_default()));
         }
         if let Some(newest) = at(&host.log, commit.min(known)) {
             assert_eq!(

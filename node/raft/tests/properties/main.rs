@@ -73,6 +73,13 @@ fn members_of_different_priority() {
 }
 
 #[test]
+fn reads_by_lease_while_clocks_differ() {
+    let plan =
+        Plan { steps: 4000, crashes: 0.003, changes: 0.003, priorities: 1, leases: true, ..Plan::default() };
+    run("leases", 300, &plan);
+}
+
+#[test]
 fn a_founder_grows_to_a_cluster() {
     run("founding", 100, &Plan { crashes: 0.003, changes: 0.05, founding: true, ..Plan::default() });
 }

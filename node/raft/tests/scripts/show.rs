@@ -77,8 +77,11 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
             format!("InstallSnapshot {} base={}", snapshot(offered), log_id(*base))
         }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
-        Body::HeartbeatAck { round, priority: 0 } => format!("HeartbeatAck round={round}"),
-        Body::HeartbeatAck { round, priority } => format!("HeartbeatAck round={round} priority={priority}"),
+        Body::HeartbeatAck { round, priority, promise } => {
+            let priority = unless_zero("priority", *priority);
+            let promise = unless_zero("promise", *promise);
+            format!("HeartbeatAck round={round}{priority}{promise}")
+        }
         Body::RequestVote { pre_vote, last, transfer } => {
             let transfer = if *transfer { " transfer" } else { "" };
             format!("Request{}Vote last={}{transfer}", pre(*pre_vote), log_id(*last))
@@ -137,6 +140,10 @@ pub(crate) fn progress(progress: &Progress) -> String {
 
 fn set(ids: &BTreeSet<MemberId>) -> String {
     ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn unless_zero(name: &str, value: u32) -> String {
+    if value == 0 { String::new() } else { format!(" {name}={value}") }
 }
 
 fn pre(pre_vote: bool) -> &'static str {

@@ -2,7 +2,7 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings [election=T] [heartbeat=T] [disk=T] [priority=N:P] [append=B] [inflight=B]` | timing and limits of the members that follow |
+//! | `settings [election=T] [heartbeat=T] [disk=T] [lease=T] [priority=N:P] [append=B] [inflight=B]` | timing and limits of the members that follow |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
@@ -29,8 +29,8 @@ use std::fmt::{Display, Write as _};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, Configuration, Entry, HardState, LogId, MemberId, Message, Output, Payload, Raft, Restored,
-    Snapshot,
+    Config, Configuration, Entry, HardState, Lease, LogId, MemberId, Message, Output, Payload, Raft,
+    Restored, Snapshot,
 };
 
 use crate::harness::Host;
@@ -61,6 +61,7 @@ impl Default for World {
             heartbeat_ticks: 3,
             disk_ticks: 20,
             priority: 0,
+            lease: None,
             max_append_bytes: 1 << 20,
             max_inflight_bytes: 1 << 20,
             seed: 0,
@@ -170,6 +171,7 @@ impl World {
             let value: u32 = value.parse().map_err(|_| format!("not a number: {value}"))?;
             match name {
                 "election" => self.settings.election_ticks = value,
+                "lease" => self.settings.lease = (value > 0).then_some(Lease { ticks: value }),
                 "disk" => self.settings.disk_ticks = value,
                 "heartbeat" => self.settings.heartbeat_ticks = value,
                 "append" => self.settings.max_append_bytes = value as usize,
