@@ -7,7 +7,7 @@ use crate::raft::{Raft, RoleState};
 use crate::{Body, LogId, MemberId, Term};
 
 /// One who asks to be elected, or whether it would be.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Candidate {
     /// Only asking: no term is entered and no vote spent.
     pub(crate) pre_vote: bool,

@@ -15,7 +15,7 @@ use crate::{
 /// Invariants, asserted where they could break: `term` and `commit` never fall; within a term `vote` and `leader` are set
 /// once; `handed <= commit <= end of the log`; the committed prefix of the log is never cut; what is handed out to be
 /// applied is committed, and durable here.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) term: Term,
@@ -113,6 +113,13 @@ impl Common {
         self.snapshot = Some(snapshot);
         self.log.compact(keep_after.min(id.index));
         self.membership.compacted(self.log.base().index);
+    }
+
+    /// See [`crate::Raft::canonical`].
+    pub(crate) fn make_canonical(&mut self) {
+        let offset = self.writes.renumber(self.config.disk_ticks);
+        self.outbox.renumber(offset);
+        self.timer.saturate();
     }
 
     pub(crate) fn id(&self) -> MemberId {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{Configuration, Entry, HardState, Lease, MemberId, Payload, Snapshot};
 
 /// Timing and limits. Times are in ticks; how long a tick lasts is the caller's choice.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This member.
     pub id: MemberId,
@@ -32,7 +32,7 @@ pub struct Config {
 }
 
 /// What was found on disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Restored {
     /// Term, vote and commit.
     pub hard_state: HardState,

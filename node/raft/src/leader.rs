@@ -26,7 +26,7 @@ pub(crate) enum Standing {
 ///
 /// Invariants: the leader only appends to its log (Leader Append-Only; Raft paper, figure 3); `followers` has everyone in
 /// the configuration but the leader, and those who are told that they left it.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
     pub(crate) followers: BTreeMap<MemberId, Follower>,
     pub(crate) transfer: Option<Transfer>,

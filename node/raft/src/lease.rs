@@ -33,7 +33,7 @@ pub struct Lease {
 }
 
 /// A leader's heartbeats, and whether it may have a lease.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Renewals {
     /// Ticks of this leadership, counted from 1.
     now: u64,
@@ -46,8 +46,9 @@ pub(crate) struct Renewals {
 impl Renewals {
     /// A tick has passed.
     pub(crate) fn tick(&mut self, lease: Option<Lease>) {
+        let Some(Lease { ticks }) = lease else { return };
+        let ticks = u64::from(ticks);
         self.now += 1;
-        let ticks = lease.map_or(0, |lease| u64::from(lease.ticks));
         while self.sent.pop_front_if(|(_, sent)| *sent + ticks <= self.now).is_some() {}
     }
 

@@ -13,6 +13,8 @@
 //! like any other; many writes can be under way. [`Raft::has_output`] says whether another call of [`Raft::output`] would
 //! bring more.
 //!
+//! A [`Raft`] can be cloned and compared: those who explore all that can happen go on from a copy ([`Raft::canonical`]).
+//!
 //! # The protocol
 //!
 //! **Elections.** A follower that hears no leader for one to two election timeouts asks whether the others would vote for it

@@ -8,7 +8,7 @@ use crate::{Entry, Index, LogId, Term};
 /// is kept, so that the entry after it can still be checked against it.
 ///
 /// Invariants: indices are consecutive; terms never fall. Payloads are reference counted: handing out entries copies none.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Log {
     base: LogId,
     entries: Vec<Entry>,

@@ -8,7 +8,7 @@ use crate::{Configuration, Entry, Index, LogId, MemberId, Payload, Snapshot};
 /// 21). Cutting the log back brings the one before it back.
 ///
 /// Invariants: as the log's; only the newest two can be uncommitted, as a leader starts no change before the last is committed.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
     /// What counts while the log holds no configuration: nobody.
     empty: Configuration,

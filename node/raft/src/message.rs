@@ -108,6 +108,24 @@ pub(crate) enum Claim {
 }
 
 impl Body {
+    /// Whether this is said to somebody who leads, campaigns or serves by somebody who only answers or asks: not by one that
+    /// leads or campaigns in the message's term.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::AppendAccepted { .. }
+            | Self::AppendRejected { .. }
+            | Self::HeartbeatAck { .. }
+            | Self::Vote { .. }
+            | Self::ReadIndex { .. }
+            | Self::ReadIndexReply { .. } => true,
+            Self::AppendEntries { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::Heartbeat { .. }
+            | Self::RequestVote { .. }
+            | Self::TimeoutNow => false,
+        }
+    }
+
     /// What has to be durable before this is sent.
     ///
     /// A leader's term has been durable since before it was elected, so what it sends goes out at once; its own disk works

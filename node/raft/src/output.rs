@@ -3,7 +3,7 @@
 use crate::{Configuration, Entry, Index, LogId, MemberId, Message, Snapshot, Term};
 
 /// What has to survive a crash beside the entries. Term and vote are one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HardState {
     /// The newest term seen.
     pub term: Term,
@@ -14,11 +14,11 @@ pub struct HardState {
 }
 
 /// Names a [`Write`]; they count up by one within the life of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WriteId(pub u64);
 
 /// What must become durable, in order, each as one unit. When it is, say so with [`crate::Raft::persisted`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its name.
     pub id: WriteId,
@@ -32,7 +32,7 @@ pub struct Write {
 }
 
 /// All that the inputs since the last call of [`crate::Raft::output`] have brought about.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Output {
     /// To be made durable.
     pub write: Option<Write>,
@@ -50,7 +50,7 @@ pub struct Output {
 }
 
 /// A settled read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReadDone {
     /// The number that [`crate::Raft::read_index`] returned.
     pub id: u64,
@@ -59,7 +59,7 @@ pub struct ReadDone {
 }
 
 /// A member's part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Receives the log, does not vote.
     Learner,
@@ -74,7 +74,7 @@ pub enum Role {
 }
 
 /// What a member knows of itself and its cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Status {
     /// This member.
     pub id: MemberId,

@@ -9,7 +9,7 @@ use crate::common::Common;
 use crate::leader::Leader;
 
 /// How long a leader that is not preferred goes on leading.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Deference {
     /// Ticks for which somebody could have taken over.
     waited: u32,

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use crate::common::Common;
-use crate::{Body, Entry, Index, LogId};
+use crate::{Body, Config, Entry, Index, LogId};
 
 /// A leader's view of one follower.
 ///
 /// Invariants: `matched < next`; `matched` never falls, and only a verified acceptance moves it, never a heartbeat
 /// (failure 11); it never passes the end of the leader's log.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Follower {
     /// Verified to agree with the leader's log, and durable there.
     pub(crate) matched: Index,
@@ -33,7 +33,7 @@ pub(crate) struct Follower {
 }
 
 /// How entries flow.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Flow {
     /// It is not known where the logs agree: one message at a time, until one is accepted.
     Probe {
@@ -52,7 +52,7 @@ enum Flow {
 }
 
 /// Messages on their way, by the last entry and the bytes of each.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct Inflight {
     messages: VecDeque<(Index, usize)>,
     bytes: usize,
@@ -92,6 +92,12 @@ impl Follower {
     pub(crate) fn tick(&mut self) {
         self.silent = self.silent.saturating_add(1);
         self.waited = self.waited.saturating_add(1);
+    }
+
+    /// Counts no further than it makes a difference.
+    pub(crate) fn saturate(&mut self, config: &Config) {
+        self.silent = self.silent.min(config.election_ticks);
+        self.waited = self.waited.min(2 * config.heartbeat_ticks);
     }
 
     /// A message of this term has come from it.

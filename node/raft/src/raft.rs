@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One member's protocol. See the crate's documentation for how it is driven.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Raft {
     pub(crate) common: Common,
     pub(crate) role: RoleState,
@@ -25,7 +25,7 @@ pub struct Raft {
 }
 
 /// What a member has in its role alone.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum RoleState {
     /// Follows, votes or not.
     Follower,
@@ -36,7 +36,7 @@ pub(crate) enum RoleState {
 }
 
 /// The part of [`Status`] whose change is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shown {
     role: Role,
     term: Term,
@@ -95,7 +95,7 @@ impl Raft {
         if to != self.common.id() || from == to {
             return;
         }
-        if term > self.common.term && !self.enter_term_of(term, &body) {
+        if term > self.common.term && !self.enter_term_of(from, term, &body) {
             return;
         }
         if term < self.common.term {
@@ -233,6 +233,21 @@ impl Raft {
         }
     }
 
+    /// A copy that will do the same, whatever comes, and is equal to the copy of another that will: the writes that are under
+    /// way are numbered from 1, and times count no further than they make a difference. For those who explore all states of a
+    /// cluster: with it they are finite, as long as terms, logs and numbers of reads are. What chance will draw is left out; at
+    /// `election_ticks` 1 it decides nothing. Leases count time without end, and have to be off.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let mut copy = self.clone();
+        copy.common.make_canonical();
+        copy.forwarded.begin_time();
+        if let RoleState::Leader(leader) = &mut copy.role {
+            leader.followers.values_mut().for_each(|follower| follower.saturate(&copy.common.config));
+        }
+        copy
+    }
+
     fn role(&self) -> Role {
         let common = &self.common;
         match &self.role {
@@ -260,18 +275,29 @@ impl Raft {
 /// Messages, by term.
 impl Raft {
     /// A message of a later term. Returns whether it goes on to be handled.
-    fn enter_term_of(&mut self, term: Term, body: &Body) -> bool {
+    fn enter_term_of(&mut self, from: MemberId, term: Term, body: &Body) -> bool {
         match body {
             // These speak of a term that nobody has entered.
             Body::RequestVote { pre_vote: true, .. } | Body::Vote { pre_vote: true, granted: true } => true,
             // Who hears a leader neither votes nor enters the candidate's term: a server that was removed or cut off cannot
             // depose a leader that works (dissertation, 4.2.3; failure 25).
             Body::RequestVote { transfer: false, .. } if self.hears_a_leader() => false,
+            _ if body.is_answer() && !self.heeds(from) => false,
             _ => {
                 self.common.enter_term(term);
                 self.become_follower();
                 true
             }
+        }
+    }
+
+    /// Whether the later term of an answer from `from` counts. A leader steps down for members that cannot follow it, and for
+    /// nobody else; one who follows asked long ago, and its leader will find out for itself.
+    fn heeds(&self, from: MemberId) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => leader.followers.get(&from).is_some_and(|f| f.leaving.is_none()),
+            RoleState::Candidate(_) => true,
+            RoleState::Follower => !self.hears_a_leader(),
         }
     }
 
@@ -308,7 +334,9 @@ impl Raft {
                 self.common.reads.extend(settled);
             }
             Body::ReadIndex { id } => match &mut self.role {
-                RoleState::Leader(leader) => leader.on_read(&mut self.common, Reader::Remote(from, id)),
+                RoleState::Leader(leader) if leader.followers.contains_key(&from) => {
+                    leader.on_read(&mut self.common, Reader::Remote(from, id));
+                }
                 _ => self.common.send(from, Body::ReadIndexReply { id, index: None }),
             },
             Body::AppendAccepted { matched } => {
@@ -408,7 +436,7 @@ impl Raft {
 }
 
 /// What a leader knows of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Who.
     pub id: MemberId,

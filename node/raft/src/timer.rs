@@ -1,10 +1,12 @@
 //! The election timer.
 
+use std::hash::{Hash, Hasher};
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Counts the ticks since the leader was heard, and says when a member loses patience.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ElectionTimer {
     /// The least patience.
     election_ticks: u32,
@@ -16,7 +18,32 @@ pub(crate) struct ElectionTimer {
     random: ChaCha8Rng,
 }
 
+/// Two timers are equal if they are at the same point: what they will draw is chance.
+impl PartialEq for ElectionTimer {
+    fn eq(&self, other: &Self) -> bool {
+        self.point() == other.point()
+    }
+}
+
+impl Eq for ElectionTimer {}
+
+impl Hash for ElectionTimer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.point().hash(state);
+    }
+}
+
 impl ElectionTimer {
+    fn point(&self) -> [u32; 5] {
+        [self.election_ticks, self.elapsed, self.timeout, self.unheard, u32::from(self.suspicious)]
+    }
+
+    /// Counts no further than it makes a difference.
+    pub(crate) fn saturate(&mut self) {
+        self.elapsed = self.elapsed.min(self.timeout.max(self.election_ticks));
+        self.unheard = self.unheard.min(self.election_ticks);
+    }
+
     pub(crate) fn new(election_ticks: u32, seed: u64) -> Self {
         let mut timer = Self {
             election_ticks,

@@ -8,7 +8,7 @@ use crate::leader::Leader;
 use crate::{Body, MemberId, ProposeError, TransferError};
 
 /// A transfer under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Transfer {
     pub(crate) target: MemberId,
     /// Ticks since it began.

@@ -28,7 +28,7 @@ impl Durable {
 ///
 /// Invariants: `durable` and every `end` are at or before the end of the log, and never fall from one write to the next;
 /// whatever follows `unwritten` has not been handed out.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Writes {
     issued: WriteId,
     persisted: WriteId,
@@ -47,7 +47,7 @@ pub(crate) struct Writes {
     waited: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct UnderWay {
     id: WriteId,
     /// The prefix of the current log that is durable once this write is.
@@ -158,6 +158,20 @@ impl Writes {
             self.durable = write.end;
         }
         true
+    }
+
+    /// Numbers the writes anew, as if those that are durable had never been, and counts no further than it makes a
+    /// difference. Returns what was taken off each number.
+    pub(crate) fn renumber(&mut self, patience: u32) -> u64 {
+        let offset = self.persisted.0;
+        for id in [&mut self.issued, &mut self.persisted, &mut self.term_and_vote] {
+            id.0 = id.0.saturating_sub(offset);
+        }
+        for write in &mut self.under_way {
+            write.id.0 -= offset;
+        }
+        self.waited = self.waited.min(patience);
+        offset
     }
 
     fn following(&self) -> WriteId {
