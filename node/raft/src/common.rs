@@ -99,6 +99,13 @@ impl Common {
         self.writes.reset(id);
     }
 
+    /// The caller has `snapshot`, of what the log has led to as well: it is what others are offered, if it is the newest.
+    pub(crate) fn adopt(&mut self, snapshot: Snapshot) {
+        if self.snapshot.as_ref().is_none_or(|newest| newest.id < snapshot.id) {
+            self.snapshot = Some(snapshot);
+        }
+    }
+
     /// The caller has `snapshot`; the log up to `keep_after` goes.
     pub(crate) fn compact(&mut self, snapshot: Snapshot, keep_after: Index) {
         let id = snapshot.id;
@@ -110,7 +117,7 @@ impl Common {
         let stands = (snapshot.configuration_id, &snapshot.configuration);
         let known = self.membership.at(id.index).map(|(id, configuration)| (*id, configuration));
         assert_eq!(Some(stands), known, "the configuration at {id:?}");
-        self.snapshot = Some(snapshot);
+        self.adopt(snapshot);
         self.log.compact(keep_after.min(id.index));
         self.membership.compacted(self.log.base().index);
     }

@@ -45,27 +45,31 @@ impl Raft {
         self.common.compact(snapshot, keep_after);
     }
 
-    /// `snapshot`'s contents are whole, verified and durable here. Returns whether they are to take the place of the caller's
-    /// state now, before anything else that is handed out to be applied: what follows begins after the snapshot. If not, this
-    /// member has got there by its log meanwhile, and the contents may be thrown away.
+    /// `snapshot`'s contents are whole, verified and durable here: the newest that there is, unless a newer one is known. Returns
+    /// whether they are to take the place of the caller's state now, before anything else that is handed out to be applied:
+    /// what follows begins after the snapshot. If not, this member has got there by its log meanwhile.
     ///
     /// A snapshot that was superseded as [`crate::Output::wanted`] may still be reported: it is as true as the newer one.
     #[must_use = "the state has to be replaced"]
     pub fn installed(&mut self, snapshot: &Snapshot) -> bool {
-        let common = &mut self.common;
-        let leads = matches!(self.role, RoleState::Leader(_));
-        if leads || snapshot.id.index <= common.commit() || snapshot.id.term > common.term {
-            return false;
+        let Snapshot { id, .. } = *snapshot;
+        if id.term > self.common.term {
+            self.common.enter_term(id.term);
+            self.become_follower();
         }
-        let replaces = !common.log.contains(snapshot.id);
+        let leads = matches!(self.role, RoleState::Leader(_));
+        let common = &mut self.common;
+        let replaces = id.index > common.commit() && !common.log.contains(id);
         if replaces {
+            assert!(!leads, "a leader holds what is committed, and {id:?} is");
             common.install(snapshot.clone());
         } else {
             // Rule 7 of figure 13: the log holds the snapshot's last entry, so it stays, and with it what follows.
-            common.commit_to(snapshot.id.index);
+            common.commit_to(id.index);
+            common.adopt(snapshot.clone());
         }
         let matched = common.commit();
-        if let Some(leader) = common.leader {
+        if let Some(leader) = common.leader.filter(|_| !leads) {
             common.send(leader, Body::AppendAccepted { matched });
         }
         replaces

@@ -2,7 +2,7 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings [election=T] [heartbeat=T] [disk=T] [lease=T] [priority=N:P] [append=B] [inflight=B]` | timing and limits of the members that follow |
+//! | `settings name=value ..`, `settings name=N:value ..` | `election`, `heartbeat`, `disk`, `lease` in ticks, `append`, `inflight` in bytes, `priority`: of the members that follow; of N among them |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
@@ -44,7 +44,8 @@ pub(crate) struct World {
     network: Vec<Message>,
     cut: BTreeSet<(MemberId, MemberId)>,
     settings: Config,
-    priorities: BTreeMap<MemberId, u32>,
+    /// What single members have otherwise.
+    own_settings: BTreeMap<MemberId, Vec<(String, u32)>>,
     /// Numbers of forwarded reads, in the order in which they were seen.
     questions: Vec<u64>,
     roles: BTreeMap<MemberId, String>,
@@ -71,7 +72,7 @@ impl Default for World {
             network: Vec::new(),
             cut: BTreeSet::new(),
             settings,
-            priorities: BTreeMap::new(),
+            own_settings: BTreeMap::new(),
             questions: Vec::new(),
             roles: BTreeMap::new(),
             wants: BTreeMap::new(),
@@ -162,21 +163,13 @@ impl World {
     fn settings(&mut self, words: &[&str]) -> Done {
         for word in words {
             let (name, value) = word.split_once('=').ok_or("settings are name=value")?;
-            if name == "priority" {
-                let (id, priority) = value.split_once(':').ok_or("whose priority?")?;
-                let priority = priority.parse().map_err(|_| format!("not a number: {priority}"))?;
-                self.priorities.insert(member(Some(&id))?, priority);
-                continue;
-            }
-            let value: u32 = value.parse().map_err(|_| format!("not a number: {value}"))?;
-            match name {
-                "election" => self.settings.election_ticks = value,
-                "lease" => self.settings.lease = (value > 0).then_some(Lease { ticks: value }),
-                "disk" => self.settings.disk_ticks = value,
-                "heartbeat" => self.settings.heartbeat_ticks = value,
-                "append" => self.settings.max_append_bytes = value as usize,
-                "inflight" => self.settings.max_inflight_bytes = value as usize,
-                other => return Err(format!("no such setting: {other}")),
+            let parse = |value: &str| value.parse().map_err(|_| format!("not a number: {value}"));
+            match value.split_once(':') {
+                Some((id, value)) => {
+                    let own = self.own_settings.entry(member(Some(&id))?).or_default();
+                    own.push((name.to_owned(), parse(value)?));
+                }
+                None => set(&mut self.settings, name, parse(value)?)?,
             }
         }
         Ok(())
@@ -194,8 +187,10 @@ impl World {
     }
 
     fn add(&mut self, id: MemberId, disk: Restored) -> Done {
-        let priority = self.priorities.get(&id).copied().unwrap_or_default();
-        let config = Config { id, seed: id.0, priority, ..self.settings.clone() };
+        let mut config = Config { id, seed: id.0, ..self.settings.clone() };
+        for (name, value) in self.own_settings.get(&id).into_iter().flatten() {
+            set(&mut config, name, *value)?;
+        }
         self.hosts.insert(id, Host::new(config, disk));
         self.roles.insert(id, String::new());
         self.settle(id)
@@ -506,6 +501,20 @@ impl World {
         let host = self.hosts.get_mut(&id).ok_or_else(|| format!("no member {id}"))?;
         host.raft.as_mut().ok_or_else(|| format!("{id} is down"))
     }
+}
+
+fn set(config: &mut Config, name: &str, value: u32) -> Done {
+    match name {
+        "election" => config.election_ticks = value,
+        "heartbeat" => config.heartbeat_ticks = value,
+        "disk" => config.disk_ticks = value,
+        "priority" => config.priority = value,
+        "lease" => config.lease = (value > 0).then_some(Lease { ticks: value }),
+        "append" => config.max_append_bytes = value as usize,
+        "inflight" => config.max_inflight_bytes = value as usize,
+        other => return Err(format!("no such setting: {other}")),
+    }
+    Ok(())
 }
 
 fn member(word: Option<&&str>) -> Result<MemberId, String> {
