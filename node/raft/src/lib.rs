@@ -22,7 +22,9 @@
 //! cut off or removed deposes a leader that works. With a majority of pre-votes it enters the next term, votes for itself and
 //! asks for votes. A leader that no quorum answers for an election timeout steps down (check-quorum; 6.2), and so does one whose disk
 //! completes no write in time: it tells the voter that is furthest to campaign, and is not elected again while that lasts. When a leader's connections close, its followers need not wait: see [`Raft::disconnected`].
-//! Requests for votes are answered whatever the local configuration says of the sender.
+//! Requests for votes are answered whatever the local configuration says of the sender. Of other messages the later term counts
+//! if it comes from one who leads or campaigns in it, or from a member that could not follow otherwise: late answers, and those
+//! of members that were removed, change nothing.
 //!
 //! **Replication.** For each follower the leader keeps what is known to match and what goes next. While it does not know where
 //! the logs agree it probes, one message at a time; a rejection's hint skips a whole term. Then messages follow one another
