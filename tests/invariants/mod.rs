@@ -161,11 +161,6 @@ impl Invariants {
         self.configurations.knows(id)
     }
 
-    /// The entries that are known to be committed.
-    pub(crate) fn committed(&self) -> Index {
-        self.committed.last()
-    }
-
     /// Configurations that may be in force somewhere: the newest that is committed, and all that came into a log after it.
     pub(crate) fn configurations(&self) -> impl Iterator<Item = &Configuration> {
         self.configurations.in_force(self.committed.last(), |id| self.committed.holds(id))

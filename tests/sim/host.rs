@@ -200,7 +200,7 @@ impl Host {
 
 /// The data directory of every member, each on its own disk.
 pub(crate) fn dir() -> PathBuf {
-    Path::new("/data").to_owned()
+    Path::new("/").to_owned()
 }
 
 /// How a member is called in words.

@@ -33,7 +33,7 @@ struct Inode {
 
 /// A sector that was written and not flushed.
 #[derive(Debug, Clone)]
-struct Unsettled {
+pub(super) struct Unsettled {
     durable: [u8; SECTOR],
     /// The next fsync writes it. One that an fsync has failed to write looks clean, and is not.
     dirty: bool,
@@ -73,7 +73,7 @@ impl Files {
     }
 
     pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        if dir.parent().is_some_and(|parent| parent.parent().is_some()) && !self.names.contains_key(dir) {
+        if dir.parent().is_some() && !self.names.contains_key(dir) {
             return Err(ErrorKind::NotFound.into());
         }
         let files = self.names.keys().filter(|path| path.parent() == Some(dir));
@@ -233,7 +233,7 @@ impl Files {
         // A file is lost with its directory.
         let durable = self.durable_names.clone();
         self.durable_names.retain(|path, _| {
-            path.parent().is_none_or(|dir| dir.parent().is_none() || durable.contains_key(dir))
+            path.parent().is_some_and(|dir| dir.parent().is_none() || durable.contains_key(dir))
         });
         self.names = self.durable_names.clone();
     }

@@ -1,6 +1,5 @@
 //! What goes wrong with processes and machines.
 
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::Kind;
