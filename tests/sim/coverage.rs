@@ -60,7 +60,7 @@ pub(crate) const NAMES: &[&str] = &[
     "starts refused: damage",
     "starts on a flipped bit that did no harm",
     "torn tails cut",
-    "segments begun",
+    "files on disks at the end",
     "members lost for good",
     "clusters adopted",
     // At the end.

@@ -34,6 +34,8 @@ impl World {
         self.wait(RECOVERY, Self::is_well);
         self.clients.stop();
         self.wait(REST, Self::is_at_rest);
+        let files: usize = self.hosts.values().map(|host| host.disk.files()).sum();
+        self.coverage.add("files on disks at the end", files as u64);
         self.same_everywhere();
         self.check_histories();
     }

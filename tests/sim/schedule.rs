@@ -48,7 +48,7 @@ impl Plan {
             learners: [0, 0, 0, 1, 2][random.random_range(0..5)],
             duration,
             clients: random.random_range(2..=6),
-            rest: logarithmic(&mut random, 10 * MILLI, SECOND),
+            rest: logarithmic(&mut random, 100 * MILLI, 3 * SECOND),
             segment_bytes: random.random_range(3..=64) * 4096,
             max_append_bytes: logarithmic(&mut random, 64, 1 << 20) as usize,
             max_inflight_bytes: logarithmic(&mut random, 256, 1 << 20) as usize,

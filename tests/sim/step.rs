@@ -217,8 +217,6 @@ impl World {
                 process.prepared = !more;
                 if more {
                     self.agenda.after(IDLE, Event::DiskIdle(id, life));
-                } else {
-                    self.coverage.count("segments begun");
                 }
                 None
             }

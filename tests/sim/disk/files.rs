@@ -246,7 +246,12 @@ impl Files {
         let sectors: Vec<usize> = file.contents.chunks(SECTOR).enumerate().filter(|(_, s)| full(s)).map(|(at, _)| at).collect();
         let sector = *sectors.get(random.random_range(0..sectors.len().max(1)))?;
         let end = ((sector + 1) * SECTOR).min(file.contents.len());
-        let at = random.random_range(sector * SECTOR..end);
+        let mut places: Vec<usize> = (sector * SECTOR..end).collect();
+        // Mostly where something is: zeros behind a frame are looked at by nobody.
+        if random.random_bool(0.9) {
+            places.retain(|at| file.contents[*at] != 0);
+        }
+        let at = *places.get(random.random_range(0..places.len().max(1)))?;
         file.contents[at] ^= 1 << random.random_range(0..8);
         Some(format!("byte {at} of {}", path.display()))
     }

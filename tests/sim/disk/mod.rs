@@ -116,6 +116,11 @@ impl SimDisk {
         state.capacity = Some((state.files.bytes() + room, until));
     }
 
+    /// How many files there are.
+    pub(crate) fn files(&self) -> usize {
+        self.0.lock().files.names().len()
+    }
+
     /// Turns over one bit of what is durable, in a sector that holds more than a few. Says where.
     pub(crate) fn flip(&self, random: &mut ChaCha8Rng) -> Option<String> {
         self.0.lock().files.flip(random)
