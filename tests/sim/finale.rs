@@ -50,6 +50,7 @@ impl World {
             host.disk.heal();
             host.clock.heal();
             host.killed_when_it_writes = false;
+            host.killed_when_it_starts = false;
             over = over.max(host.paused_until).max(host.disk.ends());
             if matches!(host.stage, Stage::Down) {
                 self.agenda.after(0, Event::Start(host.id));

@@ -41,6 +41,8 @@ pub(crate) struct Host {
     pub(crate) paused_until: Time,
     /// The process is killed as soon as it writes the next time.
     pub(crate) killed_when_it_writes: bool,
+    /// The process is killed as soon as it starts the next time.
+    pub(crate) killed_when_it_starts: bool,
     /// Its disk holds a flipped bit.
     pub(crate) flipped: bool,
     /// It never comes back: its disk is gone, or not what it was.
@@ -120,6 +122,7 @@ impl Host {
             stage: Stage::Down,
             paused_until: 0,
             killed_when_it_writes: false,
+            killed_when_it_starts: false,
             flipped: false,
             lost: false,
         }

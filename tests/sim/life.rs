@@ -22,7 +22,13 @@ impl World {
         host.disk.begin(now);
         let opened = host.open(plan);
         host.stage = Stage::Starting(Box::new(opened));
-        self.agenda.at(host.disk.ends(), Event::DiskDone(id, host.life));
+        let ends = host.disk.ends();
+        self.agenda.at(ends, Event::DiskDone(id, host.life));
+        if std::mem::take(&mut host.killed_when_it_starts) {
+            let moment = host.random.random_range(now..=ends);
+            let crash = if host.random.random() { Crash::Killed } else { Crash::PowerCut };
+            self.agenda.at(moment, Event::Kill(id, host.life, crash));
+        }
     }
 
     /// A process has read its disk.

@@ -42,6 +42,7 @@ pub(crate) enum Kind {
     BreakConnections,
     Kill,
     KillWriting,
+    KillStarting,
     KillAll,
     CutPower,
     CutAllPower,
@@ -76,6 +77,7 @@ pub(crate) const KINDS: &[(Kind, &str, u64)] = &[
     (Kind::BreakConnections, "connections break", 300),
     (Kind::Kill, "a process is killed", 300),
     (Kind::KillWriting, "a process is killed while it writes", 300),
+    (Kind::KillStarting, "a process is killed, and again while it starts", 200),
     (Kind::KillAll, "all processes are killed", 30),
     (Kind::CutPower, "a machine loses its power", 200),
     (Kind::CutAllPower, "all machines lose their power", 30),
@@ -140,7 +142,7 @@ impl World {
             | Kind::Isolate
             | Kind::Partition => self.disturb_network(fault.kind, random),
             Kind::BreakConnections => self.break_connections(random),
-            Kind::Kill | Kind::KillWriting | Kind::CutPower | Kind::Pause => {
+            Kind::Kill | Kind::KillWriting | Kind::KillStarting | Kind::CutPower | Kind::Pause => {
                 self.strike_process(fault.kind, random)
             }
             Kind::KillAll | Kind::CutAllPower => self.strike_all(fault.kind, random),

@@ -30,6 +30,7 @@ impl World {
             }
             _ => {
                 self.crash(id, Crash::Killed).then_some(())?;
+                self.hosts.get_mut(&id)?.killed_when_it_starts = kind == Kind::KillStarting;
                 self.agenda.at(until, Event::Start(id));
             }
         }
