@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use quorate_api::etcdserverpb::RangeRequest;
 use quorate_raft::{Index, MemberId};
 use quorate_tests::linearizability::check::check_within;
 use quorate_tests::linearizability::kv::Kv;
@@ -116,12 +117,15 @@ impl World {
     /// Every member holds the same, down to every revision.
     fn same_everywhere(&self) {
         let members = self.members().expect("the cluster is at rest");
-        let mut held = members.iter().filter_map(|id| Some((id, self.hosts[id].process()?.replica.store())));
+        let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
+        let mut held = members.iter().filter_map(|id| {
+            Some((id, self.hosts[id].process()?.replica.store().read().range(&all)))
+        });
         let Some((first, one)) = held.next() else { return };
         for (id, other) in held {
             assert_eq!(
-                format!("{:?}", one.read()),
-                format!("{:?}", other.read()),
+                one,
+                other,
                 "STATE MACHINE SAFETY: {} and {} hold different states",
                 name(*first),
                 name(*id)

@@ -57,7 +57,8 @@ fn summary(world: &World) -> Summary {
     let mut hasher = DefaultHasher::new();
     let (history, stale) = world.clients.histories();
     for operation in history.iter().chain(&stale) {
-        format!("{operation}").hash(&mut hasher);
+        let revision = operation.output.as_ref().map(|output| output.revision);
+        (operation.client, operation.invoked, operation.returned, revision).hash(&mut hasher);
     }
     (world.agenda.count(), world.now()).hash(&mut hasher);
     Summary {

@@ -34,7 +34,7 @@ struct Inode {
 /// A sector that was written and not flushed.
 #[derive(Debug, Clone)]
 pub(super) struct Unsettled {
-    durable: [u8; SECTOR],
+    durable: Box<[u8; SECTOR]>,
     /// The next fsync writes it. One that an fsync has failed to write looks clean, and is not.
     dirty: bool,
 }
@@ -50,7 +50,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 pub(super) enum Undo {
     Write { inode: usize, offset: usize, before: Vec<u8>, length: usize, sectors: Vec<(usize, Option<Unsettled>)> },
-    Sync { inode: usize, settled: BTreeMap<usize, [u8; SECTOR]>, length: usize },
+    Sync { inode: usize, settled: Vec<(usize, Box<[u8; SECTOR]>)>, length: usize },
     Names(Names),
     DurableNames(Names),
 }
@@ -130,7 +130,7 @@ impl Files {
         let mut sectors = Vec::new();
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let known = file.unsettled.get(&sector).cloned();
-            let durable = known.as_ref().map_or_else(|| file.sector(sector), |known| known.durable);
+            let durable = known.as_ref().map_or_else(|| file.sector(sector), |known| known.durable.clone());
             sectors.push((sector, known));
             file.unsettled.insert(sector, Unsettled { durable, dirty: true });
         }
@@ -158,7 +158,7 @@ impl Files {
         match undo {
             Undo::Write { inode, offset, before, length, sectors } => {
                 let file = &mut self.inodes[inode];
-                let written = file.contents.clone();
+                let written = if half_done { file.contents.clone() } else { Vec::new() };
                 file.contents.truncate(length);
                 file.contents[offset.min(length)..][..before.len()].copy_from_slice(&before);
                 for (sector, known) in sectors.iter().cloned() {
@@ -258,8 +258,8 @@ impl Files {
 }
 
 impl Inode {
-    fn sector(&self, sector: usize) -> [u8; SECTOR] {
-        let mut bytes = [0; SECTOR];
+    fn sector(&self, sector: usize) -> Box<[u8; SECTOR]> {
+        let mut bytes = Box::new([0; SECTOR]);
         let start = (sector * SECTOR).min(self.contents.len());
         let held = &self.contents[start..(start + SECTOR).min(self.contents.len())];
         bytes[..held.len()].copy_from_slice(held);
