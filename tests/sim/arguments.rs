@@ -21,6 +21,8 @@ pub(crate) struct Arguments {
     pub(crate) count: u64,
     /// Only these faults.
     pub(crate) faults: Option<BTreeSet<usize>>,
+    /// A failure is told in a line, and not cut to the fewest faults.
+    pub(crate) brief: bool,
 }
 
 #[derive(Debug, Parser)]
@@ -35,6 +37,9 @@ struct Line {
     /// Only the faults with these numbers: 3,17,40, or none.
     #[arg(long)]
     faults: Option<String>,
+    /// Say in a line which seed fails, and do not look for the fewest faults.
+    #[arg(long)]
+    brief: bool,
     /// Which tests to run, as every test program is asked.
     filter: Vec<String>,
     #[arg(long, hide = true)]
@@ -59,7 +64,7 @@ pub(crate) fn read() -> Result<Request, String> {
     let faults = line.faults.as_deref().map(numbers).transpose()?;
     // Small enough to be typed again.
     let first = line.seed.unwrap_or_else(|| rand::rng().next_u64() >> 24);
-    Ok(Request::Simulate(Arguments { first, count: line.seeds.unwrap_or(1).max(1), faults }))
+    Ok(Request::Simulate(Arguments { first, count: line.seeds.unwrap_or(1).max(1), faults, brief: line.brief }))
 }
 
 /// A line of the seeds that once failed: the seed, its faults, and what it found.

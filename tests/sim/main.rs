@@ -56,13 +56,13 @@ fn main() -> ExitCode {
 
 /// What `make simulate` does.
 fn simulate(arguments: &Arguments) -> ExitCode {
-    let Arguments { first, count, faults } = arguments;
+    let Arguments { first, count, faults, brief } = arguments;
     println!("seeds {first} to {}", first.wrapping_add(count - 1));
     let began = Instant::now();
     let mut total = Total::new();
     for number in 0..*count {
         let seed = first.wrapping_add(number);
-        if !one(seed, faults.as_ref(), &mut total) {
+        if !one(seed, faults.as_ref(), *brief, &mut total) {
             return ExitCode::FAILURE;
         }
         if number % 1000 == 999 {
@@ -79,14 +79,14 @@ fn test() -> ExitCode {
     let mut total = Total::new();
     for line in include_str!("seeds").lines().filter(|line| !line.starts_with('#')) {
         let (seed, kept) = arguments::saved(line);
-        if !one(seed, kept.as_ref(), &mut total) {
+        if !one(seed, kept.as_ref(), false, &mut total) {
             println!("this seed has failed before: {line}");
             return ExitCode::FAILURE;
         }
     }
     let first = quorate_tests::seed::seed("--test simulator");
     for seed in (0..FRESH).map(|number| first.wrapping_add(number)) {
-        if !one(seed, None, &mut total) {
+        if !one(seed, None, false, &mut total) {
             return ExitCode::FAILURE;
         }
     }
@@ -103,14 +103,18 @@ fn test() -> ExitCode {
 }
 
 /// Runs a seed. Whether it holds.
-fn one(seed: u64, kept: Option<&BTreeSet<usize>>, total: &mut Total) -> bool {
+fn one(seed: u64, kept: Option<&BTreeSet<usize>>, brief: bool, total: &mut Total) -> bool {
     match run(seed, kept, &Diary::default()) {
         Ok(summary) => {
             total.add(&summary);
             true
         }
         Err(failure) => {
-            report::failed(seed, kept, &failure);
+            if brief {
+                println!("seed {seed} fails: {}", failure.what);
+            } else {
+                report::failed(seed, kept, &failure);
+            }
             false
         }
     }
