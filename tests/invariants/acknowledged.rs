@@ -24,7 +24,10 @@ impl Acknowledged {
     ) {
         let place = once.place(command);
         let Some(place) = place.filter(|place| committed.holds(*place) && place.index <= applied) else {
-            panic!("ACKNOWLEDGED: command {} of {} was answered, and is not in the log", command.1, command.0);
+            panic!(
+                "ACKNOWLEDGED: command {} of {} was answered, and is not in the log",
+                command.1, command.0
+            );
         };
         self.answered += 1;
         assert!(place.index > 0);

@@ -91,5 +91,6 @@ pub(crate) fn quorum(configuration: &Configuration, holds: impl Fn(&MemberId) ->
     let majority = |set: &std::collections::BTreeSet<MemberId>| {
         set.iter().filter(|id| holds(id)).count() * 2 > set.len()
     };
-    majority(&configuration.voters) && (configuration.outgoing.is_empty() || majority(&configuration.outgoing))
+    majority(&configuration.voters)
+        && (configuration.outgoing.is_empty() || majority(&configuration.outgoing))
 }

@@ -47,7 +47,8 @@ impl Configurations {
 /// Whether no two quorums are disjoint: tries every division of the members in two.
 fn overlap(one: &Configuration, other: &Configuration) -> bool {
     let voters = [&one.voters, &one.outgoing, &other.voters, &other.outgoing];
-    let all: Vec<MemberId> = voters.into_iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let all: Vec<MemberId> =
+        voters.into_iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
     (0u32..1 << all.len()).all(|half| {
         let inside = |id: &MemberId| all.iter().position(|m| m == id).is_some_and(|at| half >> at & 1 == 1);
         !(quorum(one, inside) && quorum(other, |id| !inside(id)))

@@ -24,7 +24,8 @@ pub(crate) fn showed(member: &Member, status: &Status) {
 
 /// What a member writes, after what it wrote before.
 pub(crate) fn wrote(id: MemberId, member: &Member, write: &Write) {
-    let before = member.under_way.iter().rev().find_map(|write| write.hard_state).unwrap_or(member.durable_state);
+    let before =
+        member.under_way.iter().rev().find_map(|write| write.hard_state).unwrap_or(member.durable_state);
     if let Some(state) = write.hard_state {
         assert!(
             state.term >= before.term && state.commit >= before.commit,

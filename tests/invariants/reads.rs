@@ -20,7 +20,10 @@ impl Reads {
 
     /// A read that began when `began` was the newest is served at `revision`.
     pub(crate) fn served(&mut self, id: MemberId, began: i64, revision: i64) {
-        assert!(revision >= began, "READS: stale at {id}: it shows revision {revision}, {began} was acknowledged before");
+        assert!(
+            revision >= began,
+            "READS: stale at {id}: it shows revision {revision}, {began} was acknowledged before"
+        );
         // A read acknowledges what it shows.
         self.acknowledged(revision);
     }

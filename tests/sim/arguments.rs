@@ -64,7 +64,12 @@ pub(crate) fn read() -> Result<Request, String> {
     let faults = line.faults.as_deref().map(numbers).transpose()?;
     // Small enough to be typed again.
     let first = line.seed.unwrap_or_else(|| rand::rng().next_u64() >> 24);
-    Ok(Request::Simulate(Arguments { first, count: line.seeds.unwrap_or(1).max(1), faults, brief: line.brief }))
+    Ok(Request::Simulate(Arguments {
+        first,
+        count: line.seeds.unwrap_or(1).max(1),
+        faults,
+        brief: line.brief,
+    }))
 }
 
 /// A line of the seeds that once failed: the seed, its faults, and what it found.
@@ -79,5 +84,7 @@ fn numbers(list: &str) -> Result<BTreeSet<usize>, String> {
     if list == "none" {
         return Ok(BTreeSet::new());
     }
-    list.split(',').map(|word| word.parse().map_err(|_| format!("{word} is not the number of a fault"))).collect()
+    list.split(',')
+        .map(|word| word.parse().map_err(|_| format!("{word} is not the number of a fault")))
+        .collect()
 }

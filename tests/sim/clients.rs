@@ -153,7 +153,8 @@ impl World {
             self.clients.choose(client)
         };
         let invoked = self.now();
-        let operation = Operation { client: client as u32, input: input.clone(), output: None, invoked, returned: None };
+        let operation =
+            Operation { client: client as u32, input: input.clone(), output: None, invoked, returned: None };
         let history = if stale { &mut self.clients.stale } else { &mut self.clients.history };
         history.push(Some(operation));
         self.clients.all[client].current = Some(Current { at, place: history.len() - 1, stale });
@@ -191,7 +192,8 @@ impl World {
 
     /// Whom clients ask: anyone that is not lost, and at the end the members.
     fn members_to_ask(&self) -> Vec<MemberId> {
-        let mut all: Vec<MemberId> = self.hosts.values().filter(|host| !host.lost).map(|host| host.id).collect();
+        let mut all: Vec<MemberId> =
+            self.hosts.values().filter(|host| !host.lost).map(|host| host.id).collect();
         if self.calm
             && let Some(process) = self.leader().and_then(|leader| self.hosts[&leader].process())
         {

@@ -106,7 +106,11 @@ impl World {
         let members = self.members()?;
         let ends: BTreeSet<(Index, Index)> = members
             .iter()
-            .map(|id| self.hosts[id].process().map_or((0, 0), |p| (p.replica.status().last.index, p.replica.applied())))
+            .map(|id| {
+                self.hosts[id]
+                    .process()
+                    .map_or((0, 0), |p| (p.replica.status().last.index, p.replica.applied()))
+            })
             .collect();
         match ends.first() {
             Some((last, applied)) if ends.len() == 1 && last == applied => Ok(()),
@@ -118,9 +122,9 @@ impl World {
     fn same_everywhere(&self) {
         let members = self.members().expect("the cluster is at rest");
         let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
-        let mut held = members.iter().filter_map(|id| {
-            Some((id, self.hosts[id].process()?.replica.store().read().range(&all)))
-        });
+        let mut held = members
+            .iter()
+            .filter_map(|id| Some((id, self.hosts[id].process()?.replica.store().read().range(&all))));
         let Some((first, one)) = held.next() else { return };
         for (id, other) in held {
             assert_eq!(

@@ -148,6 +148,7 @@ impl Host {
         let write = Write {
             id: WriteId(0),
             hard_state: Some(log.hard_state),
+            reset: None,
             entries: log.entries.clone(),
         };
         wal.append(&[write]).expect("an empty disk can be written");
@@ -176,6 +177,10 @@ impl Host {
             id: self.id,
             election_ticks: ELECTION_TICKS,
             heartbeat_ticks: HEARTBEAT_TICKS,
+            disk_ticks: 2 * ELECTION_TICKS,
+            // Some are preferred: leadership goes back to them whenever they can have it.
+            priority: u32::try_from(self.id.0 % 3).unwrap_or(0),
+            lease: None,
             max_append_bytes: plan.max_append_bytes,
             max_inflight_bytes: plan.max_inflight_bytes,
             seed: self.random.random(),

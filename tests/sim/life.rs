@@ -54,7 +54,12 @@ impl World {
                 self.invariants.started(id, &restored);
                 self.coverage.count("processes started");
                 self.say(|| {
-                    format!("{} starts with {} entries, {:?}", name(id), restored.entries.len(), restored.hard_state)
+                    format!(
+                        "{} starts with {} entries, {:?}",
+                        name(id),
+                        restored.entries.len(),
+                        restored.hard_state
+                    )
                 });
                 self.wake(id);
             }
@@ -76,7 +81,9 @@ impl World {
             OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 self.coverage.count("starts in vain: disk full");
             }
-            OpenError::Io { .. } | OpenError::Begin(_) => self.coverage.count("starts in vain: device errors"),
+            OpenError::Io { .. } | OpenError::Begin(_) => {
+                self.coverage.count("starts in vain: device errors")
+            }
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
         }
         self.start_later(id);

@@ -82,12 +82,20 @@ pub(crate) fn failed(seed: u64, kept: Option<&BTreeSet<usize>>, failure: &Failur
     let plan = Plan::draw(seed);
     println!("of {} faults {} are needed:", plan.faults.len(), needed.len());
     for fault in plan.faults.iter().filter(|fault| needed.contains(&fault.number)) {
-        println!("{:>12.3} ms  fault {}: {}", fault.at as f64 / MILLI as f64, fault.number, fault.kind.words());
+        println!(
+            "{:>12.3} ms  fault {}: {}",
+            fault.at as f64 / MILLI as f64,
+            fault.number,
+            fault.kind.words()
+        );
     }
     println!("\nthe last events:");
     diary.last().iter().for_each(|line| println!("{line}"));
     println!("\n{what}");
     let list: Vec<String> = needed.iter().map(ToString::to_string).collect();
-    println!("\nsee it again:  make simulate SEED={seed} FAULTS={}", if list.is_empty() { "none".into() } else { list.join(",") });
+    println!(
+        "\nsee it again:  make simulate SEED={seed} FAULTS={}",
+        if list.is_empty() { "none".into() } else { list.join(",") }
+    );
     println!("with all its faults:  make simulate SEED={seed}");
 }

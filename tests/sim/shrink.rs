@@ -18,8 +18,12 @@ pub(crate) fn shrink(seed: u64, kept: Option<&BTreeSet<usize>>) -> BTreeSet<usiz
     while needed.len() > 1 && pieces <= needed.len() && tries < TRIES {
         let size = needed.len().div_ceil(pieces);
         let without = (0..needed.len()).step_by(size).find_map(|start| {
-            let rest: BTreeSet<usize> =
-                needed.iter().enumerate().filter(|(at, _)| !(start..start + size).contains(at)).map(|(_, n)| *n).collect();
+            let rest: BTreeSet<usize> = needed
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !(start..start + size).contains(at))
+                .map(|(_, n)| *n)
+                .collect();
             tries += 1;
             run(seed, Some(&rest), &Diary::default()).is_err().then_some(rest)
         });

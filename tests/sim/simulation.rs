@@ -77,7 +77,8 @@ fn listen() {
     LISTENS.call_once(|| {
         panic::set_hook(Box::new(|info| {
             let what = info.payload_as_str().unwrap_or("a panic that says nothing").to_owned();
-            let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+            let place =
+                info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
             SAID.replace(what + &place);
         }));
     });

@@ -139,7 +139,11 @@ impl World {
             Outcome::Readable => {
                 let output = clients::read(&process.replica.store().read(), &pending.input);
                 self.invariants.read(id, pending.began, output.revision);
-                self.coverage.count(if leads { "reads served by the leader" } else { "reads served by others" });
+                self.coverage.count(if leads {
+                    "reads served by the leader"
+                } else {
+                    "reads served by others"
+                });
                 Reply::Done(output)
             }
             Outcome::NotApplied(failure) => {
@@ -224,7 +228,9 @@ impl World {
                 self.coverage.count("clusters adopted");
                 None
             }
-            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) => Some(error.to_string()).zip(Some(Some(error))),
+            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) => {
+                Some(error.to_string()).zip(Some(Some(error)))
+            }
             Task::Adopt(Err(error)) => Some((error.to_string(), None)),
         };
         match failed {
@@ -253,7 +259,9 @@ impl World {
         let Asked { client, token, input, stale } = asked;
         let began = self.invariants.newest_acknowledged();
         let Some(process) = self.hosts.get_mut(&at).and_then(|host| host.process_mut()) else {
-            return self.agenda.after(self.plan.latency, Event::Answer { client, token, reply: Reply::NotDone });
+            return self
+                .agenda
+                .after(self.plan.latency, Event::Answer { client, token, reply: Reply::NotDone });
         };
         if stale {
             let standing = process.replica.standing();

@@ -199,5 +199,9 @@ fn first_configuration(voters: BTreeSet<MemberId>, learners: BTreeSet<MemberId>)
     let addresses = voters.union(&learners).map(|id| (*id, address(*id))).collect();
     let configuration = Configuration { voters, learners, addresses, ..Configuration::default() };
     let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
-    Restored { hard_state: HardState { term: 1, vote: None, commit: 1 }, entries: vec![entry] }
+    Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 1 },
+        snapshot: None,
+        entries: vec![entry],
+    }
 }

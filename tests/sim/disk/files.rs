@@ -49,8 +49,18 @@ pub(super) struct Done {
 
 #[derive(Debug)]
 pub(super) enum Undo {
-    Write { inode: usize, offset: usize, before: Vec<u8>, length: usize, sectors: Vec<(usize, Option<Unsettled>)> },
-    Sync { inode: usize, settled: Vec<(usize, Box<[u8; SECTOR]>)>, length: usize },
+    Write {
+        inode: usize,
+        offset: usize,
+        before: Vec<u8>,
+        length: usize,
+        sectors: Vec<(usize, Option<Unsettled>)>,
+    },
+    Sync {
+        inode: usize,
+        settled: Vec<(usize, Box<[u8; SECTOR]>)>,
+        length: usize,
+    },
     Names(Names),
     DurableNames(Names),
 }
@@ -243,7 +253,8 @@ impl Files {
         let (path, inode) = *files.get(random.random_range(0..files.len().max(1)))?;
         let file = &mut self.inodes[inode];
         let full = |sector: &[u8]| sector.iter().map(|byte| byte.count_ones()).sum::<u32>() > 8;
-        let sectors: Vec<usize> = file.contents.chunks(SECTOR).enumerate().filter(|(_, s)| full(s)).map(|(at, _)| at).collect();
+        let sectors: Vec<usize> =
+            file.contents.chunks(SECTOR).enumerate().filter(|(_, s)| full(s)).map(|(at, _)| at).collect();
         let sector = *sectors.get(random.random_range(0..sectors.len().max(1)))?;
         let end = ((sector + 1) * SECTOR).min(file.contents.len());
         let mut places: Vec<usize> = (sector * SECTOR..end).collect();

@@ -47,7 +47,8 @@ impl World {
         let leader = self.would_be_leader(random)?;
         let status = self.hosts[&leader].process()?.replica.status();
         let members: Vec<MemberId> = status.configuration.members().into_iter().collect();
-        let any = |random: &mut ChaCha8Rng| members.get(random.random_range(0..members.len().max(1))).copied();
+        let any =
+            |random: &mut ChaCha8Rng| members.get(random.random_range(0..members.len().max(1))).copied();
         let goal = match kind {
             Kind::Grow | Kind::AddLearner | Kind::Replace if self.hosts.len() >= MOST_HOSTS => return None,
             Kind::Grow => Goal::Voter(self.add_host(), None),
@@ -115,7 +116,8 @@ impl World {
         }
         wanted.addresses = wanted.members().into_iter().map(|id| (id, address(id))).collect();
         let stale = random.random_bool(0.05);
-        let expected = LogId { index: status.configuration_id.index + u64::from(stale), ..status.configuration_id };
+        let expected =
+            LogId { index: status.configuration_id.index + u64::from(stale), ..status.configuration_id };
         self.change(leader, expected, wanted);
         true
     }
@@ -203,7 +205,12 @@ impl World {
     }
 
     /// A change that cannot be: it is refused, and changes nothing.
-    fn ask_the_impossible(&mut self, leader: MemberId, status: &Status, random: &mut ChaCha8Rng) -> Option<String> {
+    fn ask_the_impossible(
+        &mut self,
+        leader: MemberId,
+        status: &Status,
+        random: &mut ChaCha8Rng,
+    ) -> Option<String> {
         let current = &status.configuration;
         let mut wanted = Configuration { outgoing: BTreeSet::new(), ..current.clone() };
         let stranger = MemberId(1000 + random.random_range(0..9));

@@ -178,9 +178,8 @@ impl World {
 
     /// Somebody who takes itself for the leader: not always the one who is.
     fn would_be_leader(&self, random: &mut ChaCha8Rng) -> Option<MemberId> {
-        let leads = |id: &MemberId| {
-            self.hosts[id].process().is_some_and(|process| process.shown.0 == Role::Leader)
-        };
+        let leads =
+            |id: &MemberId| self.hosts[id].process().is_some_and(|process| process.shown.0 == Role::Leader);
         let all: Vec<MemberId> = self.hosts.keys().copied().filter(leads).collect();
         all.get(random.random_range(0..all.len().max(1))).copied()
     }
