@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
 
 use crate::tls::TlsFiles;
 
@@ -43,7 +45,7 @@ pub struct Cli {
     pub advertise_peer: Option<String>,
 
     /// Make an empty data directory the one member of a new cluster. Harmless when repeated.
-    #[arg(long, env = "QUORATE_BOOTSTRAP", conflicts_with = "join")]
+    #[arg(long, env = "QUORATE_BOOTSTRAP", value_parser = FalseyValueParser::new())]
     pub bootstrap: bool,
 
     /// Join the cluster of the member whose peer address this is: as a learner at first, as a voter once it has caught up.
@@ -89,6 +91,20 @@ pub enum LogForm {
 }
 
 impl Cli {
+    /// Reads the command line and the environment; ends the process when they make no sense.
+    pub fn read() -> Self {
+        Self::checked(Self::parse()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What each flag by itself cannot tell.
+    fn checked(self) -> Result<Self, clap::Error> {
+        if self.bootstrap && self.join.is_some() {
+            let what = "--bootstrap cannot be used with --join: one founds a cluster, the other enters one";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, what));
+        }
+        Ok(self)
+    }
+
     /// The client port's certificates.
     pub fn client_tls(&self) -> Option<TlsFiles> {
         files(self.client_cert.as_ref(), self.client_key.as_ref(), self.client_ca.as_ref())
@@ -107,8 +123,6 @@ fn files(cert: Option<&PathBuf>, key: Option<&PathBuf>, ca: Option<&PathBuf>) ->
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -119,7 +133,8 @@ mod tests {
     #[test]
     fn certificates_come_with_their_keys() {
         let parse = |args: &[&str]| {
-            Cli::try_parse_from(["quorate-node", "--data-dir", "d"].into_iter().chain(args.iter().copied()))
+            let line = ["quorate-node", "--data-dir", "d"].into_iter().chain(args.iter().copied());
+            Cli::try_parse_from(line).and_then(Cli::checked)
         };
         assert!(parse(&["--client-cert", "c"]).is_err());
         assert!(parse(&["--peer-cert", "c", "--peer-key", "k"]).is_err());

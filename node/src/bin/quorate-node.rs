@@ -3,13 +3,12 @@
 use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use quorate_node::cli::{Cli, LogForm};
 use quorate_node::server;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     start_log(cli.log);
     match server::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -114,6 +114,9 @@ impl Clients {
                 config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
             }
             tls = Some(config);
+        } else if global.client_cert.is_some() {
+            let what = "--client-cert is given without --client-ca, the authority that the node's own certificate is checked with";
+            return Err(CtlError::Usage(what.to_owned()));
         }
         Ok(Self { tls, endpoints: global.endpoints.clone(), timeout })
     }
@@ -123,7 +126,12 @@ impl Clients {
         let mut reasons = Vec::new();
         for endpoint in &self.endpoints {
             match self.connect(endpoint).await {
-                Ok(channel) => return Ok((endpoint.clone(), KvClient::new(channel))),
+                Ok(channel) => {
+                    return Ok((
+                        endpoint.clone(),
+                        KvClient::new(channel).max_decoding_message_size(usize::MAX),
+                    ));
+                }
                 Err(reason) => reasons.push(format!("{endpoint}: {reason}")),
             }
         }

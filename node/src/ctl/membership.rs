@@ -128,7 +128,11 @@ async fn change(
         expected: leader.configuration.as_ref().and_then(|c| c.id),
         wanted: Some(wanted),
     };
-    let mut client = admins.client(address).await?;
+    let mut client = match admins.client(address).await {
+        Ok(client) => client,
+        Err(CtlError::Unreachable(reason)) => return Ok(format!("for the leader: {reason}")),
+        Err(error) => return Err(error),
+    };
     match tokio::time::timeout(admins.timeout, client.change_membership(request)).await {
         Ok(Ok(_)) => {
             print::progress(&what);

@@ -181,6 +181,9 @@ pub enum CtlError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Flags that make no sense together.
+    #[error("{0}")]
+    Usage(String),
     /// Nobody answers.
     #[error("no answer from {0}")]
     Unreachable(String),

@@ -131,6 +131,22 @@ impl Replica {
         }
     }
 
+    /// Applies what the disk knows to be committed, up to `commit`, before anything else is asked of the replica.
+    ///
+    /// # Panics
+    /// If it is asked for more than that.
+    pub fn replay(&mut self, commit: Index) {
+        while self.applied < commit {
+            let before = self.applied;
+            let effects = self.output();
+            assert!(self.applied > before, "what is committed on disk can be applied");
+            debug_assert!(
+                effects.write.is_none() && effects.messages.is_empty(),
+                "nobody has asked for anything yet"
+            );
+        }
+    }
+
     /// Time passes.
     pub fn tick(&mut self) {
         self.now += 1;

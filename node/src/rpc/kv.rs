@@ -31,7 +31,9 @@ impl KvService {
 
     /// Answers a transaction that only reads from the local state, without an entry in the log.
     async fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
-        if !check::is_serializable(request) {
+        if check::is_serializable(request) {
+            self.member.has_state()?;
+        } else {
             self.member.gateway.read_barrier().await?;
         }
         Ok(read::txn(self.member.gateway.store(), request).await?)
@@ -44,7 +46,9 @@ impl Kv for KvService {
         self.member.admit(&request, request.get_ref().serializable)?;
         let request = request.into_inner();
         check::range(&request)?;
-        if !request.serializable {
+        if request.serializable {
+            self.member.has_state()?;
+        } else {
             self.member.gateway.read_barrier().await?;
         }
         let mut response = read::range(self.member.gateway.store(), &request).await?;

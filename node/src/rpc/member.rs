@@ -5,7 +5,7 @@ use tonic::{Request, Status};
 
 use super::error::not_for_learners;
 use crate::server::gateway::{Gateway, RequestError};
-use crate::server::view::NodeView;
+use crate::server::view::{NodeView, Role};
 
 /// How members reach one another; part of the peer URLs in the list of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,14 @@ impl Member {
             return Err(RequestError::NoLeader.into());
         }
         Ok(())
+    }
+
+    /// Whether this node's state is that of a cluster: what was removed, or never belonged to one, tells nobody anything.
+    pub(super) fn has_state(&self) -> Result<(), Status> {
+        match self.view.status().role {
+            Role::Waiting | Role::Removed => Err(RequestError::NotAMember.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this member is a learner of the newest configuration.

@@ -28,7 +28,7 @@ use super::services::Services;
 use crate::kv::Store;
 use crate::kv::check::MAX_REQUEST_BYTES;
 use crate::server::gateway::Gateway;
-use crate::server::view::{ConfigurationView, NodeStatus, NodeView, Unready};
+use crate::server::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 
 const LEADER: u64 = 1;
 const LEARNER: u64 = 2;
@@ -52,6 +52,7 @@ fn status(member_id: u64) -> NodeStatus {
         member_id,
         term: 5,
         leader: Some(LEADER),
+        role: if member_id == LEADER { Role::Leader } else { Role::Learner },
         configuration: Some(ConfigurationView { configuration, ..ConfigurationView::default() }),
         ..NodeStatus::default()
     }
@@ -180,6 +181,16 @@ async fn learners_answer_only_what_does_not_need_the_cluster() {
     kv.range(get("k", true)).await.expect("serializable");
     let status = MaintenanceService::new(member).status(Request::new(pb::StatusRequest {})).await;
     assert!(status.expect("always answered").into_inner().is_learner);
+}
+
+/// Its state is no cluster's: an empty answer would say that keys do not exist.
+#[tokio::test]
+async fn who_is_no_member_answers_no_reads() {
+    for role in [Role::Waiting, Role::Removed] {
+        let kv = KvService::new(member_with(NodeStatus { role, ..status(LEADER) }));
+        let refused = kv.range(get("k", true)).await.expect_err("no member");
+        assert_eq!(code_and_text(&refused), (Code::Unavailable, "etcdserver: no leader"));
+    }
 }
 
 #[tokio::test]

@@ -142,7 +142,10 @@ impl Driver {
             }
             Event::Disconnected(peer) => self.replica.disconnected(peer),
             Event::Adopt { cluster_id, reply } => {
-                let _ = reply.send(self.adopt(cluster_id));
+                let result = self.adopt(cluster_id);
+                let next = must_not_go_on(&result);
+                let _ = reply.send(result);
+                return next;
             }
             Event::Bootstrap { cluster_id, reply } => self.bootstrap(cluster_id, reply),
             Event::ChangeMembership { expected, wanted, reply } => {
@@ -151,7 +154,7 @@ impl Driver {
             Event::Transfer { target, reply } => {
                 let _ = reply.send(self.replica.transfer(target));
             }
-            Event::Persisted(id) => self.persisted(id),
+            Event::Persisted(id) => return self.persisted(id),
             Event::DiskFailed(reason) => return Err(End::DiskFailed(reason)),
             Event::Stopping => {
                 self.publisher.stopping();
@@ -224,14 +227,15 @@ impl Driver {
             return;
         }
         let (log, write) = founding_log(&self.member);
+        self.home.begins();
         self.disk.write(write);
         self.founding = Some(Founding { cluster_id, log, reply });
     }
 
-    fn persisted(&mut self, id: WriteId) {
+    fn persisted(&mut self, id: WriteId) -> Next {
         let Some(Founding { cluster_id, log, reply }) = self.founding.take() else {
             self.replica.persisted(id);
-            return;
+            return Ok(());
         };
         let result = self.home.found(cluster_id);
         if result.is_ok() {
@@ -241,7 +245,17 @@ impl Driver {
             self.peers.configure(self.publisher.members());
             tracing::info!(cluster = format_args!("{cluster_id:016x}"), "founded a cluster");
         }
+        let next = must_not_go_on(&result);
         let _ = reply.send(result);
+        next
+    }
+}
+
+/// An identity that could not be stored leaves the disk in doubt: the process ends, and finds out when it starts again.
+fn must_not_go_on(result: &Result<(), ClusterError>) -> Next {
+    match result {
+        Err(ClusterError::Storage(reason)) => Err(End::DiskFailed(reason.clone())),
+        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use quorate_api::admin::{self as pb, StatusResponse};
 use quorate_api::log;
 use tonic::Code;
 
-use super::view::{NodeView, Role};
+use super::view::{NodeStatus, NodeView, Role};
 use crate::tls::Dialer;
 
 /// How long to wait before the next look.
@@ -92,6 +92,7 @@ impl Enrolment {
                 _ => Ok(Progress::Done),
             };
         }
+        let by_join = mine.leader_member().is_none();
         let address = match (mine.leader_member(), &self.join) {
             // This node itself may lead, and have moved: then the configuration does not know where it is.
             (Some(leader), _) if leader.id == self.me.id => self.me.peer_address.clone(),
@@ -104,11 +105,18 @@ impl Enrolment {
             Err(reason) => return Ok(Progress::Waits(reason)),
         };
         if mine.cluster_id != 0 && leader.cluster_id != mine.cluster_id {
+            // An address of our own configuration may have been given to somebody else since: the configuration will follow.
+            if !by_join {
+                return Ok(Progress::Waits(format!("{address} belongs to another cluster now")));
+            }
             return Err(EnrolError::OtherCluster {
                 mine: mine.cluster_id,
                 theirs: leader.cluster_id,
                 address,
             });
+        }
+        if self.join.is_some() && !self.let_in && was_removed(&mine, &leader, self.me.id) {
+            return Err(EnrolError::Removed(mine.cluster_id));
         }
         self.let_in |= committed(&leader).is_some_and(|current| names(current, self.me.id));
         Ok(match next_step(&leader, &self.me, self.join.is_some(), self.let_in) {
@@ -217,6 +225,19 @@ fn next_step(leader: &StatusResponse, me: &log::Member, join: bool, let_in: bool
 fn committed(leader: &StatusResponse) -> Option<&log::Configuration> {
     let status = leader.configuration.as_ref().filter(|status| status.committed)?;
     status.configuration.as_ref().filter(|current| current.outgoing.is_empty())
+}
+
+/// Whether a configuration that was committed after the newest that this node knows has removed it. A leader that is behind says
+/// nothing by not naming it.
+fn was_removed(mine: &NodeStatus, leader: &StatusResponse, id: u64) -> bool {
+    let Some(own) = &mine.configuration else { return false };
+    // What names it a voter follows from one that was committed, whether or not this node knows that it is itself.
+    let was_member =
+        own.configuration.voters.contains(&id) || (own.committed && names(&own.configuration, id));
+    let Some(current) = committed(leader) else { return false };
+    let newer =
+        leader.configuration.as_ref().and_then(|status| status.id).is_some_and(|at| at.index > own.id.index);
+    was_member && newer && !names(current, id)
 }
 
 fn names(configuration: &log::Configuration, id: u64) -> bool {

@@ -36,10 +36,16 @@ impl Home {
         self.founder
     }
 
+    /// The log of a cluster is about to begin. From here on this directory is that cluster's, or nobody's.
+    pub(crate) fn begins(&mut self) {
+        self.half_founded = true;
+    }
+
     /// Makes the node the founder of `cluster`, whose log has begun.
     pub(crate) fn found(&mut self, cluster: u64) -> Result<(), ClusterError> {
         self.store(cluster)?;
         self.founder = true;
+        self.half_founded = false;
         Ok(())
     }
 

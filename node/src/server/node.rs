@@ -232,19 +232,21 @@ impl Node {
         let gateways = gateways(&me, &store, &mailbox)?;
         say_hello(&me, &listeners, disks.identity.cluster);
 
+        let metrics = Metrics::default();
+        let Disks { lock, dir, identity, wal, found } = disks;
+        let start = Start { found, wal, home: (dir, identity), store, metrics: metrics.clone() };
+        let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
+
+        // The state holds by now what was committed when the process ended: from here on there is something to tell.
         serve_peers(listeners.peer, certificates.peer.clone(), &view, &mailbox, &peers);
         let peer_scheme = if certificates.peer.is_some() { PeerScheme::Https } else { PeerScheme::Http };
         let port = ClientPort { view: view.clone(), tls: certificates.client.clone(), peer_scheme };
-        let clients = Clients::start(listeners.client, &port, gateways.clone())?;
+        let clients = Clients::start(listeners.client, &port, gateways)?;
         for tls in [certificates.client, certificates.peer].into_iter().flatten() {
             tokio::spawn(tls.watch());
         }
-        let metrics = Metrics::default();
-        serve_http(listeners.http, view.clone(), metrics.clone());
+        serve_http(listeners.http, view.clone(), metrics);
 
-        let Disks { lock, dir, identity, wal, found } = disks;
-        let start = Start { found, wal, home: (dir, identity), store, metrics };
-        let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
         let enrolment = Enrolment { view: view.clone(), dialer, me, join: cli.join, let_in: false };
         Ok(Node { view, mailbox, peers, clients, enrolment, end, _lock: lock })
     }
@@ -320,7 +322,9 @@ impl Start {
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
         let mut publisher = Publisher::new(view.clone(), self.metrics.clone(), restored.hard_state.commit);
-        let replica = Replica::new(options.clone(), restored, self.store);
+        let committed = restored.hard_state.commit;
+        let mut replica = Replica::new(options.clone(), restored, self.store);
+        replica.replay(committed);
         publisher.publish(&replica, home.cluster());
         peers.configure(publisher.members());
         let driver = Driver {

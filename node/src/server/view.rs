@@ -171,6 +171,9 @@ impl NodeView {
 
     /// Replaces what tells how far the state has come.
     pub fn publish_applied(&self, applied: Index, revision: i64) {
+        // The log is published less often; what is applied is committed.
+        self.shared.last.fetch_max(applied, Ordering::Relaxed);
+        self.shared.commit.fetch_max(applied, Ordering::Relaxed);
         self.shared.applied.store(applied, Ordering::Release);
         self.shared.revision.store(revision, Ordering::Release);
     }

@@ -1,7 +1,7 @@
 //! One process on a data directory.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use super::{Context, OpenError};
@@ -14,12 +14,7 @@ pub struct DirLock {
 
 /// Takes data directory `dir`, and makes it if it is not there.
 pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
-    if !dir.exists() {
-        fs::create_dir_all(dir).on("create", dir)?;
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(parent).and_then(|p| p.sync_all()).on("sync", parent)?;
-        }
-    }
+    make(dir)?;
     let path = dir.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -35,10 +30,28 @@ pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(source).on("lock", &path),
     }
-    // For whoever comes second: never read to decide anything.
-    file.set_len(0).on("write", &path)?;
-    writeln!(file, "process {} on {}", std::process::id(), host()).on("write", &path)?;
+    // For whoever comes second: never read to decide anything, so a full disk may keep it from being written.
+    let noted = file.set_len(0).and_then(|()| writeln!(file, "process {} on {}", std::process::id(), host()));
+    if let Err(error) = noted {
+        tracing::debug!(%error, "the lock names no holder");
+    }
     Ok(DirLock { _file: file })
+}
+
+/// Makes `dir` and what leads to it. Each name is durable before anything is promised from within.
+fn make(dir: &Path) -> Result<(), OpenError> {
+    if dir.as_os_str().is_empty() || dir.exists() {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(Path::new(""));
+    make(parent)?;
+    match fs::create_dir(dir) {
+        // Another process was faster; which of the two goes on is for the lock to say.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => made.on("create", dir)?,
+    }
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    File::open(parent).and_then(|parent| parent.sync_all()).on("sync", parent)
 }
 
 /// " by process 7 on n1", or nothing.

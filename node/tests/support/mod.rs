@@ -8,6 +8,9 @@
 )]
 #![allow(clippy::panic, reason = "a test fails by it")]
 
+#[path = "../../../tests/src/ports.rs"]
+mod ports;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quorate_api::admin::admin_client::AdminClient;
-use quorate_api::admin::{Role, StatusRequest, StatusResponse};
+use quorate_api::admin::{Role, StatusRequest, StatusResponse, TransferLeadershipRequest};
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use tempfile::TempDir;
@@ -62,7 +65,7 @@ impl Home {
 
     /// The command that starts the node, with `more` arguments.
     pub fn command(&self, more: &[&str]) -> Command {
-        let any = || "127.0.0.1:0".to_owned();
+        let any = || ports::free().to_string();
         let [client, peer, http] = self.ports.clone().unwrap_or_else(|| [any(), any(), any()]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-node"));
         command.args(["--name", &self.name, "--log", "json"]).arg("--data-dir").arg(self.data_dir());
@@ -97,9 +100,29 @@ impl Home {
     /// Starts a node that is to fail: its exit code and what it says on stderr.
     pub fn fail(&self, more: &[&str]) -> (ExitStatus, String) {
         let mut child = self.command(more).spawn().expect("the node starts");
-        let mut said = String::new();
-        child.stderr.take().expect("stderr is piped").read_to_string(&mut said).expect("text");
-        (child.wait().expect("it ends"), said)
+        let mut stderr = child.stderr.take().expect("stderr is piped");
+        let reader = thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).expect("text");
+            said
+        });
+        let status = ends(&mut child);
+        (status, reader.join().expect("it reads to the end"))
+    }
+}
+
+/// How a process ends that is to end by itself. One that does not is killed, and its test fails.
+fn ends(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("the process does not end within {DEADLINE:?}");
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -124,7 +147,7 @@ impl Node {
     pub fn terminate(mut self) -> (ExitStatus, Home, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-        let status = self.child.wait().expect("it ends");
+        let status = ends(&mut self.child);
         self.reader.take().expect("it was started").join().expect("it reads to the end");
         let log = self.log();
         (status, self.take_home(), log)
@@ -177,6 +200,20 @@ impl Node {
         };
         let response = self.kv().await.put(request).await?.into_inner();
         Ok(response.header.expect("a header").revision)
+    }
+
+    /// Asks this node to hand leadership to `target` until it does not lead any more.
+    pub async fn transfer(&self, target: u64) {
+        let what = format!("{} hands leadership over", self.home.name);
+        eventually(&what, async || {
+            let status = self.status().await;
+            let request = TransferLeadershipRequest { cluster_id: status.cluster_id, target };
+            if status.role() == Role::Leader {
+                let _ = self.admin().await.transfer_leadership(request).await;
+            }
+            (status.leader_id != 0 && status.leader_id != status.member_id).then_some(())
+        })
+        .await;
     }
 
     /// Puts until it is acknowledged: while leaders change, a request may fail.
