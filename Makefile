@@ -4,6 +4,8 @@
 #            CONTEXT        a kubectl context of a cluster that you have: it is used instead of a local one
 #            IMAGE_REGISTRY, NODE_IMAGE, OPERATOR_IMAGE   how the images are called (ghcr.io/quorate, and :VERSION)
 #            PROFILE        cargo's profile for the binaries in the images (release)
+#            SEEDS, SEED    how many runs of the simulator, and the seed of the first (random)
+#            FAULTS         only the faults with these numbers: 3,17, or none (what a failure prints)
 #            ROUNDS         how often each row of the benchmark is measured (5)
 
 KUBERNETES := tests/kubernetes/cluster
@@ -11,6 +13,7 @@ QUORATE_CACHE ?= $(HOME)/.cache/quorate
 DENY_VERSION := 0.20.2
 DENY := $(QUORATE_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 ROUNDS ?= 5
+SEEDS ?= 1
 export QUORATE_CACHE CONTEXT IMAGE_REGISTRY NODE_IMAGE OPERATOR_IMAGE PROFILE DENY
 
 .DEFAULT_GOAL := help
@@ -37,7 +40,7 @@ images: ## Make both container images, without a registry or a daemon, and load 
 	@$(KUBERNETES) images
 
 ## Tests
-.PHONY: test test-rust test-kubernetes lint bench manifests
+.PHONY: test test-rust test-kubernetes simulate lint bench manifests
 test: test-rust test-kubernetes ## Run every test: protocol, disk, processes, operator, Kubernetes (first time 40 min, then 15)
 
 test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API beside etcd, real processes under faults
@@ -45,6 +48,9 @@ test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API
 
 test-kubernetes: ## The operator on a real Kubernetes, under load (brings the local one up; CONTEXT=name for yours)
 	@tests/run kubernetes
+
+simulate: ## Whole clusters on virtual time under faults, each from a seed, every step checked (SEEDS=1000; SEED=7)
+	@tests/run simulate --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 lint: $(DENY) ## Format, lints, scripts, the dependencies' licences, and that what is generated is current
 	@tests/run lint

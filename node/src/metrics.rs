@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn everything_is_named_with_its_unit() {
-        let progress = vec![Progress { id: MemberId(10), matched: 5, active: true, caught_up: true }];
+        let progress =
+            vec![Progress { id: MemberId(10), matched: 5, active: true, caught_up: true, offered: None }];
         let view = NodeView::new(NodeStatus {
             member_id: 10,
             role: Role::Leader,

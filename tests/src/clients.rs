@@ -7,15 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::linearizability::Recorder;
-use crate::linearizability::kv::{Cell, Input, Key, Output, Value};
-use quorate_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::linearizability::kv::{Input, Key, Output, Value};
+use crate::requests::{self, Request};
 use quorate_api::etcdserverpb::kv_client::KvClient;
-use quorate_api::etcdserverpb::request_op::Request;
-use quorate_api::etcdserverpb::response_op::Response;
-use quorate_api::etcdserverpb::{
-    Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest,
-};
-use quorate_api::mvccpb::KeyValue;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
@@ -187,114 +181,11 @@ fn assert_expected(input: &Input, status: &Status) {
 
 /// Sends the operation; every answer says what the keys held before.
 pub async fn send(kv: &mut KvClient<Channel>, input: &Input, serializable: bool) -> Result<Output, Status> {
-    match input {
-        Input::Get(keys) if keys.len() == 1 => {
-            let answer = kv.range(range(keys[0], serializable)).await?.into_inner();
-            output(answer.header.as_ref(), &[answer.kvs], true)
-        }
-        Input::Put(keys, value) if keys.len() == 1 => {
-            let answer = kv.put(put(keys[0], *value)).await?.into_inner();
-            output(answer.header.as_ref(), &[answer.prev_kv.into_iter().collect()], true)
-        }
-        Input::Delete(key) => {
-            let answer = kv.delete_range(delete(*key)).await?.into_inner();
-            output(answer.header.as_ref(), &[answer.prev_kvs], true)
-        }
-        Input::Get(keys) => {
-            txn(
-                kv,
-                Vec::new(),
-                keys.iter().map(|key| Request::RequestRange(range(*key, serializable))).collect(),
-                vec![],
-            )
-            .await
-        }
-        Input::Put(keys, value) => {
-            txn(
-                kv,
-                Vec::new(),
-                keys.iter().map(|key| Request::RequestPut(put(*key, *value))).collect(),
-                vec![],
-            )
-            .await
-        }
-        Input::Swap { key, expected, new } => {
-            let put = Request::RequestPut(put(*key, *new));
-            txn(kv, vec![holds(*key, *expected)], vec![put], vec![Request::RequestRange(range(*key, false))])
-                .await
-        }
-    }
-}
-
-async fn txn(
-    kv: &mut KvClient<Channel>,
-    compare: Vec<Compare>,
-    success: Vec<Request>,
-    failure: Vec<Request>,
-) -> Result<Output, Status> {
-    let operations = |requests: Vec<Request>| {
-        requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect()
+    let output = match requests::request(input, serializable) {
+        Request::Range(request) => requests::ranged(kv.range(request).await?.into_inner()),
+        Request::Put(request) => requests::written(kv.put(request).await?.into_inner()),
+        Request::Delete(request) => requests::deleted(kv.delete_range(request).await?.into_inner()),
+        Request::Txn(request) => requests::transacted(kv.txn(request).await?.into_inner()),
     };
-    let request = TxnRequest { compare, success: operations(success), failure: operations(failure) };
-    let answer = kv.txn(request).await?.into_inner();
-    let mut seen = Vec::new();
-    for response in answer.responses {
-        seen.push(match response.response {
-            Some(Response::ResponseRange(range)) => range.kvs,
-            Some(Response::ResponsePut(put)) => put.prev_kv.into_iter().collect(),
-            other => {
-                return Err(Status::data_loss(format!("a transaction of puts and ranges answers {other:?}")));
-            }
-        });
-    }
-    output(answer.header.as_ref(), &seen, answer.succeeded)
-}
-
-fn output(header: Option<&ResponseHeader>, seen: &[Vec<KeyValue>], done: bool) -> Result<Output, Status> {
-    let header = header.ok_or_else(|| Status::data_loss("an answer without a header"))?;
-    let seen = seen.iter().map(|found| cell(found)).collect::<Result<_, _>>()?;
-    Ok(Output { revision: header.revision, seen, done })
-}
-
-fn cell(found: &[KeyValue]) -> Result<Option<Cell>, Status> {
-    let [kv] = found else {
-        return if found.is_empty() {
-            Ok(None)
-        } else {
-            Err(Status::data_loss("one key was asked for, more came"))
-        };
-    };
-    let text = std::str::from_utf8(&kv.value).ok().and_then(|text| text.parse().ok());
-    let value = text.map(Value).ok_or_else(|| Status::data_loss(format!("nobody wrote {:?}", kv.value)))?;
-    let KeyValue { create_revision, mod_revision, version, .. } = *kv;
-    Ok(Some(Cell { value, create_revision, mod_revision, version }))
-}
-
-fn name(key: Key) -> bytes::Bytes {
-    format!("key/{}", key.0).into()
-}
-
-fn text(value: Value) -> bytes::Bytes {
-    value.0.to_string().into()
-}
-
-fn range(key: Key, serializable: bool) -> RangeRequest {
-    RangeRequest { key: name(key), serializable, ..RangeRequest::default() }
-}
-
-fn put(key: Key, value: Value) -> PutRequest {
-    PutRequest { key: name(key), value: text(value), prev_kv: true, ..PutRequest::default() }
-}
-
-fn delete(key: Key) -> DeleteRangeRequest {
-    DeleteRangeRequest { key: name(key), prev_kv: true, ..DeleteRangeRequest::default() }
-}
-
-fn holds(key: Key, value: Option<Value>) -> Compare {
-    let (target, union) = match value {
-        Some(value) => (CompareTarget::Value, TargetUnion::Value(text(value))),
-        None => (CompareTarget::Version, TargetUnion::Version(0)),
-    };
-    let result = CompareResult::Equal.into();
-    Compare { result, target: target.into(), key: name(key), target_union: Some(union), ..Compare::default() }
+    output.map_err(Status::data_loss)
 }

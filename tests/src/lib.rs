@@ -5,4 +5,5 @@ pub mod clients;
 pub mod linearizability;
 pub mod ports;
 pub mod process;
+pub mod requests;
 pub mod seed;

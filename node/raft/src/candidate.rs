@@ -7,7 +7,7 @@ use crate::raft::{Raft, RoleState};
 use crate::{Body, LogId, MemberId, Term};
 
 /// One who asks to be elected, or whether it would be.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Candidate {
     /// Only asking: no term is entered and no vote spent.
     pub(crate) pre_vote: bool,
@@ -42,13 +42,21 @@ impl Raft {
     ///
     /// It is answered whatever the local configuration says of the candidate: that may be behind, and the vote may be the
     /// one that is missing (Raft paper, end of section 6; failure 20).
-    pub(crate) fn on_request_vote(&mut self, candidate: MemberId, term: Term, pre_vote: bool, last: LogId) {
+    pub(crate) fn on_request_vote(
+        &mut self,
+        candidate: MemberId,
+        term: Term,
+        (pre_vote, transfer): (bool, bool),
+        last: LogId,
+    ) {
         let up_to_date = last >= self.common.log.last();
         let granted = if pre_vote {
             up_to_date && term > self.common.term && !self.hears_a_leader()
         } else {
             let common = &self.common;
-            let free = common.vote.is_none() && common.leader.is_none();
+            // This term may have come by another message than the request, which then meets nobody who hears a leader.
+            let bound = common.is_bound() && !transfer;
+            let free = common.vote.is_none() && common.leader.is_none() && !bound;
             up_to_date && term == common.term && (free || common.vote == Some(candidate))
         };
         let common = &mut self.common;
@@ -76,7 +84,8 @@ impl Raft {
     /// Whether a leader is known to be alive, and votes that nobody handed over for are refused: a leader itself relies on
     /// check-quorum to find out when it no longer is.
     pub(crate) fn hears_a_leader(&self) -> bool {
-        self.is_leader() || (self.common.leader.is_some() && self.common.timer.recent())
+        let common = &self.common;
+        self.is_leader() || common.is_bound() || (common.leader.is_some() && common.timer.recent())
     }
 
     fn count_vote(&mut self, from: MemberId, granted: bool) {
@@ -85,6 +94,7 @@ impl Raft {
         let pre_vote = candidate.pre_vote;
         match self.common.membership.current().tally(&candidate.votes) {
             Tally::Open => {}
+            Tally::Won if self.common.disk_hangs() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false),
             Tally::Won => self.lead(),
             Tally::Lost => self.become_follower(),

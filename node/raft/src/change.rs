@@ -61,7 +61,7 @@ impl Leader {
 }
 
 /// Whether a change is not finished: the configuration is joint, or not committed (failure 23).
-fn is_changing(common: &Common) -> bool {
+pub(crate) fn is_changing(common: &Common) -> bool {
     common.membership.current().is_joint() || !common.membership.is_committed(common.commit())
 }
 

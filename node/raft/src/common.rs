@@ -5,14 +5,17 @@ use crate::membership::Membership;
 use crate::outbox::Outbox;
 use crate::timer::ElectionTimer;
 use crate::writes::Writes;
-use crate::{Body, Config, Entry, HardState, Index, MemberId, Message, Payload, ReadDone, Restored, Term};
+use crate::{
+    Body, Config, Entry, HardState, Index, LogId, MemberId, Message, Payload, ReadDone, Restored, Snapshot,
+    Term,
+};
 
 /// The state of a member that outlives its roles.
 ///
 /// Invariants, asserted where they could break: `term` and `commit` never fall; within a term `vote` and `leader` are set
 /// once; `handed <= commit <= end of the log`; the committed prefix of the log is never cut; what is handed out to be
 /// applied is committed, and durable here.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) term: Term,
@@ -21,6 +24,10 @@ pub(crate) struct Common {
     pub(crate) leader: Option<MemberId>,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
+    /// The newest snapshot that the caller has. The log's base is never beyond it.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// What was offered and has to be fetched: see [`Common::wanted`].
+    pub(crate) wanted: Option<Snapshot>,
     pub(crate) writes: Writes,
     pub(crate) timer: ElectionTimer,
     /// Reads of this member's callers that are settled.
@@ -37,25 +44,89 @@ impl Common {
 
     pub(crate) fn new(config: Config, restored: Restored) -> Self {
         let HardState { term, vote, commit } = restored.hard_state;
-        let membership = Membership::new(&restored.entries);
-        let log = Log::new(restored.entries);
-        let last = log.last();
-        assert!(last.term <= term, "an entry of term {} is durable, but the term is {term}", last.term);
-        assert!(commit <= last.index, "entry {commit} is committed, but the log ends at {}", last.index);
-        Self {
+        assert!(
+            config.lease.is_none_or(|lease| lease.ticks < config.election_ticks),
+            "a lease is shorter than the promise that it rests on"
+        );
+        let newest = restored.entries.last().map_or(0, |entry| entry.term);
+        assert!(newest <= term, "an entry of term {newest} is durable, but the term is {term}");
+        let covered = restored.snapshot.as_ref().map_or_else(LogId::default, |snapshot| snapshot.id);
+        let log = Log::restored(restored.snapshot.as_ref().map(|snapshot| snapshot.id), restored.entries);
+        let mut common = Self {
             term,
             vote,
             leader: None,
-            membership,
-            writes: Writes::new(restored.hard_state, last.index),
+            membership: Membership::new(restored.snapshot.as_ref(), log.after(covered.index)),
+            snapshot: restored.snapshot,
+            wanted: None,
+            writes: Writes::new(restored.hard_state, log.last().index),
             log,
             timer: ElectionTimer::new(config.election_ticks, config.seed),
             reads: Vec::new(),
-            commit,
-            handed: 0,
+            commit: commit.max(covered.index),
+            handed: covered.index,
             outbox: Outbox::default(),
             config,
+        };
+        common.finish_install(covered);
+        let last = common.log.last().index;
+        assert!(commit <= last, "entry {commit} is committed, but the log ends at {last}");
+        common
+    }
+
+    /// A snapshot may be durable while the log on disk does not know of it yet, nor the hard state of its term.
+    fn finish_install(&mut self, snapshot: LogId) {
+        self.enter_term(self.term.max(snapshot.term));
+        if self.log.term_at(snapshot.index) != Some(snapshot.term) {
+            self.begin_after(snapshot);
         }
+    }
+
+    /// A snapshot, durable here, takes the place of the whole log and of the state (Raft paper, figure 13; failure 30). The
+    /// configuration comes with it (failure 22).
+    pub(crate) fn install(&mut self, snapshot: Snapshot) {
+        let id = snapshot.id;
+        assert!(id.index > self.commit, "what is committed stays: {} is, and {id:?} comes", self.commit);
+        self.membership = Membership::new(Some(&snapshot), &[]);
+        self.snapshot = Some(snapshot);
+        self.commit = id.index;
+        self.handed = id.index;
+        self.begin_after(id);
+    }
+
+    fn begin_after(&mut self, id: LogId) {
+        self.log = Log::new(id, []);
+        self.writes.reset(id);
+    }
+
+    /// The caller has `snapshot`, of what the log has led to as well: it is what others are offered, if it is the newest.
+    pub(crate) fn adopt(&mut self, snapshot: Snapshot) {
+        if self.snapshot.as_ref().is_none_or(|newest| newest.id < snapshot.id) {
+            self.snapshot = Some(snapshot);
+        }
+    }
+
+    /// The caller has `snapshot`; the log up to `keep_after` goes.
+    pub(crate) fn compact(&mut self, snapshot: Snapshot, keep_after: Index) {
+        let id = snapshot.id;
+        assert!(id.index <= self.handed, "{id:?} covers more than was applied: {}", self.handed);
+        if self.snapshot.as_ref().is_some_and(|newest| newest.id > id) {
+            return;
+        }
+        assert!(self.log.contains(id), "the log does not hold {id:?}");
+        let stands = (snapshot.configuration_id, &snapshot.configuration);
+        let known = self.membership.at(id.index).map(|(id, configuration)| (*id, configuration));
+        assert_eq!(Some(stands), known, "the configuration at {id:?}");
+        self.adopt(snapshot);
+        self.log.compact(keep_after.min(id.index));
+        self.membership.compacted(self.log.base().index);
+    }
+
+    /// See [`crate::Raft::canonical`].
+    pub(crate) fn make_canonical(&mut self) {
+        let offset = self.writes.renumber(self.config.disk_ticks);
+        self.outbox.renumber(offset);
+        self.timer.saturate();
     }
 
     pub(crate) fn id(&self) -> MemberId {
@@ -72,7 +143,17 @@ impl Common {
 
     /// Whether this member may campaign.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.membership.may_campaign(self.id(), self.commit)
+        self.membership.may_campaign(self.id(), self.commit) && !self.disk_hangs()
+    }
+
+    /// What others are told of the wish to lead: none while this member could not.
+    pub(crate) fn priority(&self) -> u32 {
+        if self.disk_hangs() { 0 } else { self.config.priority }
+    }
+
+    /// Whether the disk makes no progress. Whoever leads could promise nothing then: another's disk may do better (failure 40).
+    pub(crate) fn disk_hangs(&self) -> bool {
+        self.writes.waited() >= self.config.disk_ticks
     }
 
     /// Sends in the current term, as soon as what the message claims is durable.

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{Configuration, Entry, HardState, MemberId, Payload};
+use crate::{Configuration, Entry, HardState, Lease, MemberId, Payload, Snapshot};
 
 /// Timing and limits. Times are in ticks; how long a tick lasts is the caller's choice.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This member.
     pub id: MemberId,
@@ -13,6 +13,15 @@ pub struct Config {
     pub election_ticks: u32,
     /// How often a leader is heard at the least. Several times less than `election_ticks`.
     pub heartbeat_ticks: u32,
+    /// A member whose disk completes no write for this long, while one is under way, steps down if it leads, and is not
+    /// elected while that lasts. Longer than a healthy disk is ever busy with one write.
+    pub disk_ticks: u32,
+    /// How much this member is to lead, compared with others. A leader hands over to a voter of a higher priority that has kept
+    /// up for some election timeouts. It is a wish and costs no availability: whoever can lead leads, with priority 0 (which
+    /// everybody may have) as well.
+    pub priority: u32,
+    /// Whether a leader that cannot have been deposed answers reads at once; else each of them asks a quorum.
+    pub lease: Option<Lease>,
     /// The most bytes of entries in one message. A single entry that is larger travels alone.
     pub max_append_bytes: usize,
     /// The most bytes of entries on their way to one follower.
@@ -23,11 +32,14 @@ pub struct Config {
 }
 
 /// What was found on disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Restored {
     /// Term, vote and commit.
     pub hard_state: HardState,
-    /// The whole log, from index 1, consecutive.
+    /// The newest snapshot that is whole and durable: one that was made here, or fetched, whether or not its installation was
+    /// finished. The caller's state is what it holds.
+    pub snapshot: Option<Snapshot>,
+    /// The log, consecutive: from index 1, or with a snapshot from any index up to the one after it.
     pub entries: Vec<Entry>,
 }
 
@@ -41,6 +53,7 @@ impl Restored {
             ..Configuration::default()
         };
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
-        Self { hard_state: HardState { term: 1, vote: Some(id), commit: 1 }, entries: vec![entry] }
+        let hard_state = HardState { term: 1, vote: Some(id), commit: 1 };
+        Self { hard_state, snapshot: None, entries: vec![entry] }
     }
 }

@@ -38,7 +38,7 @@ pub struct LogId {
 }
 
 /// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     /// The term in which a leader appended it.
     pub term: Term,
@@ -49,7 +49,7 @@ pub struct Entry {
 }
 
 /// What an entry does when it is applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Payload {
     /// Nothing: what a new leader appends first (Raft paper, section 8).
     Noop,
@@ -61,7 +61,7 @@ pub enum Payload {
 }
 
 /// Who belongs to the cluster. Joint (`C_old,new`) while `outgoing` is not empty (Raft paper, section 6).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Configuration {
     /// The voters; while joint, those of `C_new`.
     pub voters: BTreeSet<MemberId>,

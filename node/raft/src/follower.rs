@@ -19,7 +19,8 @@ impl Raft {
         }
         if !common.log.contains(previous) {
             // Where the logs may agree at best: not beyond our end, not in a later term than the leader has there.
-            let hint = common.log.agreement(previous);
+            // Nor before our base: that is committed, so the leader has it.
+            let hint = common.log.agreement(previous).unwrap_or(common.log.base());
             return common.send(leader, Body::AppendRejected { rejected: previous.index, hint });
         }
         let matched = previous.index + entries.len() as u64;
@@ -34,7 +35,9 @@ impl Raft {
         self.follow(leader);
         let common = &mut self.common;
         common.commit_to(commit.min(common.log.last().index));
-        common.send(leader, Body::HeartbeatAck { round });
+        let priority = common.priority();
+        let promise = common.promise();
+        common.send(leader, Body::HeartbeatAck { round, priority, promise });
     }
 
     /// The leader of this term hands over (dissertation, 3.10).
@@ -51,11 +54,12 @@ impl Raft {
         let voters = self.common.membership.current().all_voters();
         let rank = voters.filter(|voter| Some(*voter) != self.common.leader && *voter < id).count();
         let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-        self.common.timer.suspect(rank.saturating_mul(2).saturating_add(1));
+        let promise = self.common.promise();
+        self.common.timer.suspect(rank.saturating_mul(2).saturating_add(1), promise);
     }
 
     /// Somebody leads this term, and was heard just now.
-    fn follow(&mut self, leader: MemberId) {
+    pub(crate) fn follow(&mut self, leader: MemberId) {
         let known = self.common.leader.replace(leader);
         assert!(
             known.is_none_or(|known| known == leader),
@@ -63,7 +67,7 @@ impl Raft {
             self.common.term
         );
         self.role = RoleState::Follower;
-        self.common.timer.restart();
+        self.common.timer.heard();
     }
 
     /// Appends what is new among `entries`, whose predecessor matches. The log is cut only where it conflicts: an older or

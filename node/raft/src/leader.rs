@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::common::Common;
+use crate::lease::Renewals;
+use crate::priority::Deference;
 use crate::progress::Follower;
 use crate::reads::{LeaderReads, Reader};
 use crate::transfer::Transfer;
@@ -24,10 +26,12 @@ pub(crate) enum Standing {
 ///
 /// Invariants: the leader only appends to its log (Leader Append-Only; Raft paper, figure 3); `followers` has everyone in
 /// the configuration but the leader, and those who are told that they left it.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
     pub(crate) followers: BTreeMap<MemberId, Follower>,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) deference: Deference,
+    pub(crate) renewals: Renewals,
     /// The first entry of its term. Until that is committed the leader does not know what is.
     first: Index,
     reads: LeaderReads,
@@ -40,16 +44,14 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// A leader that goes without a completed write for this many election timeouts hands its clients nothing, and steps
-    /// down: another's disk may do better (failure 40).
-    const DISK_PATIENCE: u32 = 2;
-
     /// Begins to lead, by an entry of its term that does nothing (Raft paper, section 8).
     pub(crate) fn new(common: &mut Common) -> Self {
         let first = common.append_payload(Payload::Noop);
         let mut leader = Self {
             followers: BTreeMap::new(),
             transfer: None,
+            deference: Deference::default(),
+            renewals: Renewals::default(),
             first,
             reads: LeaderReads::default(),
             quiet: 0,
@@ -85,18 +87,26 @@ impl Leader {
     /// Time passes.
     pub(crate) fn tick(&mut self, common: &mut Common) -> Standing {
         self.followers.values_mut().for_each(Follower::tick);
+        self.renewals.tick(common.config.lease);
         let patience = common.config.election_ticks;
         self.followers.retain(|_, follower| follower.leaving.is_none() || follower.is_active(patience));
         self.mark(common);
         self.give_up_late_transfer(common);
+        self.defer_to_preferred(common);
         self.quiet += 1;
         if self.quiet >= common.config.heartbeat_ticks {
             self.quiet = 0;
+            if common.config.lease.is_some() {
+                self.reads.number_anew();
+            }
             self.begin_round(common);
             self.send_heartbeats(common);
         }
-        let disk_hangs = common.writes.waited() >= patience.saturating_mul(Self::DISK_PATIENCE);
-        if disk_hangs || !self.has_quorum(common) { Standing::StepsDown } else { self.advance(common) }
+        if common.disk_hangs() || !self.has_quorum(common) {
+            Standing::StepsDown
+        } else {
+            self.advance(common)
+        }
     }
 
     /// A follower's log agrees up to `matched`, durably.
@@ -105,7 +115,7 @@ impl Leader {
             && matched <= common.log.last().index
         {
             follower.heard();
-            follower.accepted(matched);
+            follower.accepted(matched, common.log.base().index);
             self.farewell_if_told(from);
             self.hand_over_if_ready(common);
         }
@@ -116,18 +126,32 @@ impl Leader {
     pub(crate) fn on_rejected(&mut self, common: &Common, from: MemberId, rejected: Index, hint: LogId) {
         if let Some(follower) = self.followers.get_mut(&from) {
             follower.heard();
-            follower.rejected(rejected, common.log.agreement(hint));
+            // Where they agree may be compacted: then the follower is behind all that is kept.
+            let behind = common.log.base().index.saturating_sub(1);
+            let agreed = common.log.agreement(hint).map_or(behind, |agreed| agreed.index);
+            follower.rejected(rejected, agreed);
         }
     }
 
     /// A follower is there and follows this term. That says nothing of its log (failure 11).
-    pub(crate) fn on_heartbeat_ack(&mut self, common: &mut Common, from: MemberId, round: u64) {
+    pub(crate) fn on_heartbeat_ack(
+        &mut self,
+        common: &mut Common,
+        from: MemberId,
+        round: u64,
+        priority: u32,
+        promise: u32,
+    ) {
         if let Some(follower) = self.followers.get_mut(&from)
             && round <= self.reads.newest()
         {
             follower.heard();
             follower.recover(common.config.heartbeat_ticks);
             follower.round = follower.round.max(round);
+            follower.priority = priority;
+            if promise >= common.config.election_ticks {
+                follower.renewed = follower.renewed.max(self.renewals.sent_at(round));
+            }
             self.farewell_if_told(from);
             self.confirm_reads(common);
         }
@@ -140,9 +164,13 @@ impl Leader {
         }
     }
 
-    /// Somebody wants to read.
-    pub(crate) fn on_read(&mut self, reader: Reader) {
-        self.reads.arrive(reader);
+    /// Somebody wants to read: at once while there is a lease.
+    pub(crate) fn on_read(&mut self, common: &mut Common, reader: Reader) {
+        if self.has_lease(common) && self.knows_commit(common) {
+            settle(common, reader, Some(common.commit()));
+        } else {
+            self.reads.arrive(reader);
+        }
     }
 
     /// Sends what there is to send: a round of reads, entries, news of the commit index.
@@ -151,8 +179,8 @@ impl Leader {
             self.send_heartbeats(common);
         }
         for (id, follower) in &mut self.followers {
-            while let Some(append) = follower.next_append(&common.log, common.commit(), &common.config) {
-                common.send(*id, append);
+            while let Some(message) = follower.next_message(common) {
+                common.send(*id, message);
             }
         }
     }
@@ -160,7 +188,7 @@ impl Leader {
     /// Whether [`Self::flush`] has something to send.
     pub(crate) fn has_output(&self, common: &Common) -> bool {
         (self.reads.is_due() && self.knows_commit(common))
-            || self.followers.values().any(|f| f.wants_append(&common.log, common.commit(), &common.config))
+            || self.followers.values().any(|follower| follower.wants_message(common))
     }
 
     /// Commits what a quorum holds, and does what follows from that.
@@ -175,13 +203,16 @@ impl Leader {
     }
 
     /// The last words of a leader that steps down: its readers have to ask again; if it was removed, the others learn what is
-    /// committed, and the voter that is furthest need not wait for its timeout (dissertation, 4.2.2).
+    /// committed. If it goes by itself the voter that is furthest need not wait for its timeout (dissertation, 4.2.2).
     pub(crate) fn step_down(mut self, common: &mut Common) {
-        if self.is_removed(common) {
+        let removed = self.is_removed(common);
+        if removed {
             self.send_heartbeats(common);
-            if let Some(heir) = self.furthest_voter(common) {
-                common.send(heir, Body::TimeoutNow);
-            }
+        }
+        if let Some(heir) = self.furthest_voter(common)
+            && (removed || common.disk_hangs())
+        {
+            common.send(heir, Body::TimeoutNow);
         }
         for reader in self.reads.give_up() {
             settle(common, reader, None);
@@ -212,15 +243,18 @@ impl Leader {
     /// See [`crate::Raft::progress`].
     pub(crate) fn progress(&self, common: &Common) -> Vec<Progress> {
         let patience = common.config.election_ticks;
-        let of = |id| match self.followers.get(&id) {
-            Some(f) => Progress {
-                id,
-                matched: f.matched,
-                active: f.is_active(patience),
-                caught_up: self.caught_up(id, patience),
-            },
-            None => Progress { id, matched: common.writes.durable(), active: true, caught_up: true },
+        let own = |id| {
+            let matched = common.writes.durable();
+            Progress { id, matched, active: true, caught_up: true, offered: None }
         };
+        let of = |id, f: &Follower| Progress {
+            id,
+            matched: f.matched,
+            active: f.is_active(patience),
+            caught_up: self.caught_up(id, patience),
+            offered: f.offered(),
+        };
+        let of = |id| self.followers.get(&id).map_or_else(|| own(id), |follower| of(id, follower));
         common.membership.current().members().into_iter().map(of).collect()
     }
 
@@ -267,6 +301,9 @@ impl Leader {
 
     fn send_heartbeats(&mut self, common: &mut Common) {
         let round = self.reads.newest();
+        if common.config.lease.is_some() {
+            self.renewals.sent(round);
+        }
         for (id, follower) in &mut self.followers {
             let commit = follower.heartbeat_commit(common.commit());
             common.send(*id, Body::Heartbeat { commit, round });

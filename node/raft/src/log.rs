@@ -8,20 +8,41 @@ use crate::{Entry, Index, LogId, Term};
 /// is kept, so that the entry after it can still be checked against it.
 ///
 /// Invariants: indices are consecutive; terms never fall. Payloads are reference counted: handing out entries copies none.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Log {
     base: LogId,
     entries: Vec<Entry>,
 }
 
 impl Log {
-    /// The log that was restored.
-    pub(crate) fn new(entries: Vec<Entry>) -> Self {
-        let mut log = Self { base: LogId::default(), entries: Vec::with_capacity(entries.len()) };
-        for entry in entries {
-            log.append(entry);
-        }
+    /// The log of `entries`, which follow `base`.
+    pub(crate) fn new(base: LogId, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let mut log = Self { base, entries: Vec::new() };
+        entries.into_iter().for_each(|entry| log.append(entry));
         log
+    }
+
+    /// The log from a disk that may hold a snapshot of everything up to `snapshot`. The first entry may be any up to the one
+    /// after it; of one before, only the name is kept, for what precedes it is not known.
+    pub(crate) fn restored(snapshot: Option<LogId>, entries: Vec<Entry>) -> Self {
+        let first = entries.first().map_or(1, |entry| entry.index);
+        match snapshot {
+            Some(snapshot) if entries.is_empty() || first > snapshot.index => Self::new(snapshot, entries),
+            Some(_) if first > 1 => Self::new(entries[0].id(), entries.into_iter().skip(1)),
+            _ => Self::new(LogId::default(), entries),
+        }
+    }
+
+    /// The newest entry that is no longer held.
+    pub(crate) fn base(&self) -> LogId {
+        self.base
+    }
+
+    /// The entries after `index` that are held.
+    pub(crate) fn after(&self, index: Index) -> &[Entry] {
+        let start =
+            self.position(index + 1).unwrap_or(if index < self.base.index { 0 } else { self.entries.len() });
+        &self.entries[start..]
     }
 
     /// The name of the newest entry.
@@ -59,12 +80,14 @@ impl Log {
 
     /// The newest entry at or before `limit.index` whose term is not beyond `limit.term`: nothing after it can agree with a
     /// log that holds `limit` and whose terms, like all logs' terms, never fall. A conflict is found in one exchange for
-    /// each term, not for each entry (Raft paper, end of 5.3).
-    pub(crate) fn agreement(&self, limit: LogId) -> LogId {
-        let held = limit.index.min(self.last().index).saturating_sub(self.base.index);
+    /// each term, not for each entry (Raft paper, end of 5.3). None if that lies before `base`.
+    pub(crate) fn agreement(&self, limit: LogId) -> Option<LogId> {
+        let held = limit.index.min(self.last().index).checked_sub(self.base.index)?;
         let within = &self.entries[..usize::try_from(held).expect("no more than is in memory")];
-        let count = within.partition_point(|entry| entry.term <= limit.term);
-        count.checked_sub(1).map_or(self.base, |at| within[at].id())
+        match within.partition_point(|entry| entry.term <= limit.term) {
+            0 => Some(self.base).filter(|base| base.term <= limit.term),
+            count => Some(within[count - 1].id()),
+        }
     }
 
     /// Adds one entry at the end.
@@ -87,6 +110,14 @@ impl Log {
         self.entries.truncate(keep);
     }
 
+    /// Lets the entries up to `index` go. They are committed, and in a snapshot.
+    pub(crate) fn compact(&mut self, index: Index) {
+        if let Some(at) = self.position(index) {
+            self.base = self.entries[at].id();
+            self.entries.drain(..=at);
+        }
+    }
+
     fn position(&self, index: Index) -> Option<usize> {
         let offset = index.checked_sub(self.base.index + 1)?;
         usize::try_from(offset).ok().filter(|at| *at < self.entries.len())
@@ -102,17 +133,18 @@ mod tests {
     fn log(terms: &[Term]) -> Log {
         let entry =
             |(at, term): (usize, &Term)| Entry { term: *term, index: at as u64 + 1, payload: Payload::Noop };
-        Log::new(terms.iter().enumerate().map(entry).collect())
+        Log::new(LogId::default(), terms.iter().enumerate().map(entry))
     }
 
     #[test]
     fn agreement_skips_whole_terms() {
         let log = log(&[1, 1, 4, 4, 4, 6]);
-        assert_eq!(log.agreement(LogId { term: 5, index: 6 }), LogId { term: 4, index: 5 });
-        assert_eq!(log.agreement(LogId { term: 3, index: 6 }), LogId { term: 1, index: 2 });
-        assert_eq!(log.agreement(LogId { term: 9, index: 3 }), LogId { term: 4, index: 3 });
-        assert_eq!(log.agreement(LogId { term: 0, index: 6 }), LogId::default());
-        assert_eq!(log.agreement(LogId { term: 9, index: 99 }), LogId { term: 6, index: 6 });
+        let agreement = |term, index| log.agreement(LogId { term, index });
+        assert_eq!(agreement(5, 6), Some(LogId { term: 4, index: 5 }));
+        assert_eq!(agreement(3, 6), Some(LogId { term: 1, index: 2 }));
+        assert_eq!(agreement(9, 3), Some(LogId { term: 4, index: 3 }));
+        assert_eq!(agreement(0, 6), Some(LogId::default()));
+        assert_eq!(agreement(9, 99), Some(LogId { term: 6, index: 6 }));
     }
 
     #[test]
@@ -128,7 +160,7 @@ mod tests {
     #[test]
     fn after_a_compacted_prefix_the_base_still_checks() {
         let base = LogId { term: 3, index: 10 };
-        let mut log = Log { base, entries: Vec::new() };
+        let mut log = Log::new(base, []);
         assert_eq!(log.last(), base);
         log.append(Entry { term: 4, index: 11, payload: Payload::Noop });
         assert_eq!(
@@ -136,8 +168,33 @@ mod tests {
             (None, Some(3), Some(4), None)
         );
         assert!(log.contains(LogId { term: 3, index: 10 }) && !log.contains(LogId { term: 2, index: 10 }));
-        assert_eq!(log.agreement(LogId { term: 3, index: 11 }), base);
+        assert_eq!(log.agreement(LogId { term: 3, index: 11 }), Some(base));
+        assert_eq!(log.agreement(LogId { term: 2, index: 11 }), None);
+        assert_eq!(log.agreement(LogId { term: 3, index: 9 }), None);
         log.truncate(11);
         assert_eq!(log.last(), base);
+    }
+
+    #[test]
+    fn compaction_keeps_the_name_of_the_last_that_went() {
+        let mut log = log(&[1, 1, 4, 4]);
+        log.compact(3);
+        assert_eq!((log.base(), log.last()), (LogId { term: 4, index: 3 }, LogId { term: 4, index: 4 }));
+        assert_eq!((log.after(0).len(), log.after(3).len(), log.after(4).len()), (1, 1, 0));
+        log.compact(2);
+        assert_eq!(log.base().index, 3);
+        log.compact(4);
+        assert_eq!((log.base(), log.last()), (LogId { term: 4, index: 4 }, LogId { term: 4, index: 4 }));
+    }
+
+    #[test]
+    fn a_restored_log_begins_where_its_entries_do() {
+        let snapshot = Some(LogId { term: 1, index: 2 });
+        let entries = log(&[1, 1, 4]).entries;
+        assert_eq!(Log::restored(None, entries.clone()).base(), LogId::default());
+        assert_eq!(Log::restored(snapshot, entries.clone()).base(), LogId::default());
+        assert_eq!(Log::restored(snapshot, entries[1..].to_vec()).base(), LogId { term: 1, index: 2 });
+        assert_eq!(Log::restored(snapshot, entries[2..].to_vec()).last(), LogId { term: 4, index: 3 });
+        assert_eq!(Log::restored(snapshot, Vec::new()).last(), LogId { term: 1, index: 2 });
     }
 }

@@ -1,14 +1,14 @@
 //! Which configuration counts: derived from the log, and rolled back with it.
 
-use crate::{Configuration, Entry, Index, LogId, MemberId, Payload};
+use crate::{Configuration, Entry, Index, LogId, MemberId, Payload, Snapshot};
 
-/// The configurations in the log, in its order.
+/// The configurations in the log, in its order; before them, the one that a compacted log began with.
 ///
 /// The newest one counts from the moment that it is appended, committed or not (Raft paper, section 6; failures 17, 20 and
 /// 21). Cutting the log back brings the one before it back.
 ///
 /// Invariants: as the log's; only the newest two can be uncommitted, as a leader starts no change before the last is committed.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Membership {
     /// What counts while the log holds no configuration: nobody.
     empty: Configuration,
@@ -16,13 +16,25 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// From the whole log.
-    pub(crate) fn new(entries: &[Entry]) -> Self {
-        let mut membership = Self { empty: Configuration::default(), history: Vec::new() };
+    /// From a snapshot, if there is one, and the entries that follow it.
+    pub(crate) fn new(snapshot: Option<&Snapshot>, entries: &[Entry]) -> Self {
+        let first = snapshot.map(|snapshot| (snapshot.configuration_id, snapshot.configuration.clone()));
+        let mut membership = Self { empty: Configuration::default(), history: first.into_iter().collect() };
         for entry in entries {
             membership.appended(entry);
         }
         membership
+    }
+
+    /// The one that counted at `index`, if it is still known.
+    pub(crate) fn at(&self, index: Index) -> Option<&(LogId, Configuration)> {
+        self.history.iter().rfind(|(id, _)| id.index <= index)
+    }
+
+    /// The log was compacted up to `index`: of the configurations until there only the newest is needed.
+    pub(crate) fn compacted(&mut self, index: Index) {
+        let older = self.history.iter().filter(|(id, _)| id.index <= index).count().saturating_sub(1);
+        self.history.drain(..older);
     }
 
     /// The configuration that counts.

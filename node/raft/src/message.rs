@@ -1,9 +1,9 @@
 //! What members say to one another.
 
-use crate::{Entry, Index, LogId, MemberId, Term};
+use crate::{Entry, Index, LogId, MemberId, Snapshot, Term};
 
 /// A message from one member to another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Message {
     /// Who says it.
     pub from: MemberId,
@@ -16,7 +16,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Body {
     /// Replicates entries, or probes with none (Raft paper, 5.3).
     AppendEntries {
@@ -39,6 +39,15 @@ pub enum Body {
         /// Where the logs may agree.
         hint: LogId,
     },
+    /// The leader does not hold the follower's next entry any more, and offers a snapshot (Raft paper, section 7). Only its
+    /// identity: the contents can be fetched from anyone. Answered by [`Body::AppendAccepted`] once the follower holds what
+    /// the leader's log begins with, and not before.
+    InstallSnapshot {
+        /// The leader's newest. Boxed: offers are few, and messages many.
+        snapshot: Box<Snapshot>,
+        /// The entry that the leader's log begins after: an older snapshot will do, if it goes that far.
+        base: LogId,
+    },
     /// Tells that the leader is alive, and asks for the confirmation of reads.
     Heartbeat {
         /// What the follower may commit: never beyond what is verified there.
@@ -50,6 +59,10 @@ pub enum Body {
     HeartbeatAck {
         /// The heartbeat's round.
         round: u64,
+        /// How much the follower is to lead: its [`crate::Config::priority`], 0 while it cannot.
+        priority: u32,
+        /// For how many ticks the follower, since it got the heartbeat, votes for nobody whom the leader did not ask.
+        promise: u32,
     },
     /// Asks for a vote, or whether one would be given (dissertation, 9.6).
     RequestVote {
@@ -95,6 +108,24 @@ pub(crate) enum Claim {
 }
 
 impl Body {
+    /// Whether this is said to somebody who leads, campaigns or serves by somebody who only answers or asks: not by one that
+    /// leads or campaigns in the message's term.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::AppendAccepted { .. }
+            | Self::AppendRejected { .. }
+            | Self::HeartbeatAck { .. }
+            | Self::Vote { .. }
+            | Self::ReadIndex { .. }
+            | Self::ReadIndexReply { .. } => true,
+            Self::AppendEntries { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::Heartbeat { .. }
+            | Self::RequestVote { .. }
+            | Self::TimeoutNow => false,
+        }
+    }
+
     /// What has to be durable before this is sent.
     ///
     /// A leader's term has been durable since before it was elected, so what it sends goes out at once; its own disk works
@@ -108,6 +139,7 @@ impl Body {
             Self::AppendAccepted { .. } => Claim::Log,
             Self::AppendEntries { .. }
             | Self::AppendRejected { .. }
+            | Self::InstallSnapshot { .. }
             | Self::Heartbeat { .. }
             | Self::HeartbeatAck { .. }
             | Self::RequestVote { pre_vote: false, .. }

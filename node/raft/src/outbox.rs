@@ -7,7 +7,7 @@ use crate::{Body, HardState, Message, Term, WriteId};
 
 /// A message that states something which may not be durable yet: a vote, an accepted entry, a term. There is no way to its
 /// message but [`Promise::redeem`], and no way through that but the proof that the write is durable (failures 2 to 5).
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Promise {
     after: WriteId,
     message: Message,
@@ -20,7 +20,7 @@ impl Promise {
 }
 
 /// Messages on their way out. `ready` is private to this file: nobody else can put a message there.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Outbox {
     ready: Vec<Message>,
     promises: Vec<Promise>,
@@ -74,6 +74,13 @@ impl Outbox {
     /// Whether something may be sent.
     pub(crate) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Writes have been numbered anew: `offset` was taken off.
+    pub(crate) fn renumber(&mut self, offset: u64) {
+        for promise in &mut self.promises {
+            promise.after.0 -= offset;
+        }
     }
 
     /// Of several acknowledgements to one leader that wait for the same write, the furthest says all.

@@ -1,9 +1,9 @@
 //! What the state machine asks of the world.
 
-use crate::{Configuration, Entry, Index, LogId, MemberId, Message, Term};
+use crate::{Configuration, Entry, Index, LogId, MemberId, Message, Snapshot, Term};
 
 /// What has to survive a crash beside the entries. Term and vote are one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HardState {
     /// The newest term seen.
     pub term: Term,
@@ -14,22 +14,25 @@ pub struct HardState {
 }
 
 /// Names a [`Write`]; they count up by one within the life of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WriteId(pub u64);
 
 /// What must become durable, in order, each as one unit. When it is, say so with [`crate::Raft::persisted`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its name.
     pub id: WriteId,
     /// Set when term, vote or commit moved. A commit that moved alone makes no write of its own.
     pub hard_state: Option<HardState>,
+    /// Set when a snapshot was installed: the log begins anew after this entry. What it held goes, durably, before any of
+    /// `entries` is there.
+    pub reset: Option<LogId>,
     /// Consecutive entries. The first one replaces whatever the log held at its index and after.
     pub entries: Vec<Entry>,
 }
 
 /// All that the inputs since the last call of [`crate::Raft::output`] have brought about.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Output {
     /// To be made durable.
     pub write: Option<Write>,
@@ -39,12 +42,15 @@ pub struct Output {
     pub committed: Vec<Entry>,
     /// Reads that are settled. They may be served once `index` has been applied.
     pub reads: Vec<ReadDone>,
-    /// Set when anything that [`Status`] shows has changed: role, term, leader, configuration.
+    /// The snapshot that this member lacks, in each output for as long as it does. Its contents are to be fetched, from any
+    /// member, and reported by [`crate::Raft::installed`] or [`crate::Raft::install_failed`].
+    pub wanted: Option<Snapshot>,
+    /// Set when anything of what [`Status`] shows has changed, indices aside, or what is `wanted`.
     pub status_changed: bool,
 }
 
 /// A settled read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReadDone {
     /// The number that [`crate::Raft::read_index`] returned.
     pub id: u64,
@@ -53,7 +59,7 @@ pub struct ReadDone {
 }
 
 /// A member's part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Receives the log, does not vote.
     Learner,
@@ -68,7 +74,7 @@ pub enum Role {
 }
 
 /// What a member knows of itself and its cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Status {
     /// This member.
     pub id: MemberId,
@@ -86,4 +92,6 @@ pub struct Status {
     pub configuration: Configuration,
     /// Where that configuration stands: its ID.
     pub configuration_id: LogId,
+    /// Its disk has completed no write for [`crate::Config::disk_ticks`]: it does not lead while that lasts.
+    pub disk_hangs: bool,
 }

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 
-use crate::log::Log;
-use crate::{Body, Config, Index, LogId};
+use crate::common::Common;
+use crate::{Body, Config, Entry, Index, LogId};
 
 /// A leader's view of one follower.
 ///
 /// Invariants: `matched < next`; `matched` never falls, and only a verified acceptance moves it, never a heartbeat
 /// (failure 11); it never passes the end of the leader's log.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Follower {
     /// Verified to agree with the leader's log, and durable there.
     pub(crate) matched: Index,
@@ -24,12 +24,16 @@ pub(crate) struct Follower {
     waited: u32,
     /// The newest round of reads that it confirmed.
     pub(crate) round: u64,
+    /// When the newest heartbeat was sent that it answered with a promise; 0 for none. See [`crate::lease`].
+    pub(crate) renewed: u64,
+    /// How much it is to lead, as it said last.
+    pub(crate) priority: u32,
     /// Set when it is no member any more: the configuration without it, which it is still told of.
     pub(crate) leaving: Option<Index>,
 }
 
-/// How entries flow. (A third way comes with snapshots: entries wait while one is installed.)
-#[derive(Debug)]
+/// How entries flow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Flow {
     /// It is not known where the logs agree: one message at a time, until one is accepted.
     Probe {
@@ -38,10 +42,17 @@ enum Flow {
     },
     /// It is: messages follow one another without waiting for answers.
     Replicate(Inflight),
+    /// Its next entry is not held any more: it is offered a snapshot, and entries wait until that is installed.
+    Snapshot {
+        /// The newest that it was offered.
+        offered: LogId,
+        /// The offer is on its way, or is being followed: it is repeated when a heartbeat is answered.
+        asked: bool,
+    },
 }
 
 /// Messages on their way, by the last entry and the bytes of each.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct Inflight {
     messages: VecDeque<(Index, usize)>,
     bytes: usize,
@@ -71,6 +82,8 @@ impl Follower {
             silent: 0,
             waited: 0,
             round: 0,
+            renewed: 0,
+            priority: 0,
             leaving: None,
         }
     }
@@ -79,6 +92,12 @@ impl Follower {
     pub(crate) fn tick(&mut self) {
         self.silent = self.silent.saturating_add(1);
         self.waited = self.waited.saturating_add(1);
+    }
+
+    /// Counts no further than it makes a difference.
+    pub(crate) fn saturate(&mut self, config: &Config) {
+        self.silent = self.silent.min(config.election_ticks);
+        self.waited = self.waited.min(2 * config.heartbeat_ticks);
     }
 
     /// A message of this term has come from it.
@@ -96,57 +115,71 @@ impl Follower {
         self.told >= index
     }
 
-    /// The next message with entries, or with news of the commit index; none when it has all, or enough is on its way.
-    pub(crate) fn next_append(&mut self, log: &Log, commit: Index, config: &Config) -> Option<Body> {
-        let last = log.last().index;
+    /// The snapshot that it was offered and has not installed yet.
+    pub(crate) fn offered(&self) -> Option<LogId> {
+        match self.flow {
+            Flow::Snapshot { offered, .. } => Some(offered),
+            Flow::Probe { .. } | Flow::Replicate(_) => None,
+        }
+    }
+
+    /// Whether [`Self::next_message`] has something.
+    pub(crate) fn wants_message(&self, common: &Common) -> bool {
         match &self.flow {
-            Flow::Probe { asked: true } => return None,
-            Flow::Probe { asked: false } => {}
-            Flow::Replicate(inflight) if self.next <= last => {
-                if inflight.bytes >= config.max_inflight_bytes {
-                    return None;
-                }
+            Flow::Probe { asked } | Flow::Snapshot { asked, .. } => !asked,
+            Flow::Replicate(inflight) if self.next <= common.log.last().index => {
+                inflight.bytes < common.config.max_inflight_bytes
             }
             // It has all. When nothing more is on its way to bring the news, it is told what is committed by itself.
             Flow::Replicate(inflight) => {
-                if !inflight.messages.is_empty() || self.told >= commit.min(self.matched) {
-                    return None;
-                }
+                inflight.messages.is_empty() && self.told < common.commit().min(self.matched)
             }
         }
+    }
+
+    /// The next message with entries, with news of the commit index, or with the offer of a snapshot; none when it has all,
+    /// or enough is on its way.
+    pub(crate) fn next_message(&mut self, common: &Common) -> Option<Body> {
+        if !self.wants_message(common) {
+            return None;
+        }
         let previous = self.next - 1;
-        let term = log
-            .term_at(previous)
-            .expect("the leader holds its whole log, and `next` is at most one past its end");
-        let entries = log.slice(self.next, last, config.max_append_bytes);
-        let end = previous + entries.len() as u64;
+        let is_offered = matches!(self.flow, Flow::Snapshot { .. });
+        match common.log.term_at(previous) {
+            Some(term) if !is_offered => Some(self.append(common, LogId { term, index: previous })),
+            _ => Some(self.offer(common)),
+        }
+    }
+
+    /// Entries after `previous`, or none when it has all.
+    fn append(&mut self, common: &Common, previous: LogId) -> Body {
+        let commit = common.commit();
+        let entries = common.log.slice(self.next, common.log.last().index, common.config.max_append_bytes);
+        let end = previous.index + entries.len() as u64;
         self.told = self.told.max(commit.min(end));
         match &mut self.flow {
-            Flow::Probe { asked } => {
-                *asked = true;
-                self.waited = 0;
-            }
             Flow::Replicate(inflight) if !entries.is_empty() => {
                 if inflight.messages.is_empty() {
                     self.waited = 0;
                 }
-                inflight.sent(end, entries.iter().map(crate::Entry::weight).sum());
+                inflight.sent(end, entries.iter().map(Entry::weight).sum());
                 self.next = end + 1;
             }
-            Flow::Replicate(_) => {}
+            Flow::Probe { asked } => {
+                *asked = true;
+                self.waited = 0;
+            }
+            Flow::Replicate(_) | Flow::Snapshot { .. } => {}
         }
-        Some(Body::AppendEntries { previous: LogId { term, index: previous }, entries, commit })
+        Body::AppendEntries { previous, entries, commit }
     }
 
-    /// Whether [`Self::next_append`] has something.
-    pub(crate) fn wants_append(&self, log: &Log, commit: Index, config: &Config) -> bool {
-        match &self.flow {
-            Flow::Probe { asked } => !asked,
-            Flow::Replicate(inflight) if self.next <= log.last().index => {
-                inflight.bytes < config.max_inflight_bytes
-            }
-            Flow::Replicate(inflight) => inflight.messages.is_empty() && self.told < commit.min(self.matched),
-        }
+    /// The newest snapshot: what it needs next is compacted. However far back it is, it is never given up (failure 31).
+    fn offer(&mut self, common: &Common) -> Body {
+        let snapshot = common.snapshot.clone().expect("only what is in a snapshot is compacted");
+        self.flow = Flow::Snapshot { offered: snapshot.id, asked: true };
+        self.waited = 0;
+        Body::InstallSnapshot { snapshot: Box::new(snapshot), base: common.log.base() }
     }
 
     /// What a heartbeat may let it commit: never beyond what is verified there (failure 11).
@@ -156,8 +189,8 @@ impl Follower {
         verified
     }
 
-    /// Its log agrees up to `matched`, durably. From now on entries flow without waiting.
-    pub(crate) fn accepted(&mut self, matched: Index) {
+    /// Its log agrees up to `matched`, durably. From now on entries flow without waiting, unless they lie before `base`.
+    pub(crate) fn accepted(&mut self, matched: Index, base: Index) {
         if matched < self.matched {
             return;
         }
@@ -170,23 +203,26 @@ impl Follower {
                 inflight.arrived(matched);
                 self.next = self.next.max(matched + 1);
             }
-            Flow::Probe { .. } => {
+            // What it has installed is compacted here by now: that of a leader that went on.
+            Flow::Snapshot { .. } if matched < base => self.next = matched + 1,
+            Flow::Probe { .. } | Flow::Snapshot { .. } => {
                 self.flow = Flow::Replicate(Inflight::default());
                 self.next = matched + 1;
             }
         }
     }
 
-    /// It does not hold the entry before the message's first; `hint` is where our log may agree with its. Answers to
+    /// It does not hold the entry before the message's first; our log may agree with its up to `agreed`. Answers to
     /// messages that are no longer the newest question are left aside.
-    pub(crate) fn rejected(&mut self, rejected: Index, hint: LogId) {
+    pub(crate) fn rejected(&mut self, rejected: Index, agreed: Index) {
         let stale = match self.flow {
             Flow::Replicate(_) => rejected <= self.matched || rejected >= self.next,
             Flow::Probe { .. } => rejected + 1 != self.next,
+            Flow::Snapshot { .. } => true,
         };
         if !stale {
             self.probe();
-            self.next = rejected.min(hint.index + 1).max(self.matched + 1);
+            self.next = rejected.min(agreed + 1).max(self.matched + 1);
         }
     }
 
@@ -194,7 +230,7 @@ impl Follower {
     /// begin anew from what is verified (failure 42).
     pub(crate) fn recover(&mut self, heartbeat_ticks: u32) {
         match &mut self.flow {
-            Flow::Probe { asked } => *asked &= self.waited < heartbeat_ticks,
+            Flow::Probe { asked } | Flow::Snapshot { asked, .. } => *asked &= self.waited < heartbeat_ticks,
             Flow::Replicate(inflight) => {
                 if !inflight.messages.is_empty() && self.waited >= 2 * heartbeat_ticks {
                     self.probe();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One member's protocol. See the crate's documentation for how it is driven.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Raft {
     pub(crate) common: Common,
     pub(crate) role: RoleState,
@@ -25,7 +25,7 @@ pub struct Raft {
 }
 
 /// What a member has in its role alone.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum RoleState {
     /// Follows, votes or not.
     Follower,
@@ -36,12 +36,14 @@ pub(crate) enum RoleState {
 }
 
 /// The part of [`Status`] whose change is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shown {
     role: Role,
     term: Term,
     leader: Option<MemberId>,
     configuration: LogId,
+    wanted: Option<LogId>,
+    disk_hangs: bool,
 }
 
 /// Inputs.
@@ -49,12 +51,20 @@ impl Raft {
     /// A member as it comes up with what its disk holds: a follower, or a learner, of the restored term.
     ///
     /// # Panics
-    /// If `restored` cannot be what this member wrote: its entries have gaps, begin after index 1 or are of a later term than
-    /// the hard state, or fewer than are committed. Whoever reads a disk checks for damage.
+    /// If `restored` cannot be what this member wrote: its entries have gaps, begin later than they may, are of a later term
+    /// than the hard state, or fewer than are committed. Whoever reads a disk checks for damage. If the lease is not shorter
+    /// than the election timeout.
     pub fn new(config: Config, restored: Restored) -> Self {
         let mut common = Common::new(config, restored);
         let forwarded = ForwardedReads::new(common.timer.draw());
-        let shown = Shown { role: Role::Learner, term: 0, leader: None, configuration: LogId::default() };
+        let shown = Shown {
+            role: Role::Learner,
+            term: 0,
+            leader: None,
+            configuration: LogId::default(),
+            wanted: None,
+            disk_hangs: false,
+        };
         Self { common, role: RoleState::Follower, forwarded, newest_read: 0, shown }
     }
 
@@ -67,6 +77,7 @@ impl Raft {
     /// Time passes.
     pub fn tick(&mut self) {
         self.common.writes.tick();
+        let expired = self.common.timer.tick();
         let late = self.forwarded.tick();
         self.common.reads.extend(late);
         match &mut self.role {
@@ -74,7 +85,7 @@ impl Raft {
                 let standing = leader.tick(&mut self.common);
                 self.stand(standing);
             }
-            RoleState::Follower | RoleState::Candidate(_) => self.tick_election(),
+            RoleState::Follower | RoleState::Candidate(_) => self.tick_election(expired),
         }
     }
 
@@ -84,7 +95,7 @@ impl Raft {
         if to != self.common.id() || from == to {
             return;
         }
-        if term > self.common.term && !self.enter_term_of(term, &body) {
+        if term > self.common.term && !self.enter_term_of(from, term, &body) {
             return;
         }
         if term < self.common.term {
@@ -135,7 +146,7 @@ impl Raft {
         self.newest_read += 1;
         let number = self.newest_read;
         match &mut self.role {
-            RoleState::Leader(leader) => leader.on_read(Reader::Local(number)),
+            RoleState::Leader(leader) => leader.on_read(&mut self.common, Reader::Local(number)),
             RoleState::Follower | RoleState::Candidate(_) => {
                 self.forwarded.arrive(number, self.common.config.election_ticks);
             }
@@ -176,6 +187,7 @@ impl Raft {
             messages: self.common.take_messages(),
             committed: self.common.take_committed(),
             reads: std::mem::take(&mut self.common.reads),
+            wanted: self.common.wanted().cloned(),
             status_changed: std::mem::replace(&mut self.shown, shown) != shown,
         }
     }
@@ -203,6 +215,7 @@ impl Raft {
             commit: common.commit(),
             configuration: common.membership.current().clone(),
             configuration_id: common.membership.id(),
+            disk_hangs: common.disk_hangs(),
         }
     }
 
@@ -220,6 +233,21 @@ impl Raft {
         }
     }
 
+    /// A copy that will do the same, whatever comes, and is equal to the copy of another that will: the writes that are under
+    /// way are numbered from 1, and times count no further than they make a difference. For those who explore all states of a
+    /// cluster: with it they are finite, as long as terms, logs and numbers of reads are. What chance will draw is left out; at
+    /// `election_ticks` 1 it decides nothing. Leases count time without end, and have to be off.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        let mut copy = self.clone();
+        copy.common.make_canonical();
+        copy.forwarded.begin_time();
+        if let RoleState::Leader(leader) = &mut copy.role {
+            leader.followers.values_mut().for_each(|follower| follower.saturate(&copy.common.config));
+        }
+        copy
+    }
+
     fn role(&self) -> Role {
         let common = &self.common;
         match &self.role {
@@ -233,26 +261,43 @@ impl Raft {
 
     fn show(&self) -> Shown {
         let common = &self.common;
-        let configuration = common.membership.id();
-        Shown { role: self.role(), term: common.term, leader: common.leader, configuration }
+        Shown {
+            role: self.role(),
+            term: common.term,
+            leader: common.leader,
+            configuration: common.membership.id(),
+            wanted: common.wanted().map(|snapshot| snapshot.id),
+            disk_hangs: common.disk_hangs(),
+        }
     }
 }
 
 /// Messages, by term.
 impl Raft {
     /// A message of a later term. Returns whether it goes on to be handled.
-    fn enter_term_of(&mut self, term: Term, body: &Body) -> bool {
+    fn enter_term_of(&mut self, from: MemberId, term: Term, body: &Body) -> bool {
         match body {
             // These speak of a term that nobody has entered.
             Body::RequestVote { pre_vote: true, .. } | Body::Vote { pre_vote: true, granted: true } => true,
             // Who hears a leader neither votes nor enters the candidate's term: a server that was removed or cut off cannot
             // depose a leader that works (dissertation, 4.2.3; failure 25).
             Body::RequestVote { transfer: false, .. } if self.hears_a_leader() => false,
+            _ if body.is_answer() && !self.heeds(from) => false,
             _ => {
                 self.common.enter_term(term);
                 self.become_follower();
                 true
             }
+        }
+    }
+
+    /// Whether the later term of an answer from `from` counts. A leader steps down for members that cannot follow it, and for
+    /// nobody else; one who follows asked long ago, and its leader will find out for itself.
+    fn heeds(&self, from: MemberId) -> bool {
+        match &self.role {
+            RoleState::Leader(leader) => leader.followers.get(&from).is_some_and(|f| f.leaving.is_none()),
+            RoleState::Candidate(_) => true,
+            RoleState::Follower => !self.hears_a_leader(),
         }
     }
 
@@ -262,7 +307,9 @@ impl Raft {
             Body::AppendEntries { previous, .. } => {
                 Body::AppendRejected { rejected: previous.index, hint: self.common.log.last() }
             }
-            Body::Heartbeat { .. } => Body::HeartbeatAck { round: 0 },
+            Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
+                Body::HeartbeatAck { round: 0, priority: 0, promise: 0 }
+            }
             Body::RequestVote { pre_vote, .. } => Body::Vote { pre_vote: *pre_vote, granted: false },
             _ => return,
         };
@@ -275,8 +322,11 @@ impl Raft {
             Body::AppendEntries { previous, entries, commit } => {
                 self.on_append(from, previous, entries, commit);
             }
+            Body::InstallSnapshot { snapshot, base } => self.on_offer(from, *snapshot, base),
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
-            Body::RequestVote { pre_vote, last, .. } => self.on_request_vote(from, term, pre_vote, last),
+            Body::RequestVote { pre_vote, last, transfer } => {
+                self.on_request_vote(from, term, (pre_vote, transfer), last);
+            }
             Body::Vote { pre_vote, granted } => self.on_vote(from, term, pre_vote, granted),
             Body::TimeoutNow => self.on_timeout_now(from),
             Body::ReadIndexReply { id, index } => {
@@ -284,7 +334,9 @@ impl Raft {
                 self.common.reads.extend(settled);
             }
             Body::ReadIndex { id } => match &mut self.role {
-                RoleState::Leader(leader) => leader.on_read(Reader::Remote(from, id)),
+                RoleState::Leader(leader) if leader.followers.contains_key(&from) => {
+                    leader.on_read(&mut self.common, Reader::Remote(from, id));
+                }
                 _ => self.common.send(from, Body::ReadIndexReply { id, index: None }),
             },
             Body::AppendAccepted { matched } => {
@@ -298,9 +350,9 @@ impl Raft {
                     leader.on_rejected(&self.common, from, rejected, hint);
                 }
             }
-            Body::HeartbeatAck { round } => {
+            Body::HeartbeatAck { round, priority, promise } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.on_heartbeat_ack(&mut self.common, from, round);
+                    leader.on_heartbeat_ack(&mut self.common, from, round, priority, promise);
                 }
             }
         }
@@ -335,7 +387,9 @@ impl Raft {
         assert!(self.common.leader.is_none(), "election safety: {:?} leads this term", self.common.leader);
         self.common.leader = Some(id);
         let mut leader = Leader::new(&mut self.common);
-        self.forwarded.take_unsent().for_each(|number| leader.on_read(Reader::Local(number)));
+        for number in self.forwarded.take_unsent() {
+            leader.on_read(&mut self.common, Reader::Local(number));
+        }
         self.role = RoleState::Leader(Box::new(leader));
     }
 
@@ -355,9 +409,9 @@ impl Raft {
 
     /// The only voter need not wait for anyone. Others campaign when their patience is at its end, and those who may not
     /// only forget the leader.
-    fn tick_election(&mut self) {
-        let expired = self.common.timer.tick();
-        let alone = self.is_follower() && self.common.membership.is_alone(self.common.id());
+    fn tick_election(&mut self, expired: bool) {
+        let common = &self.common;
+        let alone = self.is_follower() && common.membership.is_alone(common.id()) && !common.is_bound();
         if !expired && !alone {
             return;
         }
@@ -382,7 +436,7 @@ impl Raft {
 }
 
 /// What a leader knows of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Who.
     pub id: MemberId,
@@ -392,4 +446,6 @@ pub struct Progress {
     pub active: bool,
     /// Close enough to the end of the log to be made a voter.
     pub caught_up: bool,
+    /// The snapshot that it was offered and has not installed yet.
+    pub offered: Option<LogId>,
 }

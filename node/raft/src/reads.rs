@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::{Index, MemberId, ReadDone, Term};
 
 /// Who waits for a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reader {
     /// The leader's own caller, by its number.
     Local(u64),
@@ -22,7 +22,7 @@ pub(crate) enum Reader {
 ///
 /// Invariants: rounds count up within the leader's term, and a heartbeat of a round leaves after all reads of that round
 /// have arrived.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct LeaderReads {
     /// Arrived since the newest round began.
     arrived: Vec<Reader>,
@@ -31,7 +31,7 @@ pub(crate) struct LeaderReads {
     newest: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Round {
     number: u64,
     index: Index,
@@ -60,6 +60,11 @@ impl LeaderReads {
         self.rounds.push_back(Round { number: self.newest, index: commit, readers });
     }
 
+    /// The next heartbeat's answers are told from those of earlier ones, though no read waits for them.
+    pub(crate) fn number_anew(&mut self) {
+        self.newest += 1;
+    }
+
     /// The newest round.
     pub(crate) fn newest(&self) -> u64 {
         self.newest
@@ -85,7 +90,7 @@ impl LeaderReads {
 /// A question carries the newest number that it is for, and its answer settles that and all older ones: they had arrived
 /// when the question left. Every number is settled once: by an answer, or with none when the leader that was asked is no
 /// longer the leader, or nobody answers within an election timeout.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ForwardedReads {
     /// What is added to a number on the wire. Drawn at random: an answer to a process that is gone does not count for this one.
     base: u64,
@@ -98,7 +103,7 @@ pub(crate) struct ForwardedReads {
     now: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Waiting {
     number: u64,
     deadline: u64,
@@ -156,6 +161,14 @@ impl ForwardedReads {
             }
         }
         late
+    }
+
+    /// Counts time from now.
+    pub(crate) fn begin_time(&mut self) {
+        let now = std::mem::take(&mut self.now);
+        for waiting in self.unsent.iter_mut().chain(&mut self.sent) {
+            waiting.deadline -= now;
+        }
     }
 
     /// This member leads now: what was not asked yet it answers itself.

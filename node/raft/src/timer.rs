@@ -1,25 +1,55 @@
 //! The election timer.
 
+use std::hash::{Hash, Hasher};
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Counts the ticks since the leader was heard, and says when a member loses patience.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ElectionTimer {
     /// The least patience.
     election_ticks: u32,
     elapsed: u32,
     timeout: u32,
+    /// Ticks since any leader was heard, or since the process began: whatever has happened since.
+    unheard: u32,
     suspicious: bool,
     random: ChaCha8Rng,
 }
 
+/// Two timers are equal if they are at the same point: what they will draw is chance.
+impl PartialEq for ElectionTimer {
+    fn eq(&self, other: &Self) -> bool {
+        self.point() == other.point()
+    }
+}
+
+impl Eq for ElectionTimer {}
+
+impl Hash for ElectionTimer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.point().hash(state);
+    }
+}
+
 impl ElectionTimer {
+    fn point(&self) -> [u32; 5] {
+        [self.election_ticks, self.elapsed, self.timeout, self.unheard, u32::from(self.suspicious)]
+    }
+
+    /// Counts no further than it makes a difference.
+    pub(crate) fn saturate(&mut self) {
+        self.elapsed = self.elapsed.min(self.timeout.max(self.election_ticks));
+        self.unheard = self.unheard.min(self.election_ticks);
+    }
+
     pub(crate) fn new(election_ticks: u32, seed: u64) -> Self {
         let mut timer = Self {
             election_ticks,
             elapsed: 0,
             timeout: 0,
+            unheard: 0,
             suspicious: false,
             random: ChaCha8Rng::seed_from_u64(seed),
         };
@@ -35,14 +65,28 @@ impl ElectionTimer {
         self.timeout = self.random.random_range(self.election_ticks..2 * self.election_ticks);
     }
 
-    /// The leader seems gone: patience ends after `ticks` at the latest, and stickiness now.
-    pub(crate) fn suspect(&mut self, ticks: u32) {
+    /// A leader was heard: begins anew.
+    pub(crate) fn heard(&mut self) {
+        self.unheard = 0;
+        self.restart();
+    }
+
+    /// How many ticks ago a leader was heard, or the process began.
+    pub(crate) fn unheard(&self) -> u32 {
+        self.unheard
+    }
+
+    /// The leader seems gone: stickiness ends now, and patience at the latest `ticks` after `promise` is over: for so long a
+    /// leader that was heard can rely on this member.
+    pub(crate) fn suspect(&mut self, ticks: u32, promise: u32) {
         self.suspicious = true;
-        self.timeout = self.timeout.min(self.elapsed.saturating_add(ticks));
+        let bound = promise.saturating_sub(self.unheard);
+        self.timeout = self.timeout.min(self.elapsed.saturating_add(bound).saturating_add(ticks));
     }
 
     /// A tick has passed. Returns whether patience is at its end.
     pub(crate) fn tick(&mut self) -> bool {
+        self.unheard = self.unheard.saturating_add(1);
         self.elapsed = self.elapsed.saturating_add(1);
         self.elapsed >= self.timeout
     }

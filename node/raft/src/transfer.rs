@@ -8,7 +8,7 @@ use crate::leader::Leader;
 use crate::{Body, MemberId, ProposeError, TransferError};
 
 /// A transfer under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Transfer {
     pub(crate) target: MemberId,
     /// Ticks since it began.
@@ -46,6 +46,7 @@ impl Leader {
         let matched = self.followers.get(&transfer.target).map_or(0, |follower| follower.matched);
         if !transfer.told && matched == common.log.last().index {
             transfer.told = true;
+            self.renewals.void = true;
             common.send(transfer.target, Body::TimeoutNow);
         }
     }
@@ -63,6 +64,6 @@ impl Leader {
         let patience = common.config.election_ticks;
         let voters = &common.membership.current().voters;
         let others = self.followers.iter().filter(|(id, _)| voters.contains(id));
-        others.max_by_key(|(_, f)| (f.is_active(patience), f.matched)).map(|(id, _)| *id)
+        others.max_by_key(|(_, f)| (f.is_active(patience), f.matched, f.priority)).map(|(id, _)| *id)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::log::Log;
-use crate::{HardState, Index, Write, WriteId};
+use crate::{HardState, Index, LogId, Write, WriteId};
 
 /// The proof that a write, and every write before it, is durable. Only [`Writes`] makes one, and only from a completion
 /// that was reported (or from what was restored, which needs none).
@@ -28,7 +28,7 @@ impl Durable {
 ///
 /// Invariants: `durable` and every `end` are at or before the end of the log, and never fall from one write to the next;
 /// whatever follows `unwritten` has not been handed out.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Writes {
     issued: WriteId,
     persisted: WriteId,
@@ -37,6 +37,8 @@ pub(crate) struct Writes {
     durable: Index,
     /// The first entry that no write has carried yet.
     unwritten: Index,
+    /// A snapshot has taken the place of the whole log, and no write has said so yet.
+    reset: Option<LogId>,
     /// What the newest write says of term, vote and commit.
     hard_state: HardState,
     /// The write that carries the newest term and vote.
@@ -45,7 +47,7 @@ pub(crate) struct Writes {
     waited: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct UnderWay {
     id: WriteId,
     /// The prefix of the current log that is durable once this write is.
@@ -61,6 +63,7 @@ impl Writes {
             under_way: VecDeque::new(),
             durable: last,
             unwritten: last + 1,
+            reset: None,
             hard_state,
             term_and_vote: WriteId::default(),
             waited: 0,
@@ -89,7 +92,7 @@ impl Writes {
 
     /// Whether there is something to write. A commit that moved alone is not: it can be learned again.
     pub(crate) fn is_due(&self, state: HardState, log: &Log) -> bool {
-        self.has_newer_vote(state) || self.unwritten <= log.last().index
+        self.has_newer_vote(state) || self.reset.is_some() || self.unwritten <= log.last().index
     }
 
     /// How many ticks the oldest write has been under way; 0 when there is none.
@@ -112,6 +115,17 @@ impl Writes {
         }
     }
 
+    /// A snapshot of everything up to `id`, itself durable, takes the place of the whole log. What is being written belongs to
+    /// the log that was: it counts for nothing beyond.
+    pub(crate) fn reset(&mut self, id: LogId) {
+        self.reset = Some(id);
+        self.durable = id.index;
+        self.unwritten = id.index + 1;
+        for write in &mut self.under_way {
+            write.end = id.index;
+        }
+    }
+
     /// The next write, if one is due. Term, vote and entries are one unit in it: no entry of a term is durable before the
     /// term itself (failures 1 and 4).
     pub(crate) fn next(&mut self, state: HardState, log: &Log) -> Option<Write> {
@@ -128,7 +142,7 @@ impl Writes {
         self.hard_state = state;
         self.unwritten = end + 1;
         self.under_way.push_back(UnderWay { id: self.issued, end });
-        Some(Write { id: self.issued, hard_state, entries })
+        Some(Write { id: self.issued, hard_state, reset: self.reset.take(), entries })
     }
 
     /// Write `id`, and all before it, are durable. Returns whether that is news.
@@ -144,6 +158,20 @@ impl Writes {
             self.durable = write.end;
         }
         true
+    }
+
+    /// Numbers the writes anew, as if those that are durable had never been, and counts no further than it makes a
+    /// difference. Returns what was taken off each number.
+    pub(crate) fn renumber(&mut self, patience: u32) -> u64 {
+        let offset = self.persisted.0;
+        for id in [&mut self.issued, &mut self.persisted, &mut self.term_and_vote] {
+            id.0 = id.0.saturating_sub(offset);
+        }
+        for write in &mut self.under_way {
+            write.id.0 -= offset;
+        }
+        self.waited = self.waited.min(patience);
+        offset
     }
 
     fn following(&self) -> WriteId {
@@ -167,7 +195,7 @@ mod tests {
     #[test]
     fn late_completions_do_not_count_for_successors() {
         let state = HardState { term: 1, ..HardState::default() };
-        let mut log = Log::new(vec![entry(1, 1)]);
+        let mut log = Log::new(LogId::default(), [entry(1, 1)]);
         let mut writes = Writes::new(state, 1);
         (2..=5).for_each(|index| log.append(entry(1, index)));
         assert_eq!(writes.next(state, &log).unwrap().id, WriteId(1));
@@ -186,7 +214,7 @@ mod tests {
     #[test]
     fn a_commit_alone_makes_no_write() {
         let state = HardState { term: 1, ..HardState::default() };
-        let mut log = Log::new(vec![entry(1, 1)]);
+        let mut log = Log::new(LogId::default(), [entry(1, 1)]);
         let mut writes = Writes::new(state, 1);
         let state = HardState { commit: 1, ..state };
         assert!(writes.next(state, &log).is_none());

@@ -1,7 +1,7 @@
 //! Messages between replicas, to and from their wire form.
 
 use quorate_api::peer::{self as pb, message::Body as Wire};
-use quorate_raft::{self as raft, Body, Entry, LogId, MemberId, Payload};
+use quorate_raft::{self as raft, Body, Entry, LogId, MemberId, Payload, Snapshot};
 
 use crate::codec::{self, CodecError};
 use crate::replica::Message;
@@ -67,8 +67,16 @@ fn body_to_wire(body: Body) -> Wire {
         Body::AppendRejected { rejected, hint } => {
             Wire::AppendRejected(pb::AppendRejected { rejected, hint: Some(id_to_wire(hint)) })
         }
+        Body::InstallSnapshot { snapshot, base } => Wire::InstallSnapshot(pb::InstallSnapshot {
+            id: Some(id_to_wire(snapshot.id)),
+            configuration: Some(codec::configuration_to_wire(&snapshot.configuration)),
+            configuration_id: Some(id_to_wire(snapshot.configuration_id)),
+            base: Some(id_to_wire(base)),
+        }),
         Body::Heartbeat { commit, round } => Wire::Heartbeat(pb::Heartbeat { commit, round }),
-        Body::HeartbeatAck { round } => Wire::HeartbeatAck(pb::HeartbeatAck { round }),
+        Body::HeartbeatAck { round, priority, promise } => {
+            Wire::HeartbeatAck(pb::HeartbeatAck { round, priority, promise })
+        }
         Body::RequestVote { pre_vote, last, transfer } => {
             Wire::RequestVote(pb::RequestVote { pre_vote, last: Some(id_to_wire(last)), transfer })
         }
@@ -99,8 +107,21 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::AppendRejected(rejected) => {
             Body::AppendRejected { rejected: rejected.rejected, hint: id_from_wire(rejected.hint, "hint")? }
         }
+        Wire::InstallSnapshot(offer) => {
+            let configuration = offer.configuration.ok_or(WireError::Missing("configuration"))?;
+            Body::InstallSnapshot {
+                snapshot: Box::new(Snapshot {
+                    id: id_from_wire(offer.id, "snapshot")?,
+                    configuration: codec::configuration_from_wire(configuration)?,
+                    configuration_id: id_from_wire(offer.configuration_id, "configuration's entry")?,
+                }),
+                base: id_from_wire(offer.base, "base")?,
+            }
+        }
         Wire::Heartbeat(pb::Heartbeat { commit, round }) => Body::Heartbeat { commit, round },
-        Wire::HeartbeatAck(pb::HeartbeatAck { round }) => Body::HeartbeatAck { round },
+        Wire::HeartbeatAck(pb::HeartbeatAck { round, priority, promise }) => {
+            Body::HeartbeatAck { round, priority, promise }
+        }
         Wire::RequestVote(request) => Body::RequestVote {
             pre_vote: request.pre_vote,
             last: id_from_wire(request.last, "last entry")?,
@@ -133,6 +154,7 @@ fn id_from_wire(id: Option<pb::LogId>, what: &'static str) -> Result<LogId, Wire
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raft::Configuration;
 
     #[test]
     fn what_is_sent_is_received() {
@@ -143,8 +165,16 @@ mod tests {
             Body::AppendEntries { previous: id, entries: vec![entry], commit: 7 },
             Body::AppendAccepted { matched: 9 },
             Body::AppendRejected { rejected: 8, hint: id },
+            Body::InstallSnapshot {
+                snapshot: Box::new(Snapshot {
+                    id,
+                    configuration: Configuration::default(),
+                    configuration_id: id,
+                }),
+                base: LogId { term: 2, index: 3 },
+            },
             Body::Heartbeat { commit: 5, round: 6 },
-            Body::HeartbeatAck { round: 6 },
+            Body::HeartbeatAck { round: 6, priority: 7, promise: 8 },
             Body::RequestVote { pre_vote: true, last: id, transfer: false },
             Body::Vote { pre_vote: false, granted: true },
             Body::ReadIndex { id: 4 },

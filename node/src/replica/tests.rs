@@ -29,8 +29,11 @@ impl World {
             ..Configuration::default()
         };
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
-        let restored =
-            Restored { hard_state: HardState { term: 1, vote: None, commit: 1 }, entries: vec![entry] };
+        let restored = Restored {
+            hard_state: HardState { term: 1, vote: None, commit: 1 },
+            snapshot: None,
+            entries: vec![entry],
+        };
         let replicas = ids.map(|id| (id, replica(id, restored.clone()))).into();
         World { replicas, network: VecDeque::new(), answers: Vec::new(), cut: Vec::new() }
     }
@@ -116,6 +119,9 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         id,
         election_ticks: 10,
         heartbeat_ticks: 2,
+        disk_ticks: 20,
+        priority: 0,
+        lease: None,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 16 << 20,
         seed: id.0,

@@ -249,6 +249,7 @@ impl Driver {
 pub(crate) fn founding_log(member: &log::Member) -> (Restored, Write) {
     let log = Raft::founding(MemberId(member.id), codec::address(member));
     let hard_state: HardState = log.hard_state;
-    let write = Write { id: WriteId(0), hard_state: Some(hard_state), entries: log.entries.clone() };
+    let write =
+        Write { id: WriteId(0), hard_state: Some(hard_state), reset: None, entries: log.entries.clone() };
     (log, write)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Enrolment {
     pub(crate) me: log::Member,
     /// The peer address of a member, when this node is to become a voter by itself.
     pub(crate) join: Option<String>,
+    /// This process has seen this node among the members.
+    pub(crate) let_in: bool,
 }
 
 /// Why it can never be.
@@ -63,7 +65,7 @@ enum Step {
 
 impl Enrolment {
     /// Asks until there is nothing left to wish for.
-    pub(crate) async fn run(self) -> Result<(), EnrolError> {
+    pub(crate) async fn run(mut self) -> Result<(), EnrolError> {
         let mut said = String::new();
         loop {
             let outcome = self.once().await?;
@@ -80,14 +82,14 @@ impl Enrolment {
         }
     }
 
-    /// One look at the leader, and one request at most.
-    async fn once(&self) -> Result<Progress, EnrolError> {
+    /// One look at the leader, and one request at most. Who was let in may be removed again at any time: that is the end of its
+    /// wish, and no error of whoever started it.
+    async fn once(&mut self) -> Result<Progress, EnrolError> {
         let mine = self.view.status();
         if mine.role == Role::Removed {
-            return if self.join.is_some() {
-                Err(EnrolError::Removed(mine.cluster_id))
-            } else {
-                Ok(Progress::Done)
+            return match self.join {
+                Some(_) if !self.let_in => Err(EnrolError::Removed(mine.cluster_id)),
+                _ => Ok(Progress::Done),
             };
         }
         let address = match (mine.leader_member(), &self.join) {
@@ -108,7 +110,8 @@ impl Enrolment {
                 address,
             });
         }
-        Ok(match next_step(&leader, &self.me, self.join.is_some()) {
+        self.let_in |= committed(&leader).is_some_and(|current| names(current, self.me.id));
+        Ok(match next_step(&leader, &self.me, self.join.is_some(), self.let_in) {
             Step::Done => Progress::Done,
             Step::Wait(reason) => Progress::Waits(reason.to_owned()),
             Step::Change(wanted, why) => self.change(&address, &leader, wanted, why).await,
@@ -181,12 +184,10 @@ enum Progress {
     Waits(String),
 }
 
-/// What `me` asks of the leader, whose status is `leader`; with `join`, until it votes.
-fn next_step(leader: &StatusResponse, me: &log::Member, join: bool) -> Step {
-    let Some(status) = leader.configuration.as_ref().filter(|status| status.committed) else {
-        return Step::Wait("a change of membership is under way");
-    };
-    let Some(current) = status.configuration.as_ref().filter(|current| current.outgoing.is_empty()) else {
+/// What `me` asks of the leader, whose status is `leader`; with `join`, until it votes. Who was `let_in` and is no member any more
+/// was removed, and does not come back by itself.
+fn next_step(leader: &StatusResponse, me: &log::Member, join: bool, let_in: bool) -> Step {
+    let Some(current) = committed(leader) else {
         return Step::Wait("a change of membership is under way");
     };
     let is_voter = current.voters.contains(&me.id);
@@ -194,7 +195,7 @@ fn next_step(leader: &StatusResponse, me: &log::Member, join: bool) -> Step {
     let mut wanted = current.clone();
     describe(&mut wanted, me);
     match (is_voter, is_learner) {
-        (false, false) if !join => Step::Done,
+        (false, false) if !join || let_in => Step::Done,
         (false, false) => {
             wanted.learners.push(me.id);
             Step::Change(wanted, "was added as a learner")
@@ -210,6 +211,16 @@ fn next_step(leader: &StatusResponse, me: &log::Member, join: bool) -> Step {
         _ if wanted != *current => Step::Change(wanted, "told the cluster its new addresses"),
         _ => Step::Done,
     }
+}
+
+/// The leader's configuration, unless it is being changed.
+fn committed(leader: &StatusResponse) -> Option<&log::Configuration> {
+    let status = leader.configuration.as_ref().filter(|status| status.committed)?;
+    status.configuration.as_ref().filter(|current| current.outgoing.is_empty())
+}
+
+fn names(configuration: &log::Configuration, id: u64) -> bool {
+    configuration.voters.contains(&id) || configuration.learners.contains(&id)
 }
 
 /// Describes `me` in `configuration` as it is.
@@ -250,30 +261,35 @@ mod tests {
 
     #[test]
     fn a_stranger_becomes_a_learner_and_then_a_voter() {
-        let step = wanted(next_step(&leader(&[1], &[]), &member(2), true));
+        let step = wanted(next_step(&leader(&[1], &[]), &member(2), true, false));
         assert_eq!((step.voters, step.learners), (vec![1], vec![2]));
         assert_eq!(step.members, [member(1), member(2)]);
 
         let mut status = leader(&[1], &[2]);
-        assert!(matches!(next_step(&status, &member(2), true), Step::Wait(_)));
+        assert!(matches!(next_step(&status, &member(2), true, false), Step::Wait(_)));
         status.progress.push(pb::Progress { member_id: 2, r#match: 9, active: true, caught_up: true });
-        let step = wanted(next_step(&status, &member(2), true));
+        let step = wanted(next_step(&status, &member(2), true, false));
         assert_eq!((step.voters, step.learners), (vec![1, 2], vec![]));
 
-        assert_eq!(next_step(&leader(&[1, 2], &[]), &member(2), true), Step::Done);
+        assert_eq!(next_step(&leader(&[1, 2], &[]), &member(2), true, false), Step::Done);
+    }
+
+    #[test]
+    fn who_was_let_in_and_removed_does_not_come_back_by_itself() {
+        assert_eq!(next_step(&leader(&[1], &[]), &member(2), true, true), Step::Done);
     }
 
     #[test]
     fn without_join_others_decide() {
-        assert_eq!(next_step(&leader(&[1], &[]), &member(2), false), Step::Done);
-        assert_eq!(next_step(&leader(&[1], &[2]), &member(2), false), Step::Done);
+        assert_eq!(next_step(&leader(&[1], &[]), &member(2), false, false), Step::Done);
+        assert_eq!(next_step(&leader(&[1], &[2]), &member(2), false, false), Step::Done);
     }
 
     #[test]
     fn a_member_that_has_moved_says_so() {
         let moved = log::Member { peer_address: "elsewhere:1".into(), ..member(2) };
         for status in [leader(&[1, 2], &[]), leader(&[1], &[2])] {
-            let step = wanted(next_step(&status, &moved, false));
+            let step = wanted(next_step(&status, &moved, false, false));
             assert_eq!(step.members, [member(1), moved.clone()]);
         }
     }
@@ -282,9 +298,9 @@ mod tests {
     fn a_change_under_way_is_waited_for() {
         let mut joint = leader(&[1, 2], &[]);
         joint.configuration.as_mut().unwrap().configuration.as_mut().unwrap().outgoing = vec![1];
-        assert!(matches!(next_step(&joint, &member(3), true), Step::Wait(_)));
+        assert!(matches!(next_step(&joint, &member(3), true, false), Step::Wait(_)));
         let mut uncommitted = leader(&[1], &[]);
         uncommitted.configuration.as_mut().unwrap().committed = false;
-        assert!(matches!(next_step(&uncommitted, &member(3), true), Step::Wait(_)));
+        assert!(matches!(next_step(&uncommitted, &member(3), true, false), Step::Wait(_)));
     }
 }

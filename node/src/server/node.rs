@@ -47,6 +47,9 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A follower campaigns after one to two of these in silence. A machine that is busy for less does not cause an election.
 const ELECTION: Duration = Duration::from_millis(500);
 
+/// A leader whose disk completes no write for this long steps down: longer than a healthy disk is ever busy with one fsync.
+const DISK_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How long handing over leadership may take at the end.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -242,7 +245,7 @@ impl Node {
         let Disks { lock, dir, identity, wal, found } = disks;
         let start = Start { found, wal, home: (dir, identity), store, metrics };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
-        let enrolment = Enrolment { view: view.clone(), dialer, me, join: cli.join };
+        let enrolment = Enrolment { view: view.clone(), dialer, me, join: cli.join, let_in: false };
         Ok(Node { view, mailbox, peers, clients, enrolment, end, _lock: lock })
     }
 
@@ -304,6 +307,9 @@ impl Start {
                 id: identity.member,
                 election_ticks: ticks(ELECTION) as u32,
                 heartbeat_ticks: ticks(HEARTBEAT) as u32,
+                disk_ticks: ticks(DISK_DEADLINE) as u32,
+                priority: 0,
+                lease: None,
                 max_append_bytes: 1 << 20,
                 max_inflight_bytes: 16 << 20,
                 seed: getrandom::u64().map_err(io::Error::other)?,

@@ -177,15 +177,16 @@ fn arguments(cluster: &RaftCluster) -> Vec<String> {
         ("listen-http", format!("0.0.0.0:{HTTP_PORT}")),
         ("advertise-client", format!("http://{host}:{CLIENT_PORT}")),
         ("advertise-peer", format!("{host}:{PEER_PORT}")),
-        ("peer-cert", format!("{CERTIFICATE_DIRECTORY}/tls.crt")),
-        ("peer-key", format!("{CERTIFICATE_DIRECTORY}/tls.key")),
-        ("peer-ca", format!("{CERTIFICATE_DIRECTORY}/ca.crt")),
     ]
     .into_iter()
     .map(|(flag, value)| format!("--{flag}={value}"))
     .collect()
 }
 
+/// What founds or joins a cluster is the operator's to say, and it says it to the running node.
+const NOT_FOR_USERS: [&str; 2] = ["QUORATE_BOOTSTRAP", "QUORATE_JOIN"];
+
+/// The certificates are told in the environment, where raftctl finds them too: `kubectl exec POD -- raftctl status`.
 fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
     let pod_name = EnvVar {
         name: "POD_NAME".to_owned(),
@@ -198,8 +199,23 @@ fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
             ..EnvVarSource::default()
         }),
     };
-    let users = cluster.spec.env.iter().filter(|variable| variable.name != pod_name.name).cloned();
-    std::iter::once(pod_name.clone()).chain(users).collect()
+    let file = |name: &str, file: &str| EnvVar {
+        name: name.to_owned(),
+        value: Some(format!("{CERTIFICATE_DIRECTORY}/{file}")),
+        value_from: None,
+    };
+    let mut variables = vec![
+        pod_name,
+        file("QUORATE_PEER_CERT", "tls.crt"),
+        file("QUORATE_PEER_KEY", "tls.key"),
+        file("QUORATE_PEER_CA", "ca.crt"),
+    ];
+    let is_taken =
+        |name: &str| NOT_FOR_USERS.contains(&name) || variables.iter().any(|variable| variable.name == name);
+    let users: Vec<EnvVar> =
+        cluster.spec.env.iter().filter(|variable| !is_taken(&variable.name)).cloned().collect();
+    variables.extend(users);
+    variables
 }
 
 /// Different hosts are preferred strongly, different zones less so. A cluster starts all the same where there are too few.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,13 +43,26 @@ pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
 /// `kubectl apply` of a manifest.
 pub(crate) fn apply(manifest: &str) -> Result<String, String> {
     let mut command = command();
-    command.args(["apply", "--filename", "-"]).stdin(Stdio::piped());
+    command.args(["apply", "--filename", "-"]);
+    with_input(command, manifest)
+}
+
+/// An unmodified `etcdctl` (`QUORATE_ETCDCTL`), given `input`.
+pub(crate) fn etcdctl(endpoint: SocketAddr, arguments: &[&str], input: &str) -> Result<String, String> {
+    let program = std::env::var_os("QUORATE_ETCDCTL").unwrap_or_else(|| "etcdctl".into());
+    let mut command = Command::new(program);
+    command.args(["--endpoints", &endpoint.to_string(), "--dial-timeout", "5s", "--command-timeout", "30s"]);
+    command.args(arguments);
+    with_input(command, input)
+}
+
+fn with_input(mut command: Command, input: &str) -> Result<String, String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::piped());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("cannot start kubectl: {error}"))?;
-    let mut stdin = child.stdin.take().ok_or("kubectl has no standard input")?;
-    stdin
-        .write_all(manifest.as_bytes())
-        .map_err(|error| format!("kubectl does not read the manifest: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("cannot start {shown}: {error}"))?;
+    let mut stdin = child.stdin.take().ok_or("there is no standard input")?;
+    stdin.write_all(input.as_bytes()).map_err(|error| format!("{shown} does not read its input: {error}"))?;
     drop(stdin);
     let done = child.wait_with_output().map_err(|error| error.to_string())?;
     if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use quorate_crds::{RaftCluster, RaftClusterStatus};
 
-use crate::kubectl::{apply, helm, kubectl, wait_for};
+use crate::kubectl::{apply, etcdctl, helm, kubectl, wait_for};
 use crate::steps::Step;
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, WayIn};
 
 /// Deadlines, not expectations: a shared machine of two cores is slow at times.
-const SOON: Duration = Duration::from_mins(1);
-const LONG: Duration = Duration::from_mins(4);
+const SOON: Duration = Duration::from_mins(3);
+const LONG: Duration = Duration::from_mins(10);
+/// The same, for kubectl and helm.
+const TIMEOUT: &str = "10m";
 
 const NAMESPACE: &str = "quorate-e2e";
 const OPERATOR_NAMESPACE: &str = "quorate-system";
@@ -24,6 +26,8 @@ pub(crate) const STEPS: &[Step] = &[
     ("a_manifest_becomes_a_ready_cluster", Story::create),
     ("the_columns_show_leader_and_term", Story::columns),
     ("an_even_number_of_voters_is_accepted_and_explained", Story::even_number),
+    ("raftctl_tells_of_the_members_inside_of_a_pod", Story::raftctl),
+    ("an_unmodified_etcdctl_works_against_a_pod", Story::etcdctl),
     ("clients_write_and_read", Story::traffic_begins),
     ("a_deleted_leader_makes_way_and_comes_back_as_the_same_member", Story::leader_deleted),
     ("the_operator_is_killed_and_comes_back", Story::operator_killed),
@@ -44,7 +48,7 @@ pub(crate) struct Story {
 impl Story {
     /// A namespace with restricted pod security, empty: what an earlier run has left goes first.
     pub(crate) fn begin() -> Result<Self, String> {
-        kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout", "120s"])?;
+        kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout", TIMEOUT])?;
         apply(&format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: \
              {{pod-security.kubernetes.io/enforce: restricted}}}}}}"
@@ -62,12 +66,20 @@ impl Story {
     fn install(&mut self) -> Result<(), String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/quorate");
         let mut arguments = vec!["upgrade", "--install", "quorate", chart, "--namespace", OPERATOR_NAMESPACE];
-        arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
+        arguments.extend(["--create-namespace", "--wait", "--timeout", TIMEOUT]);
+        // The demo removes what tests have left, and nothing that somebody else has installed.
+        arguments.extend(["--description", "made by the tests"]);
         let settings = image_settings();
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         helm(&arguments)?;
-        kubectl(&["wait", "--for=condition=Established", "crd/raftclusters.quorate.dev", "--timeout", "60s"])
-            .map(drop)
+        kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/raftclusters.quorate.dev",
+            "--timeout",
+            TIMEOUT,
+        ])
+        .map(drop)
     }
 
     #[allow(clippy::unused_self, reason = "a step")]
@@ -125,7 +137,7 @@ impl Story {
                 kubectl(&["get", "raftcluster", "even", "--namespace", NAMESPACE, "--output", "yaml"])?;
             if cluster.contains("EvenReplicas") { Ok(()) } else { Err("nothing says so".to_owned()) }
         })?;
-        kubectl(&["delete", "raftcluster", "even", "--namespace", NAMESPACE, "--timeout", "60s"])?;
+        kubectl(&["delete", "raftcluster", "even", "--namespace", NAMESPACE, "--timeout", TIMEOUT])?;
         wait_for("the end of its pods", SOON, || no_pods_of("even"))?;
         kubectl(&[
             "delete",
@@ -145,9 +157,47 @@ impl Story {
         Ok(())
     }
 
+    /// What the README says of looking into a member.
+    #[allow(clippy::unused_self, reason = "a step")]
+    fn raftctl(&mut self) -> Result<(), String> {
+        for arguments in [["status"].as_slice(), &["member", "list"]] {
+            let mut exec = vec!["exec", "life-0", "--namespace", NAMESPACE, "--", "raftctl"];
+            exec.extend(arguments);
+            let told = wait_for("raftctl in a pod", SOON, || kubectl(&exec))?;
+            if !(0..3).all(|ordinal| told.contains(&format!("life-{ordinal}"))) {
+                return Err(format!("raftctl {} does not tell of every member: {told}", arguments.join(" ")));
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::unused_self, reason = "a step")]
+    fn etcdctl(&mut self) -> Result<(), String> {
+        let way_in = WayIn::open(NAMESPACE, "life-0");
+        let ask = |arguments: &[&str], input: &str| etcdctl(way_in.address, arguments, input);
+        wait_for("an answer on the client port", SOON, || ask(&["endpoint", "status"], ""))?;
+        let answers = [
+            (ask(&["put", "by/etcdctl", "1"], "")?, "OK"),
+            (ask(&["get", "by/etcdctl"], "")?, "by/etcdctl\n1"),
+            (
+                ask(&["txn"], "value(\"by/etcdctl\") = \"1\"\n\nput by/etcdctl 2\n\nget by/etcdctl\n\n")?,
+                "SUCCESS",
+            ),
+            (ask(&["get", "by/etcdctl", "--print-value-only"], "")?, "2"),
+            (ask(&["del", "by/etcdctl"], "")?, "1"),
+            (ask(&["get", "by/etcdctl", "--count-only", "--write-out", "fields"], "")?, "\"Count\" : 0"),
+            (ask(&["endpoint", "status"], "")?, "3.7.3"),
+            (ask(&["member", "list"], "")?, "life-2"),
+        ];
+        match answers.iter().find(|(answer, expected)| !answer.contains(expected)) {
+            Some((answer, expected)) => Err(format!("etcdctl was to say {expected:?}, and says {answer:?}")),
+            None => Ok(()),
+        }
+    }
+
     fn leader_deleted(&mut self) -> Result<(), String> {
         let before = status()?;
-        let leader = before.leader.clone().ok_or("no leader in the status")?;
+        let leader = leader()?;
         kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"])?;
         wait_for("a higher term with a leader", SOON, || {
             let now = status()?;
@@ -167,7 +217,7 @@ impl Story {
         let mut delete = vec!["delete", "pods", "--grace-period", "0", "--force"];
         delete.extend(selector);
         kubectl(&delete)?;
-        let leader = status()?.leader.ok_or("no leader in the status")?;
+        let leader = leader()?;
         let term = status()?.term;
         // What happens while it is away is seen when it is back.
         kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"])?;
@@ -229,7 +279,7 @@ impl Story {
 
     #[allow(clippy::unused_self, reason = "a step")]
     fn delete(&mut self) -> Result<(), String> {
-        kubectl(&["delete", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--timeout", "60s"])?;
+        kubectl(&["delete", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--timeout", TIMEOUT])?;
         wait_for("the end of its pods", LONG, || no_pods_of(CLUSTER))?;
         let claims =
             kubectl(&["get", "persistentvolumeclaims", "--namespace", NAMESPACE, "--output", "name"])?;
@@ -242,10 +292,10 @@ impl Story {
 
     #[allow(clippy::unused_self, reason = "a step")]
     fn uninstall(&mut self) -> Result<(), String> {
-        helm(&["uninstall", "quorate", "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "2m"])?;
+        helm(&["uninstall", "quorate", "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", TIMEOUT])?;
         kubectl(&["get", "crd", "raftclusters.quorate.dev"])
             .map_err(|error| format!("the CRD went with the chart: {error}"))?;
-        kubectl(&["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--timeout", "120s"]).map(drop)
+        kubectl(&["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--timeout", TIMEOUT]).map(drop)
     }
 
     /// New acknowledgements come: the cluster serves.
@@ -277,6 +327,11 @@ fn manifest(name: &str, spec: &str) -> String {
 fn scale(replicas: u32) -> Result<(), String> {
     let cluster = format!("raftcluster/{CLUSTER}");
     kubectl(&["scale", &cluster, "--namespace", NAMESPACE, "--replicas", &replicas.to_string()]).map(drop)
+}
+
+/// The leader's pod, as soon as there is one.
+fn leader() -> Result<String, String> {
+    wait_for("a leader in the status", SOON, || status()?.leader.ok_or_else(|| "none".to_owned()))
 }
 
 fn status() -> Result<RaftClusterStatus, String> {

@@ -78,14 +78,14 @@ impl Traffic {
 }
 
 /// A port-forward to a pod, opened again whenever the pod has been away.
-struct WayIn {
-    address: SocketAddr,
+pub(crate) struct WayIn {
+    pub(crate) address: SocketAddr,
     closed: Arc<AtomicBool>,
     keeper: Option<JoinHandle<()>>,
 }
 
 impl WayIn {
-    fn open(namespace: &str, pod: &str) -> Self {
+    pub(crate) fn open(namespace: &str, pod: &str) -> Self {
         let address = ports::free();
         let closed = Arc::new(AtomicBool::new(false));
         let (namespace, pod, flag) = (namespace.to_owned(), pod.to_owned(), Arc::clone(&closed));

@@ -37,10 +37,12 @@ run_logged() {
   "$@" >"$log" 2>&1 || die_with_log "$log" "$what failed"
 }
 
+# SECONDS are what a quiet machine needs with a wide margin; QUORATE_PATIENCE multiplies them for the others.
+patient() { echo $(($1 * ${QUORATE_PATIENCE:-3})); }
+
 # wait_until SECONDS WHAT LOG COMMAND...: asks COMMAND until it says yes. Whoever writes LOG must not end meanwhile.
-# On a machine that is much slower than most, QUORATE_PATIENCE multiplies every SECONDS.
 wait_until() {
-  local seconds=$(($1 * ${QUORATE_PATIENCE:-1})) what=$2 log=$3 deadline; shift 3
+  local seconds=$(patient "$1") what=$2 log=$3 deadline; shift 3
   deadline=$((SECONDS + seconds))
   until "$@" >/dev/null 2>&1; do
     [[ ! -e ${log%.log}.ended ]] || die_with_log "$log" "$what: $(basename "$log" .log) has ended"

@@ -5,7 +5,7 @@
 ENDPOINTS=
 BACKGROUND=()
 
-etcdctl() { "$BIN/etcdctl" --endpoints "$ENDPOINTS" --dial-timeout 1s --command-timeout 3s "$@"; }
+etcdctl() { "$BIN/etcdctl" --endpoints "$ENDPOINTS" --dial-timeout 2s --command-timeout 8s "$@"; }
 
 open_ways_in() { # POD...
   local pod port=23790
@@ -70,6 +70,7 @@ stop_writer() {
 check_acknowledged_writes() {
   local missing
   cut -d' ' -f2,3 "$WORK/acknowledged" | sort >"$WORK/expected"
+  wait_until 30 "all ways in" "$WORK/writer.log" etcdctl endpoint status
   etcdctl get --prefix written/ | paste -d' ' - - | sort >"$WORK/found"
   missing=$(comm -23 "$WORK/expected" "$WORK/found")
   [[ -z $missing ]] || die "acknowledged, but not there: $missing"

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Body, Entry, Index, LogId, MemberId, Message, Payload, Role, Status, Term};
+use quorate_raft::{Body, Entry, LogId, MemberId, Message, Payload, Role, Snapshot, Status, Term};
 
-use crate::harness::Host;
+use crate::harness::{Host, at};
 
 /// What has been seen so far, in the whole cluster.
 #[derive(Default)]
@@ -14,13 +14,24 @@ pub(crate) struct Seen {
     entries: BTreeMap<LogId, (Payload, Term)>,
     /// What any member knew to be committed.
     pub(crate) committed: Vec<Entry>,
+    /// In which term each of these was first known to be committed: later leaders hold it.
+    known_in: Vec<Term>,
 }
 
 impl Seen {
+    /// What every history begins with.
+    pub(crate) fn founded(&mut self, entries: &[Entry]) {
+        self.entries_written(entries, entries);
+        self.committed.extend_from_slice(entries);
+        self.known_in.extend(entries.iter().map(|entry| entry.term));
+    }
+
     /// Log Matching (figure 3): an entry's name stands for one entry, and for what comes before it.
     pub(crate) fn entries_written(&mut self, log: &[Entry], written: &[Entry]) {
         for entry in written {
-            let before = entry.index.checked_sub(2).map_or(0, |at| log[at as usize].term);
+            let index = entry.index - 1;
+            let compacted = || at(&self.committed, index);
+            let before = at(log, index).or_else(compacted).map_or(0, |entry| entry.term);
             let value = (entry.payload.clone(), before);
             let known = self.entries.entry(entry.id()).or_insert_with(|| value.clone());
             assert_eq!(*known, value, "log matching at {:?}", entry.id());
@@ -32,8 +43,9 @@ impl Seen {
         if status.role == Role::Leader {
             let known = *self.leaders.entry(status.term).or_insert(status.id);
             assert_eq!(known, status.id, "election safety in term {}", status.term);
-            let newest = self.committed.iter().rfind(|entry| entry.term < status.term);
-            if let Some(newest) = newest {
+            let earlier = self.known_in.partition_point(|term| *term < status.term);
+            let newest = at(&self.committed, earlier as u64);
+            if let Some(newest) = newest.filter(|newest| newest.index > host.covered().index) {
                 assert_eq!(
                     at(&host.log, newest.index),
                     Some(newest),
@@ -42,7 +54,7 @@ impl Seen {
                 );
             }
         }
-        self.committed_at(host, status.commit);
+        self.committed_at(host, status);
     }
 
     /// A message leaves: what it says about its sender is on the sender's disk (failures 2 to 5).
@@ -58,7 +70,7 @@ impl Seen {
         );
         match &message.body {
             Body::AppendAccepted { matched } => {
-                assert!(host.disk.entries.len() as u64 >= *matched, "not durable: {message:?}");
+                assert!(host.durable() >= *matched, "not durable: {message:?}");
             }
             Body::Vote { pre_vote: false, granted: true } => {
                 assert_eq!((disk.term, disk.vote), (message.term, Some(message.to)), "vote not durable");
@@ -77,20 +89,32 @@ impl Seen {
     }
 
     /// State Machine Safety (figure 3), and that what is applied is durable here.
-    pub(crate) fn applied(&mut self, host: &Host, applied: Index, entries: &[Entry]) {
-        for (entry, index) in entries.iter().zip(applied + 1..) {
+    pub(crate) fn applied(&mut self, host: &Host, entries: &[Entry]) {
+        for (entry, index) in entries.iter().zip(host.applied + 1..) {
             assert_eq!(entry.index, index, "applied in order");
             assert_eq!(at(&host.disk.entries, index), Some(entry), "applied before it was durable");
             assert_eq!(at(&self.committed, index), Some(entry), "state machine safety at {index}");
         }
     }
 
+    /// A snapshot covers what is committed, with the configuration that counted there (failure 22).
+    pub(crate) fn snapshot(&self, snapshot: &Snapshot) {
+        let covered = &self.committed[..snapshot.id.index as usize];
+        assert_eq!(covered.last().map(Entry::id), Some(snapshot.id), "a snapshot of what is not committed");
+        let newest = covered.iter().rev().find_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.id(), &**configuration)),
+            _ => None,
+        });
+        assert_eq!(newest, Some((snapshot.configuration_id, &snapshot.configuration)));
+    }
+
     /// What `host` takes to be committed is what everyone else does.
-    fn committed_at(&mut self, host: &Host, commit: Index) {
-        assert!(host.log.len() as u64 >= commit);
+    fn committed_at(&mut self, host: &Host, status: &Status) {
+        let commit = status.commit;
         let known = self.committed.len() as u64;
-        if commit > known {
-            self.committed.extend_from_slice(&host.log[known as usize..commit as usize]);
+        for index in known + 1..=commit {
+            self.committed.push(at(&host.log, index).expect("what is committed is in the log").clone());
+            self.known_in.push(status.term.max(self.known_in.last().copied().unwrap_or_default()));
         }
         if let Some(newest) = at(&host.log, commit.min(known)) {
             assert_eq!(
@@ -101,8 +125,4 @@ impl Seen {
             );
         }
     }
-}
-
-fn at(log: &[Entry], index: Index) -> Option<&Entry> {
-    log.get(usize::try_from(index.checked_sub(1)?).ok()?)
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::panic, reason = "a property that does not hold ends the test")]
 
+#[allow(dead_code, reason = "each kind of test uses a part of it")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod invariants;
@@ -64,6 +65,18 @@ fn crashes_that_lose_what_was_not_durable() {
 #[test]
 fn changes_of_membership_under_all_faults() {
     run("changes", 300, &Plan { crashes: 0.005, changes: 0.02, ..Plan::default() });
+}
+
+#[test]
+fn members_of_different_priority() {
+    run("priorities", 100, &Plan { crashes: 0.002, changes: 0.01, priorities: 3, ..Plan::default() });
+}
+
+#[test]
+fn reads_by_lease_while_clocks_differ() {
+    let plan =
+        Plan { steps: 4000, crashes: 0.003, changes: 0.003, priorities: 1, leases: true, ..Plan::default() };
+    run("leases", 300, &plan);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, Configuration, Entry, HardState, Index, MemberId, Message, Output, Payload, Raft, Restored, Role,
+    Config, Configuration, Entry, HardState, Index, Lease, MemberId, Message, Output, Payload, Raft,
+    Restored, Role,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,13 +20,17 @@ pub(crate) struct Plan {
     pub(crate) crashes: f64,
     /// How likely a step is to ask for a change of membership.
     pub(crate) changes: f64,
+    /// The highest priority that a member may have.
+    pub(crate) priorities: u32,
+    /// Whether leaders answer reads by lease, and ticks come from clocks that keep what that asks.
+    pub(crate) leases: bool,
     /// Begin with one member instead of three.
     pub(crate) founding: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { steps: 1500, crashes: 0.0, changes: 0.0, founding: false }
+        Self { steps: 1500, crashes: 0.0, changes: 0.0, priorities: 0, leases: false, founding: false }
     }
 }
 
@@ -50,12 +55,14 @@ enum Event {
     Read,
     Transfer,
     Disconnected,
+    Compact,
+    Fetch,
     CutLinks,
     MendLinks,
 }
 
 /// What may happen, with the least and the greatest weight that it may have.
-const EVENTS: [(Event, u32, u32); 9] = [
+const EVENTS: [(Event, u32, u32); 11] = [
     (Event::Deliver, 20, 70),
     (Event::Persist, 5, 25),
     (Event::Tick, 5, 30),
@@ -63,14 +70,24 @@ const EVENTS: [(Event, u32, u32); 9] = [
     (Event::Read, 1, 10),
     (Event::Transfer, 0, 2),
     (Event::Disconnected, 0, 2),
+    (Event::Compact, 0, 4),
+    (Event::Fetch, 1, 4),
     (Event::CutLinks, 0, 3),
     (Event::MendLinks, 1, 8),
 ];
 
 impl Weather {
-    fn draw(random: &mut ChaCha8Rng) -> Self {
+    /// With leases much has to happen in little time: a leader is deposed, another elected and something committed.
+    fn draw(random: &mut ChaCha8Rng, haste: u32) -> Self {
+        let weight = |event, least, most| match event {
+            Event::Deliver | Event::Persist | Event::Read => (least * haste, most * haste),
+            _ => (least, most),
+        };
         Self {
-            weights: EVENTS.map(|(_, least, most)| random.random_range(least..=most)),
+            weights: EVENTS.map(|(event, least, most)| {
+                let (least, most) = weight(event, least, most);
+                random.random_range(least..=most)
+            }),
             lost: random.random_range(0.0..0.15),
             doubled: random.random_range(0.0..0.1),
             reordered: random.random_range(0.0..0.5),
@@ -96,10 +113,15 @@ pub(crate) struct Tally {
     leaders: u64,
     committed: u64,
     reads: u64,
+    reads_at_once: u64,
     reads_in_vain: u64,
     changes: u64,
     transfers: u64,
     crashes: u64,
+    compactions: u64,
+    installs: u64,
+    installs_failed: u64,
+    installs_cut: u64,
 }
 
 impl Tally {
@@ -107,16 +129,20 @@ impl Tally {
         self.leaders += other.leaders;
         self.committed += other.committed;
         self.reads += other.reads;
+        self.reads_at_once += other.reads_at_once;
         self.reads_in_vain += other.reads_in_vain;
         self.changes += other.changes;
         self.transfers += other.transfers;
         self.crashes += other.crashes;
+        self.compactions += other.compactions;
+        self.installs += other.installs;
+        self.installs_failed += other.installs_failed;
+        self.installs_cut += other.installs_cut;
     }
 }
 
 pub(crate) struct World {
     hosts: BTreeMap<MemberId, Host>,
-    applied: BTreeMap<MemberId, Index>,
     /// Reads under way: what was committed anywhere when they began.
     reads: BTreeMap<(MemberId, u64), Index>,
     network: Vec<Message>,
@@ -128,10 +154,47 @@ pub(crate) struct World {
     proposals: u64,
     crashes: f64,
     changes: f64,
+    clocks: Option<Clocks>,
+    /// The read that has just been asked for.
+    asked: Option<(MemberId, u64)>,
     pub(crate) tally: Tally,
 }
 
 const HOSTS: u64 = 5;
+
+/// What is nominally a tick.
+const TICK: u64 = 1000;
+
+/// The slowest clock counts four ticks of a lease before the fastest has counted five, of an election timeout of six.
+const LEASE: Lease = Lease { ticks: 4 };
+const PERIODS: std::ops::RangeInclusive<u64> = 900..=1100;
+
+/// Clocks that tick at different speeds: of each member the period, and when the next tick is due.
+struct Clocks {
+    now: u64,
+    of: BTreeMap<MemberId, (u64, u64)>,
+}
+
+impl Clocks {
+    fn draw(random: &mut ChaCha8Rng) -> Self {
+        let mut clock = || {
+            let period = random.random_range(PERIODS);
+            (period, random.random_range(1..=period))
+        };
+        Self { now: 0, of: (1..=HOSTS).map(|id| (MemberId(id), clock())).collect() }
+    }
+
+    /// The next tick until `end`: whose it is.
+    fn next(&mut self, end: u64) -> Option<MemberId> {
+        let (id, (period, due)) = self.of.iter_mut().min_by_key(|(_, (_, due))| *due)?;
+        if *due > end {
+            self.now = end;
+            return None;
+        }
+        *due += *period;
+        Some(*id)
+    }
+}
 
 impl World {
     pub(crate) fn new(seed: u64, plan: &Plan) -> Self {
@@ -145,6 +208,9 @@ impl World {
                 id,
                 election_ticks: 6,
                 heartbeat_ticks: 2,
+                disk_ticks: 12,
+                lease: (plan.leases && random.random_bool(0.9)).then_some(LEASE),
+                priority: random.random_range(0..=plan.priorities),
                 max_append_bytes: random.random_range(40..400),
                 max_inflight_bytes: random.random_range(100..1000),
                 seed: random.random_range(0..=u64::MAX),
@@ -153,16 +219,16 @@ impl World {
             hosts.insert(id, Host::new(config, disk));
         }
         let mut history = Seen::default();
-        history.entries_written(&first.entries, &first.entries);
-        history.committed.clone_from(&first.entries);
+        history.founded(&first.entries);
         Self {
-            applied: hosts.keys().map(|id| (*id, 0)).collect(),
             hosts,
             reads: BTreeMap::new(),
             network: Vec::new(),
             cut: BTreeSet::new(),
             seen: history,
-            weather: Weather::draw(&mut random),
+            weather: Weather::draw(&mut random, if plan.leases { 4 } else { 1 }),
+            clocks: plan.leases.then(|| Clocks::draw(&mut random)),
+            asked: None,
             random,
             proposals: 0,
             crashes: plan.crashes,
@@ -173,11 +239,11 @@ impl World {
 
     /// Something happens somewhere.
     pub(crate) fn step(&mut self) {
+        self.asked = None;
         let id = self.any_host();
         if !self.hosts[&id].is_up() {
             if self.chance(0.2) {
                 self.host(id).start();
-                self.applied.insert(id, 0);
                 self.settle(id);
             }
             return;
@@ -191,14 +257,26 @@ impl World {
         match self.weather.event(&mut self.random) {
             Event::Deliver => return self.deliver(),
             Event::Persist => self.persist(id),
+            Event::Tick if self.clocks.is_some() => {
+                let time = self.random.random_range(1..TICK / 2);
+                return self.pass(time);
+            }
             Event::Tick => (0..self.random.random_range(1..4)).for_each(|_| self.host(id).raft().tick()),
             Event::Propose => self.propose(id),
+            Event::Read if self.clocks.is_some() => {
+                for id in self.leaders() {
+                    self.read(id);
+                    self.settle(id);
+                }
+            }
             Event::Read => self.read(id),
             Event::Transfer => self.transfer(id),
             Event::Disconnected => {
                 let peer = self.any_host();
                 self.host(id).raft().disconnected(peer);
             }
+            Event::Compact => self.compact(id),
+            Event::Fetch => self.fetch(id),
             Event::CutLinks => return self.cut_links(),
             Event::MendLinks => return self.mend_links(),
         }
@@ -209,9 +287,9 @@ impl World {
     /// is left hanging.
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
+        self.crashes = 0.0;
         for host in self.hosts.values_mut().filter(|host| !host.is_up()) {
             host.start();
-            self.applied.insert(host.id(), 0);
         }
         let goal = self.proposals + 1;
         for round in 0..400 {
@@ -228,8 +306,15 @@ impl World {
     }
 
     fn calm_round(&mut self) {
+        if self.clocks.is_some() {
+            self.pass(TICK);
+        }
         for id in self.ids() {
-            self.host(id).raft().tick();
+            if self.clocks.is_none() {
+                self.host(id).raft().tick();
+            }
+            self.settle(id);
+            self.fetch(id);
             self.settle(id);
         }
         for _ in 0..20 {
@@ -266,8 +351,26 @@ impl World {
             return false;
         };
         let commit = self.seen.committed.len() as u64;
-        let everywhere = leader.configuration.members().into_iter().all(|id| self.applied[&id] == commit);
-        done && everywhere && !leader.configuration.is_joint() && self.reads.is_empty()
+        let is_voter = |id: &MemberId| leader.configuration.voters.contains(id);
+        let preferred =
+            self.hosts.keys().filter(|id| is_voter(id)).map(|id| self.hosts[id].config.priority).max();
+        let everywhere =
+            leader.configuration.members().into_iter().all(|id| self.hosts[&id].applied == commit);
+        done && everywhere
+            && !leader.configuration.is_joint()
+            && self.reads.is_empty()
+            && preferred == Some(self.hosts[&leader.id].config.priority)
+    }
+
+    /// Time passes, on every clock at its speed.
+    fn pass(&mut self, time: u64) {
+        let end = self.clocks.as_ref().map_or(0, |clocks| clocks.now + time);
+        while let Some(id) = self.clocks.as_mut().and_then(|clocks| clocks.next(end)) {
+            if self.hosts[&id].is_up() {
+                self.host(id).raft().tick();
+                self.settle(id);
+            }
+        }
     }
 
     fn deliver(&mut self) {
@@ -301,9 +404,38 @@ impl World {
 
     fn crash(&mut self, id: MemberId) {
         let surviving = self.random.random_range(0..=self.hosts[&id].writing.len());
+        self.tally.installs_cut += u64::from(self.hosts[&id].fetched.is_some());
         self.host(id).crash(surviving);
         self.reads.retain(|(reader, _), _| *reader != id);
         self.tally.crashes += 1;
+    }
+
+    /// The state as it is becomes a snapshot. Of the log some is kept, or all that is kept already.
+    fn compact(&mut self, id: MemberId) {
+        let applied = self.hosts[&id].applied;
+        let keep_after = self.random.random_range(0..=applied);
+        if let Some(snapshot) = self.host(id).compact(applied, keep_after) {
+            self.seen.snapshot(&snapshot);
+            self.tally.compactions += 1;
+        }
+    }
+
+    /// The snapshot that `id` lacks comes, from anyone who has it; if nobody has, `id` gives up. Later it is told, when it may
+    /// be superseded, or lost its process.
+    fn fetch(&mut self, id: MemberId) {
+        if let Some(fetched) = self.host(id).fetched.take() {
+            self.tally.installs += u64::from(self.host(id).install(&fetched));
+            return;
+        }
+        let Some(wanted) = self.hosts[&id].wanted.clone() else { return };
+        self.seen.snapshot(&wanted);
+        let has = |host: &Host| host.is_up() && host.disk.snapshot.as_ref() == Some(&wanted);
+        if self.hosts.values().any(has) && self.chance(0.9) {
+            self.host(id).fetch(wanted);
+        } else {
+            self.host(id).raft().install_failed(wanted.id);
+            self.tally.installs_failed += 1;
+        }
     }
 
     fn propose(&mut self, id: MemberId) {
@@ -318,6 +450,7 @@ impl World {
         let committed = self.seen.committed.len() as u64;
         let number = self.host(id).raft().read_index();
         assert!(self.reads.insert((id, number), committed).is_none(), "numbers of reads are unique");
+        self.asked = Some((id, number));
     }
 
     fn transfer(&mut self, id: MemberId) {
@@ -330,12 +463,9 @@ impl World {
     /// Asks all who believe that they lead for any change that could be allowed: some learners more or less, some voters more or
     /// less.
     fn change(&mut self) {
-        for id in self.ids() {
-            let leads = |raft: &Raft| raft.status().role == Role::Leader;
-            if self.hosts[&id].raft.as_ref().is_some_and(leads) {
-                self.change_at(id);
-                self.settle(id);
-            }
+        for id in self.leaders() {
+            self.change_at(id);
+            self.settle(id);
         }
     }
 
@@ -361,7 +491,9 @@ impl World {
     }
 
     fn cut_links(&mut self) {
-        let alone = self.any_host();
+        let leaders = self.leaders();
+        let leader = leaders.first().copied().filter(|_| self.chance(0.5));
+        let alone = leader.unwrap_or_else(|| self.any_host());
         let both = self.chance(0.5);
         for other in self.ids() {
             if self.chance(0.7) {
@@ -404,9 +536,8 @@ impl World {
         for message in &output.messages {
             self.seen.sent(host, message);
         }
-        let applied = self.applied.get_mut(&id).expect("a host");
-        self.seen.applied(host, *applied, &output.committed);
-        *applied += output.committed.len() as u64;
+        self.seen.applied(host, &output.committed);
+        host.applied += output.committed.len() as u64;
         self.tally.committed += output.committed.len() as u64;
         for done in output.reads {
             let began = self.reads.remove(&(id, done.id)).expect("a read is settled once");
@@ -417,6 +548,7 @@ impl World {
                         "stale: {began} was committed when the read began, it may run at {index}"
                     );
                     self.tally.reads += 1;
+                    self.tally.reads_at_once += u64::from(self.asked == Some((id, done.id)));
                 }
                 None => self.tally.reads_in_vain += 1,
             }
@@ -426,6 +558,12 @@ impl World {
 
     fn host(&mut self, id: MemberId) -> &mut Host {
         self.hosts.get_mut(&id).expect("a host")
+    }
+
+    /// All who believe that they lead.
+    fn leaders(&self) -> Vec<MemberId> {
+        let leads = |host: &&Host| host.raft.as_ref().is_some_and(|raft| raft.status().role == Role::Leader);
+        self.hosts.values().filter(leads).map(Host::id).collect()
     }
 
     fn ids(&self) -> Vec<MemberId> {
@@ -450,7 +588,11 @@ fn three_members() -> Restored {
         ..Configuration::default()
     };
     let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
-    Restored { hard_state: HardState { term: 1, vote: None, commit: 1 }, entries: vec![entry] }
+    Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 1 },
+        snapshot: None,
+        entries: vec![entry],
+    }
 }
 
 fn address(id: MemberId) -> Bytes {

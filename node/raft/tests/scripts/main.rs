@@ -9,6 +9,7 @@
     reason = "scripts are files, and the protocol itself is not in here"
 )]
 
+#[allow(dead_code, reason = "each kind of test uses a part of it")]
 #[path = "../harness/mod.rs"]
 mod harness;
 mod show;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quorate_raft::{
     Body, Configuration, Entry, HardState, LogId, MemberId, Message, Payload, Progress, ReadDone, Role,
-    Status, Write,
+    Snapshot, Status, Write,
 };
 
 pub(crate) fn member(id: MemberId) -> String {
@@ -25,6 +25,12 @@ pub(crate) fn configuration(configuration: &Configuration) -> String {
         let _ = write!(text, " learners={}", set(&configuration.learners));
     }
     text
+}
+
+/// What it covers, and the configuration there.
+pub(crate) fn snapshot(snapshot: &Snapshot) -> String {
+    let Snapshot { id, configuration: members, configuration_id } = snapshot;
+    format!("{} with {} {}", log_id(*id), log_id(*configuration_id), configuration(members))
 }
 
 /// `term.index` and what it does.
@@ -48,6 +54,9 @@ pub(crate) fn write(write: &Write) -> String {
     if let Some(HardState { term, vote, commit }) = write.hard_state {
         let _ = write!(text, " term={term} vote={} commit={commit}", vote.map_or("-".into(), member));
     }
+    if let Some(id) = write.reset {
+        let _ = write!(text, " begins anew after {}", log_id(id));
+    }
     if !write.entries.is_empty() {
         let _ = write!(text, " {}", entries(&write.entries));
     }
@@ -64,8 +73,15 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
         Body::AppendRejected { rejected, hint } => {
             format!("AppendRejected rejected={rejected} hint={}", log_id(*hint))
         }
+        Body::InstallSnapshot { snapshot: offered, base } => {
+            format!("InstallSnapshot {} base={}", snapshot(offered), log_id(*base))
+        }
         Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
-        Body::HeartbeatAck { round } => format!("HeartbeatAck round={round}"),
+        Body::HeartbeatAck { round, priority, promise } => {
+            let priority = unless_zero("priority", *priority);
+            let promise = unless_zero("promise", *promise);
+            format!("HeartbeatAck round={round}{priority}{promise}")
+        }
         Body::RequestVote { pre_vote, last, transfer } => {
             let transfer = if *transfer { " transfer" } else { "" };
             format!("Request{}Vote last={}{transfer}", pre(*pre_vote), log_id(*last))
@@ -101,8 +117,9 @@ pub(crate) fn role(role: Role) -> &'static str {
 }
 
 pub(crate) fn status(status: &Status) -> String {
+    let disk = if status.disk_hangs { " disk-hangs" } else { "" };
     format!(
-        "{}: {} term={} leader={} last={} commit={} configuration={} {}",
+        "{}: {} term={} leader={} last={} commit={} configuration={} {}{disk}",
         member(status.id),
         role(status.role),
         status.term,
@@ -117,11 +134,16 @@ pub(crate) fn status(status: &Status) -> String {
 pub(crate) fn progress(progress: &Progress) -> String {
     let active = if progress.active { "active" } else { "silent" };
     let caught_up = if progress.caught_up { "caught-up" } else { "lagging" };
-    format!("{}: matched={} {active} {caught_up}", member(progress.id), progress.matched)
+    let offered = progress.offered.map_or(String::new(), |id| format!(" offered={}", log_id(id)));
+    format!("{}: matched={} {active} {caught_up}{offered}", member(progress.id), progress.matched)
 }
 
 fn set(ids: &BTreeSet<MemberId>) -> String {
     ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn unless_zero(name: &str, value: u32) -> String {
+    if value == 0 { String::new() } else { format!(" {name}={value}") }
 }
 
 fn pre(pre_vote: bool) -> &'static str {

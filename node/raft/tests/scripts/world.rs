@@ -2,11 +2,12 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings [election=T] [heartbeat=T] [append=B] [inflight=B]` | timing and limits of the members that follow |
+//! | `settings name=value ..`, `settings name=N:value ..` | `election`, `heartbeat`, `disk`, `lease` in ticks, `append`, `inflight` in bytes, `priority`: of the members that follow; of N among them |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
 //! | `tick N [times]` | time passes at N |
+//! | `live N times` | time passes at N, and everything arrives and becomes durable after each tick |
 //! | `timeout N` | time passes at N until it loses patience, and no longer |
 //! | `deliver [A->B\|A->*\|*->B] [count]` | messages on their way arrive, in order; those that they cause do not |
 //! | `drop [A->B ..] [count]`, `double [A->B ..]`, `delay [A->B ..]` | they are lost, doubled, or put behind all others |
@@ -17,6 +18,8 @@
 //! | `read N` | a linearizable read at N |
 //! | `change N voters=.. [learners=..] [from=T.I] [homeless=N]` | a change of membership |
 //! | `transfer N [target]`, `disconnected N peer` | |
+//! | `compact N index [keep]` | N makes a snapshot of its state there; its log up to `keep` (else all of that) goes |
+//! | `fetch N`, `install N`, `fail N` | the snapshot that N wants becomes durable there; N is told so; N is told that it cannot be had |
 //! | `crash N [surviving]`, `start N` | the process ends (so many writes under way reach the disk), and starts |
 //! | `status [N ..]`, `progress N`, `entries N` | shows it |
 //! | `quietly command` | shows nothing of what the command brings about |
@@ -26,7 +29,8 @@ use std::fmt::{Display, Write as _};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, Configuration, Entry, HardState, LogId, MemberId, Message, Output, Payload, Raft, Restored,
+    Config, Configuration, Entry, HardState, Lease, LogId, MemberId, Message, Output, Payload, Raft,
+    Restored, Snapshot,
 };
 
 use crate::harness::Host;
@@ -40,9 +44,13 @@ pub(crate) struct World {
     network: Vec<Message>,
     cut: BTreeSet<(MemberId, MemberId)>,
     settings: Config,
+    /// What single members have otherwise.
+    own_settings: BTreeMap<MemberId, Vec<(String, u32)>>,
     /// Numbers of forwarded reads, in the order in which they were seen.
     questions: Vec<u64>,
     roles: BTreeMap<MemberId, String>,
+    /// Snapshots that members lack, as was shown.
+    wants: BTreeMap<MemberId, Snapshot>,
     text: String,
 }
 
@@ -52,6 +60,9 @@ impl Default for World {
             id: MemberId(0),
             election_ticks: 10,
             heartbeat_ticks: 3,
+            disk_ticks: 20,
+            priority: 0,
+            lease: None,
             max_append_bytes: 1 << 20,
             max_inflight_bytes: 1 << 20,
             seed: 0,
@@ -61,8 +72,10 @@ impl Default for World {
             network: Vec::new(),
             cut: BTreeSet::new(),
             settings,
+            own_settings: BTreeMap::new(),
             questions: Vec::new(),
             roles: BTreeMap::new(),
+            wants: BTreeMap::new(),
             text: String::new(),
         }
     }
@@ -93,6 +106,14 @@ impl World {
             "empty" => self.add(member(words.first())?, Restored::default()),
             "log" => self.log(words),
             "tick" => self.tick(member(words.first())?, number(words.get(1))?.unwrap_or(1)),
+            "live" => {
+                let id = member(words.first())?;
+                for _ in 0..number(words.get(1))?.ok_or("for how long?")? {
+                    self.tick(id, 1)?;
+                    self.stabilize(&[])?;
+                }
+                Ok(())
+            }
             "timeout" => self.timeout(member(words.first())?),
             "deliver" => self.deliver(words),
             "drop" => self.pick(words).map(|_| ()),
@@ -121,6 +142,10 @@ impl World {
             "read" => self.read(member(words.first())?),
             "change" => self.change(words),
             "transfer" => self.transfer(words),
+            "compact" => self.compact(words),
+            "fetch" => self.fetch(member(words.first())?),
+            "install" => self.install(member(words.first())?),
+            "fail" => self.fail(member(words.first())?),
             "disconnected" => {
                 let (id, peer) = (member(words.first())?, member(words.get(1))?);
                 self.raft(id)?.disconnected(peer);
@@ -138,13 +163,13 @@ impl World {
     fn settings(&mut self, words: &[&str]) -> Done {
         for word in words {
             let (name, value) = word.split_once('=').ok_or("settings are name=value")?;
-            let value: u32 = value.parse().map_err(|_| format!("not a number: {value}"))?;
-            match name {
-                "election" => self.settings.election_ticks = value,
-                "heartbeat" => self.settings.heartbeat_ticks = value,
-                "append" => self.settings.max_append_bytes = value as usize,
-                "inflight" => self.settings.max_inflight_bytes = value as usize,
-                other => return Err(format!("no such setting: {other}")),
+            let parse = |value: &str| value.parse().map_err(|_| format!("not a number: {value}"));
+            match value.split_once(':') {
+                Some((id, value)) => {
+                    let own = self.own_settings.entry(member(Some(&id))?).or_default();
+                    own.push((name.to_owned(), parse(value)?));
+                }
+                None => set(&mut self.settings, name, parse(value)?)?,
             }
         }
         Ok(())
@@ -156,13 +181,16 @@ impl World {
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
         for id in members {
             let hard_state = HardState { term: 1, vote: None, commit: 1 };
-            self.add(id, Restored { hard_state, entries: vec![entry.clone()] })?;
+            self.add(id, Restored { hard_state, snapshot: None, entries: vec![entry.clone()] })?;
         }
         Ok(())
     }
 
     fn add(&mut self, id: MemberId, disk: Restored) -> Done {
-        let config = Config { id, seed: id.0, ..self.settings.clone() };
+        let mut config = Config { id, seed: id.0, ..self.settings.clone() };
+        for (name, value) in self.own_settings.get(&id).into_iter().flatten() {
+            set(&mut config, name, *value)?;
+        }
         self.hosts.insert(id, Host::new(config, disk));
         self.roles.insert(id, String::new());
         self.settle(id)
@@ -325,10 +353,50 @@ impl World {
         self.settle(id)
     }
 
+    fn compact(&mut self, words: &[&str]) -> Done {
+        let id = member(words.first())?;
+        let index = number(words.get(1))?.ok_or("up to which entry?")? as u64;
+        let keep_after = number(words.get(2))?.map_or(index, |index| index as u64);
+        self.raft(id)?;
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        let snapshot = host.compact(index, keep_after).ok_or("there is nothing to make it from")?;
+        self.line(&format!("{} has snapshot {}", show::member(id), show::snapshot(&snapshot)));
+        self.settle(id)
+    }
+
+    /// The contents come: all that `N` lacks, or nothing.
+    fn fetch(&mut self, id: MemberId) -> Done {
+        self.raft(id)?;
+        let wanted = self.wants.get(&id).cloned().ok_or("it wants none")?;
+        let has = |host: &Host| host.disk.snapshot.as_ref() == Some(&wanted);
+        if !self.hosts.values().any(has) {
+            return Err("nobody has it".into());
+        }
+        self.hosts.get_mut(&id).ok_or("no such member")?.fetch(wanted);
+        Ok(())
+    }
+
+    fn install(&mut self, id: MemberId) -> Done {
+        self.raft(id)?;
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        let snapshot = host.fetched.take().ok_or("nothing was fetched")?;
+        let replaces = host.install(&snapshot);
+        let what = if replaces { "takes the state from" } else { "has no use for" };
+        self.line(&format!("{} {what} snapshot {}", show::member(id), show::log_id(snapshot.id)));
+        self.settle(id)
+    }
+
+    fn fail(&mut self, id: MemberId) -> Done {
+        let wanted = self.wants.get(&id).ok_or("it wants none")?.id;
+        self.raft(id)?.install_failed(wanted);
+        self.settle(id)
+    }
+
     fn crash(&mut self, id: MemberId, surviving: Option<usize>) -> Done {
         let host = self.hosts.get_mut(&id).ok_or("no such member")?;
         host.crash(surviving.unwrap_or(0));
         self.network.retain(|message| message.to != id);
+        self.wants.remove(&id);
         Ok(())
     }
 
@@ -385,6 +453,16 @@ impl World {
             }
             self.roles.insert(id, role);
         }
+        if output.wanted.as_ref() != self.wants.get(&id) {
+            let text = output.wanted.as_ref().map_or("no snapshot any more".into(), |wanted| {
+                format!("snapshot {}", show::log_id(wanted.id))
+            });
+            self.line(&format!("{name} wants {text}"));
+            match output.wanted {
+                Some(wanted) => self.wants.insert(id, wanted),
+                None => self.wants.remove(&id),
+            };
+        }
         if let Some(write) = &output.write {
             self.line(&format!("{name} {}", show::write(write)));
         }
@@ -423,6 +501,20 @@ impl World {
         let host = self.hosts.get_mut(&id).ok_or_else(|| format!("no member {id}"))?;
         host.raft.as_mut().ok_or_else(|| format!("{id} is down"))
     }
+}
+
+fn set(config: &mut Config, name: &str, value: u32) -> Done {
+    match name {
+        "election" => config.election_ticks = value,
+        "heartbeat" => config.heartbeat_ticks = value,
+        "disk" => config.disk_ticks = value,
+        "priority" => config.priority = value,
+        "lease" => config.lease = (value > 0).then_some(Lease { ticks: value }),
+        "append" => config.max_append_bytes = value as usize,
+        "inflight" => config.max_inflight_bytes = value as usize,
+        other => return Err(format!("no such setting: {other}")),
+    }
+    Ok(())
 }
 
 fn member(word: Option<&&str>) -> Result<MemberId, String> {

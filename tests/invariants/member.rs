@@ -1,0 +1,117 @@
+//! What an observer knows of one member: its log, and how much of it is on its disk.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use quorate_raft::{Configuration, Entry, HardState, Index, LogId, Payload, Term, Write, WriteId};
+
+/// An entry: its term, and a fingerprint of what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) term: Term,
+    pub(crate) fingerprint: u64,
+}
+
+impl Name {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let mut hasher = DefaultHasher::new();
+        match &entry.payload {
+            Payload::Noop => 0u8.hash(&mut hasher),
+            Payload::Command(bytes) => bytes.hash(&mut hasher),
+            Payload::Configuration(c) => {
+                (&c.voters, &c.outgoing, &c.learners, &c.addresses).hash(&mut hasher);
+            }
+        }
+        Self { term: entry.term, fingerprint: hasher.finish() }
+    }
+}
+
+/// A write that was handed to the disk, and has not come back.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    pub(crate) id: WriteId,
+    pub(crate) first: Index,
+    pub(crate) entries: Vec<Name>,
+    pub(crate) hard_state: Option<HardState>,
+}
+
+/// One member.
+#[derive(Debug, Default)]
+pub(crate) struct Member {
+    /// The log as the member has it in memory; entry 1 first.
+    pub(crate) log: Vec<Name>,
+    /// The configurations in it.
+    pub(crate) configurations: Vec<(LogId, Configuration)>,
+    /// What its disk is known to hold.
+    pub(crate) durable: Vec<Name>,
+    pub(crate) durable_state: HardState,
+    pub(crate) under_way: VecDeque<UnderWay>,
+    pub(crate) applied: Index,
+    pub(crate) term: Term,
+    pub(crate) commit: Index,
+}
+
+impl Member {
+    /// The term of the entry at `index`, in memory.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.get(usize::try_from(index.checked_sub(1)?).ok()?).map(|name| name.term)
+    }
+
+    /// A write was handed out: its entries follow by [`Self::push`].
+    pub(crate) fn begin(&mut self, write: &Write) {
+        let first = write.entries.first().map_or(self.log.len() as Index + 1, |entry| entry.index);
+        assert!(
+            first <= self.log.len() as Index + 1,
+            "a write leaves a gap before entry {first}: the log ends at {}",
+            self.log.len()
+        );
+        self.log.truncate(first as usize - 1);
+        while self.configurations.pop_if(|(id, _)| id.index >= first).is_some() {}
+        let hard_state = write.hard_state;
+        self.under_way.push_back(UnderWay { id: write.id, first, entries: Vec::new(), hard_state });
+    }
+
+    /// An entry goes to the end of the log.
+    pub(crate) fn push(&mut self, entry: &Entry) -> Name {
+        assert_eq!(entry.index, self.log.len() as Index + 1, "the log has no gaps");
+        let name = Name::of(entry);
+        self.log.push(name);
+        if let Payload::Configuration(configuration) = &entry.payload {
+            self.configurations.push((entry.id(), (**configuration).clone()));
+        }
+        name
+    }
+
+    /// The write that was begun is whole.
+    pub(crate) fn end(&mut self) {
+        let write = self.under_way.back_mut().expect("a write was begun");
+        write.entries = self.log[write.first as usize - 1..].to_vec();
+    }
+
+    /// All up to this write is durable.
+    pub(crate) fn persisted(&mut self, id: WriteId) {
+        while let Some(write) = self.under_way.pop_front_if(|write| write.id <= id) {
+            take(&mut self.durable, &mut self.durable_state, &write);
+        }
+    }
+
+    /// Everything that it has is durable, with this hard state.
+    pub(crate) fn settle(&mut self, hard_state: HardState) {
+        self.under_way.clear();
+        self.durable.clone_from(&self.log);
+        self.durable_state = hard_state;
+    }
+
+    /// The newest configuration at or before `index`, and the newest of all.
+    pub(crate) fn configurations_around(&self, index: Index) -> [Option<&Configuration>; 2] {
+        let at = self.configurations.iter().rfind(|(id, _)| id.index <= index);
+        [at, self.configurations.last()].map(|found| found.map(|(_, configuration)| configuration))
+    }
+}
+
+/// What a write makes of a disk.
+pub(crate) fn take(log: &mut Vec<Name>, state: &mut HardState, write: &UnderWay) {
+    log.truncate(write.first as usize - 1);
+    log.extend_from_slice(&write.entries);
+    *state = write.hard_state.unwrap_or(*state);
+}

@@ -1,0 +1,100 @@
+//! Which transitions were reached, and how often: what was never reached was never tested.
+
+use std::collections::BTreeMap;
+
+/// Everything that can be reached, in the order in which it is printed.
+pub(crate) const NAMES: &[&str] = &[
+    // Elections.
+    "pre-votes asked for",
+    "pre-votes refused",
+    "elections begun",
+    "votes refused",
+    "leaders elected",
+    "candidates that saw another win",
+    "leaders that met a later term",
+    "leaders that lost their quorum",
+    "leaders whose disk hung",
+    "leaders that were removed",
+    // The log.
+    "appends rejected",
+    "log tails replaced",
+    // Requests.
+    "commands appended",
+    "commands forwarded",
+    "forwards rejected",
+    "commands given up: no leader",
+    "commands given up: no answer in time",
+    "requests refused: no member",
+    "read rounds asked of the leader",
+    "read rounds refused by a member that does not lead",
+    "reads served by the leader",
+    "reads served by others",
+    "reads given up",
+    // Membership.
+    "learners added",
+    "joint configurations entered",
+    "joint configurations left",
+    "joint configurations left by another leader",
+    "configurations rolled back",
+    "changes refused: stale",
+    "changes refused: in progress",
+    "changes refused: a new voter lags",
+    "changes refused: impossible",
+    "changes refused: does not lead",
+    // Transfers.
+    "transfers begun",
+    "transfers done",
+    "transfers given up",
+    "transfers refused",
+    // Disks and processes.
+    "processes started",
+    "processes killed",
+    "processes killed while they wrote",
+    "processes killed while they started",
+    "power cuts",
+    "processes ended: write failed",
+    "processes ended: fsync failed",
+    "processes ended: disk full",
+    "starts in vain: disk full",
+    "starts in vain: device errors",
+    "starts refused: damage",
+    "starts on a flipped bit that did no harm",
+    "torn tails cut",
+    "files on disks at the end",
+    "members lost for good",
+    "clusters adopted",
+    // At the end.
+    "histories checked",
+    "histories not decided",
+];
+
+/// Counts by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Coverage {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Coverage {
+    pub(crate) fn new() -> Self {
+        Self { counts: NAMES.iter().map(|name| (*name, 0)).collect() }
+    }
+
+    /// It was reached once more.
+    pub(crate) fn count(&mut self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    pub(crate) fn add(&mut self, name: &'static str, times: u64) {
+        *self.counts.get_mut(name).unwrap_or_else(|| panic!("{name} is not in the list")) += times;
+    }
+
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.counts[name]
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (name, times) in &other.counts {
+            self.add(name, *times);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A member's disk: files in memory, in virtual time, that lose and fail as real ones do.
+//!
+//! The WAL calls it as it calls the machine's file system, and has its answer at once; but every operation takes virtual time, and
+//! what was done is remembered until that time has come. So a process can be killed, and the power cut, between any two
+//! operations and in the middle of each, although the call has long returned.
+
+mod file;
+mod files;
+mod latency;
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quorate_node::storage::disk::{Disk, File};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::time::Time;
+use file::OpenFile;
+use files::{Done, Files, Undo};
+pub(crate) use latency::Latency;
+
+/// What happens to the next operation of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// A write is done in part, and fails.
+    Write,
+    /// An fsync fails; what it should have written is forgotten, and looks clean (as Linux does).
+    Sync,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// It was killed: the system keeps what it has written.
+    Killed,
+    /// The power went: what was not flushed may be lost, sector by sector.
+    PowerCut,
+}
+
+/// Clones share the same disk.
+#[derive(Debug, Clone)]
+pub(crate) struct SimDisk(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    files: Files,
+    /// What the task under way has done, and when.
+    done: Vec<Done>,
+    /// When the task's next operation begins.
+    clock: Time,
+    latency: Latency,
+    failure: Option<Failure>,
+    /// The most bytes that all files may have, and until when.
+    capacity: Option<(u64, Time)>,
+    random: ChaCha8Rng,
+}
+
+impl SimDisk {
+    pub(crate) fn new(latency: Latency, seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            files: Files::default(),
+            done: Vec::new(),
+            clock: 0,
+            latency,
+            failure: None,
+            capacity: None,
+            random: ChaCha8Rng::seed_from_u64(seed),
+        })))
+    }
+
+    /// A task begins: its first operation begins now.
+    pub(crate) fn begin(&self, now: Time) {
+        let mut state = self.0.lock();
+        assert!(state.done.is_empty(), "one task at a time");
+        state.clock = now;
+    }
+
+    /// When the task's last operation ends.
+    pub(crate) fn ends(&self) -> Time {
+        self.0.lock().clock
+    }
+
+    /// The task's time is over: what it did can no longer be undone.
+    pub(crate) fn finish(&self) {
+        self.0.lock().done.clear();
+    }
+
+    /// The process ends now, perhaps in the middle of a task.
+    pub(crate) fn crash(&self, now: Time, crash: Crash) {
+        let State { files, done, random, .. } = &mut *self.0.lock();
+        for done in std::mem::take(done).into_iter().rev().take_while(|done| done.end > now) {
+            let half_done = done.begin < now;
+            files.take_back(done.undo, half_done, crash, random);
+        }
+        if crash == Crash::PowerCut {
+            files.lose_power(random);
+        }
+    }
+
+    /// The next operation of its kind fails.
+    pub(crate) fn fail_next(&self, failure: Failure) {
+        self.0.lock().failure = Some(failure);
+    }
+
+    /// How fast it is.
+    pub(crate) fn latency<T>(&self, change: impl FnOnce(&mut Latency) -> T) -> T {
+        change(&mut self.0.lock().latency)
+    }
+
+    /// Leaves room for `room` more bytes for a while.
+    pub(crate) fn fill(&self, room: u64, until: Time) {
+        let mut state = self.0.lock();
+        state.capacity = Some((state.files.bytes() + room, until));
+    }
+
+    /// How many files there are.
+    pub(crate) fn files(&self) -> usize {
+        self.0.lock().files.names().len()
+    }
+
+    /// Turns over one bit of what is durable, in a sector that holds more than a few. Says where.
+    pub(crate) fn flip(&self, random: &mut ChaCha8Rng) -> Option<String> {
+        self.0.lock().files.flip(random)
+    }
+
+    /// All trouble is over, but for what has happened.
+    pub(crate) fn heal(&self) {
+        let mut state = self.0.lock();
+        state.failure = None;
+        state.capacity = None;
+        state.latency.heal();
+    }
+}
+
+impl State {
+    /// An operation begins: when it ends.
+    fn operate(&mut self, bytes: usize, sync: bool) -> (Time, Time) {
+        let begin = self.clock;
+        self.clock = self.latency.end(begin, bytes, sync, &mut self.random);
+        (begin, self.clock)
+    }
+
+    fn did(&mut self, (begin, end): (Time, Time), undo: Undo) {
+        self.done.push(Done { begin, end, undo });
+    }
+
+    /// Whether there is no room for `growth` more bytes.
+    fn is_full(&self, growth: u64) -> bool {
+        let limit = self.capacity.filter(|(_, until)| self.clock < *until);
+        growth > 0 && limit.is_some_and(|(capacity, _)| self.files.bytes() + growth > capacity)
+    }
+
+    /// Whether the operation fails.
+    fn fails(&mut self, failure: Failure) -> bool {
+        self.failure.take_if(|waits| *waits == failure).is_some()
+    }
+
+    /// Does something to the names of files.
+    fn rename(&mut self, change: impl FnOnce(&mut Files) -> io::Result<()>) -> io::Result<()> {
+        let time = self.operate(0, false);
+        let before = self.files.names().clone();
+        change(&mut self.files)?;
+        self.did(time, Undo::Names(before));
+        Ok(())
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.lock().rename(|files| files.create_dir(path))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.lock().files.list(dir)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let inode = self.0.lock().files.find(path)?;
+        Ok(Box::new(OpenFile::new(self.clone(), inode)))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let mut inode = 0;
+        self.0.lock().rename(|files| {
+            inode = files.create(path)?;
+            Ok(())
+        })?;
+        Ok(Box::new(OpenFile::new(self.clone(), inode)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.lock().rename(|files| files.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.lock().rename(|files| files.remove(path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let time = state.operate(0, true);
+        if state.fails(Failure::Sync) {
+            return Err(ErrorKind::Other.into());
+        }
+        let undo = state.files.sync_names(dir);
+        state.did(time, undo);
+        Ok(())
+    }
+}
+
+/// A part of a task's work that was under way when its process ended: some of it was done.
+fn some(random: &mut ChaCha8Rng) -> impl FnMut() -> bool {
+    let share = random.random_range(0.0..=1.0);
+    move || random.random_bool(share)
+}

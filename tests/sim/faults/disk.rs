@@ -1,0 +1,52 @@
+//! What goes wrong with disks.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::Kind;
+use crate::disk::{Crash, Failure};
+use crate::host::name;
+use crate::schedule::logarithmic;
+use crate::time::{MILLI, SECOND};
+use crate::world::{Event, World};
+
+impl World {
+    pub(super) fn disturb_disk(&mut self, kind: Kind, random: &mut ChaCha8Rng) -> Option<String> {
+        let id = self.victim(random)?;
+        let lasts = logarithmic(random, 20 * MILLI, 10 * SECOND);
+        let until = self.now() + lasts;
+        let (segment, disk) = (self.plan.segment_bytes, &self.hosts[&id].disk);
+        match kind {
+            Kind::SlowDisk => {
+                let slower = logarithmic(random, 2, 200);
+                disk.latency(|latency| (latency.slower, latency.slower_until) = (slower, until));
+            }
+            Kind::StallDisk => disk.latency(|latency| latency.stalled_until = until),
+            Kind::FillDisk => disk.fill(random.random_range(0..2 * segment), until),
+            Kind::FailWrite => disk.fail_next(Failure::Write),
+            _ => disk.fail_next(Failure::Sync),
+        }
+        Some(format!("{} for {} ms", name(id), lasts / MILLI))
+    }
+
+    /// A bit of what is durable turns over. Such a member may refuse its disk, and be lost: so that must be legal.
+    pub(super) fn flip_bit(&mut self, random: &mut ChaCha8Rng) -> Option<String> {
+        let id = self.victim(random).filter(|id| self.may_lose(*id))?;
+        let host = self.hosts.get_mut(&id)?;
+        let place = host.disk.flip(random)?;
+        host.flipped = true;
+        if random.random_bool(0.8) {
+            self.crash(id, if random.random() { Crash::Killed } else { Crash::PowerCut });
+            self.agenda.after(logarithmic(random, 5 * MILLI, 3 * SECOND), Event::Start(id));
+        }
+        Some(format!("{}, {place}", name(id)))
+    }
+
+    /// A disk goes with all that is on it. Its member never comes back: another one may be added in its place.
+    pub(super) fn lose_disk(&mut self, random: &mut ChaCha8Rng) -> Option<String> {
+        let id = self.victim(random).filter(|id| self.may_lose(*id))?;
+        self.crash(id, Crash::PowerCut);
+        self.lose(id);
+        Some(name(id))
+    }
+}

@@ -1,0 +1,186 @@
+//! What goes wrong, and what people do to a cluster: each kind is a row of [`KINDS`] and a function in the file of its part.
+//!
+//! Faults are drawn before the run begins, each with dice of its own, and have numbers: a run can be repeated without some of
+//! them. What Raft cannot survive is not injected: see [`legal`].
+
+mod clock;
+mod disk;
+mod legal;
+mod membership;
+mod network;
+mod process;
+
+use quorate_raft::{MemberId, Role};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::schedule::logarithmic;
+use crate::time::{SECOND, Time};
+use crate::world::World;
+
+pub(crate) use membership::Errand;
+
+/// A fault of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) number: usize,
+    pub(crate) at: Time,
+    pub(crate) kind: Kind,
+    dice: u64,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    LoseMessages,
+    DoubleMessages,
+    ReorderMessages,
+    DelayMessages,
+    CutOneWay,
+    Isolate,
+    Partition,
+    BreakConnections,
+    Kill,
+    KillWriting,
+    KillStarting,
+    KillAll,
+    CutPower,
+    CutAllPower,
+    Pause,
+    SlowDisk,
+    StallDisk,
+    FailWrite,
+    FailSync,
+    FillDisk,
+    FlipBit,
+    LoseDisk,
+    Drift,
+    Jump,
+    Grow,
+    AddLearner,
+    Shrink,
+    Replace,
+    Reshape,
+    ImpossibleChange,
+    Transfer,
+}
+
+/// Each kind, its words, and how often it happens at the most, in a thousand seconds.
+pub(crate) const KINDS: &[(Kind, &str, u64)] = &[
+    (Kind::LoseMessages, "messages are lost", 300),
+    (Kind::DoubleMessages, "messages are doubled", 300),
+    (Kind::ReorderMessages, "messages overtake one another", 300),
+    (Kind::DelayMessages, "messages are late", 300),
+    (Kind::CutOneWay, "a member is cut off one way", 200),
+    (Kind::Isolate, "a member is cut off", 200),
+    (Kind::Partition, "the network is parted", 200),
+    (Kind::BreakConnections, "connections break", 300),
+    (Kind::Kill, "a process is killed", 300),
+    (Kind::KillWriting, "a process is killed while it writes", 300),
+    (Kind::KillStarting, "a process is killed, and again while it starts", 200),
+    (Kind::KillAll, "all processes are killed", 30),
+    (Kind::CutPower, "a machine loses its power", 200),
+    (Kind::CutAllPower, "all machines lose their power", 30),
+    (Kind::Pause, "a process is paused", 300),
+    (Kind::SlowDisk, "a disk is slow", 200),
+    (Kind::StallDisk, "a disk hangs", 200),
+    (Kind::FailWrite, "a write fails", 200),
+    (Kind::FailSync, "an fsync fails", 200),
+    (Kind::FillDisk, "a disk is full", 100),
+    (Kind::FlipBit, "a bit flips on a disk", 60),
+    (Kind::LoseDisk, "a disk is lost", 60),
+    (Kind::Drift, "a clock drifts", 200),
+    (Kind::Jump, "a clock jumps", 200),
+    (Kind::Grow, "a voter is added", 100),
+    (Kind::AddLearner, "a learner is added", 60),
+    (Kind::Shrink, "a member is removed", 100),
+    (Kind::Replace, "a voter is replaced", 100),
+    (Kind::Reshape, "several members come and go at once", 100),
+    (Kind::ImpossibleChange, "an impossible change is asked for", 100),
+    (Kind::Transfer, "leadership is transferred", 200),
+];
+
+impl Kind {
+    pub(crate) fn words(self) -> &'static str {
+        KINDS.iter().find(|(kind, ..)| *kind == self).expect("every kind has a row").1
+    }
+}
+
+/// The faults of a run. Some kinds are off, the others have a rate each.
+pub(crate) fn draw(random: &mut ChaCha8Rng, duration: Time) -> Vec<Fault> {
+    let share = random.random_range(0.05..0.6);
+    let mut faults = Vec::new();
+    for (kind, _, most) in KINDS {
+        let (on, rate) = (random.random_bool(share), logarithmic(random, most.div_ceil(15), *most));
+        let expected = rate as f64 * duration as f64 / (1000 * SECOND) as f64;
+        let count = expected as u64 + u64::from(random.random_bool(expected.fract()));
+        let dice: Vec<(Time, u64)> =
+            (0..count).map(|_| (random.random_range(SECOND..duration), random.random())).collect();
+        if on {
+            faults.extend(dice.into_iter().map(|(at, dice)| Fault { number: 0, at, kind: *kind, dice }));
+        }
+    }
+    faults.sort_by_key(|fault| fault.at);
+    for (number, fault) in faults.iter_mut().enumerate() {
+        fault.number = number;
+    }
+    faults
+}
+
+impl World {
+    /// A fault happens, if it is legal now.
+    pub(crate) fn strike(&mut self, place: usize) {
+        let fault = self.plan.faults[place].clone();
+        let mut random = ChaCha8Rng::seed_from_u64(fault.dice);
+        let random = &mut random;
+        let done = match fault.kind {
+            Kind::LoseMessages
+            | Kind::DoubleMessages
+            | Kind::ReorderMessages
+            | Kind::DelayMessages
+            | Kind::CutOneWay
+            | Kind::Isolate
+            | Kind::Partition => self.disturb_network(fault.kind, random),
+            Kind::BreakConnections => self.break_connections(random),
+            Kind::Kill | Kind::KillWriting | Kind::KillStarting | Kind::CutPower | Kind::Pause => {
+                self.strike_process(fault.kind, random)
+            }
+            Kind::KillAll | Kind::CutAllPower => self.strike_all(fault.kind, random),
+            Kind::SlowDisk | Kind::StallDisk | Kind::FailWrite | Kind::FailSync | Kind::FillDisk => {
+                self.disturb_disk(fault.kind, random)
+            }
+            Kind::FlipBit => self.flip_bit(random),
+            Kind::LoseDisk => self.lose_disk(random),
+            Kind::Drift | Kind::Jump => self.disturb_clock(fault.kind, random),
+            Kind::Grow
+            | Kind::AddLearner
+            | Kind::Shrink
+            | Kind::Replace
+            | Kind::Reshape
+            | Kind::ImpossibleChange
+            | Kind::Transfer => self.begin_errand(fault.kind, random),
+        };
+        if let Some(what) = done {
+            *self.struck.entry(fault.kind.words()).or_default() += 1;
+            self.say(|| format!("FAULT {}: {} ({what})", fault.number, fault.kind.words()));
+        }
+    }
+
+    /// Somebody for a fault to happen to: often the leader.
+    fn victim(&self, random: &mut ChaCha8Rng) -> Option<MemberId> {
+        let leader = self.leader().filter(|_| random.random_bool(0.4));
+        leader.or_else(|| {
+            let all: Vec<MemberId> =
+                self.hosts.values().filter(|host| !host.lost).map(|host| host.id).collect();
+            all.get(random.random_range(0..all.len().max(1))).copied()
+        })
+    }
+
+    /// Somebody who takes itself for the leader: not always the one who is.
+    fn would_be_leader(&self, random: &mut ChaCha8Rng) -> Option<MemberId> {
+        let leads =
+            |id: &MemberId| self.hosts[id].process().is_some_and(|process| process.shown.0 == Role::Leader);
+        let all: Vec<MemberId> = self.hosts.keys().copied().filter(leads).collect();
+        all.get(random.random_range(0..all.len().max(1))).copied()
+    }
+}

@@ -1,0 +1,222 @@
+//! One member: its disk, its clock, and the process that runs on them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use quorate_node::kv::Store;
+use quorate_node::replica::{Options, Replica};
+use quorate_node::storage::identity::Identity;
+use quorate_node::storage::{OpenError, Recovered, Wal, WalError, WalOptions};
+use quorate_raft::{Config, MemberId, Restored, Role, Term, Write, WriteId};
+use quorate_tests::linearizability::kv::Input;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::clock::Clock;
+use crate::disk::{Latency, SimDisk};
+use crate::schedule::{Plan, stream};
+use crate::time::Time;
+
+/// Times of a member in ticks, as the server sets them.
+pub(crate) const ELECTION_TICKS: u32 = 25;
+const HEARTBEAT_TICKS: u32 = 5;
+const REQUEST_TICKS: u64 = 350;
+
+/// The cluster of all runs.
+pub(crate) const CLUSTER: u64 = 0x51_0e;
+
+/// A member, whether its process is up or not.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) id: MemberId,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: Clock,
+    pub(crate) random: ChaCha8Rng,
+    /// Counts its processes: an event of an earlier one is late.
+    pub(crate) life: u32,
+    pub(crate) stage: Stage,
+    /// It does nothing until then.
+    pub(crate) paused_until: Time,
+    /// The process is killed as soon as it writes the next time.
+    pub(crate) killed_when_it_writes: bool,
+    /// The process is killed as soon as it starts the next time.
+    pub(crate) killed_when_it_starts: bool,
+    /// Its disk holds a flipped bit.
+    pub(crate) flipped: bool,
+    /// It never comes back: its disk is gone, or not what it was.
+    pub(crate) lost: bool,
+}
+
+/// How far a process is.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Down,
+    /// It reads its disk.
+    Starting(Box<Result<Opened, OpenError>>),
+    Up(Box<Process>),
+}
+
+/// What a process finds on its disk.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) identity: Identity,
+    pub(crate) wal: Wal,
+    pub(crate) recovered: Recovered,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) replica: Replica,
+    pub(crate) identity: Identity,
+    pub(crate) wal: Wal,
+    /// Writes that wait for the disk.
+    pub(crate) queue: Vec<Write>,
+    pub(crate) task: Option<Task>,
+    /// When the newest group was handed to the disk.
+    pub(crate) task_since: Time,
+    /// The next segment is ready: the disk has nothing to do.
+    pub(crate) prepared: bool,
+    /// A message of a cluster has come to a member that has none.
+    pub(crate) adopts: bool,
+    /// It will act soon upon what has happened.
+    pub(crate) acts: bool,
+    pub(crate) steps: u64,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    pub(crate) next_number: u64,
+    /// What it showed last.
+    pub(crate) shown: (Role, Term),
+}
+
+/// What the disk is doing.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Append(WriteId, Result<(), WalError>),
+    Prepare(Result<bool, WalError>),
+    Adopt(Result<(), OpenError>),
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) client: usize,
+    pub(crate) token: u64,
+    pub(crate) input: Input,
+    /// The newest revision that was acknowledged when it came.
+    pub(crate) began: i64,
+}
+
+impl Host {
+    pub(crate) fn new(plan: &Plan, id: MemberId) -> Self {
+        let mut random = stream(plan.seed, "host", id.0);
+        let disk = SimDisk::new(Latency::new(plan.sync), random.random());
+        let drift = random.random_range(-plan.drift..=plan.drift);
+        Self {
+            id,
+            disk,
+            clock: Clock::new(drift),
+            random,
+            life: 0,
+            stage: Stage::Down,
+            paused_until: 0,
+            killed_when_it_writes: false,
+            killed_when_it_starts: false,
+            flipped: false,
+            lost: false,
+        }
+    }
+
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match &self.stage {
+            Stage::Up(process) => Some(process),
+            Stage::Down | Stage::Starting(_) => None,
+        }
+    }
+
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.stage {
+            Stage::Up(process) => Some(process),
+            Stage::Down | Stage::Starting(_) => None,
+        }
+    }
+
+    /// Writes down what the cluster begins with.
+    pub(crate) fn found(&self, plan: &Plan, log: &Restored) {
+        let Opened { mut identity, mut wal, .. } = self.open(plan).expect("an empty disk can be used");
+        let write = Write {
+            id: WriteId(0),
+            hard_state: Some(log.hard_state),
+            reset: None,
+            entries: log.entries.clone(),
+        };
+        wal.append(&[write]).expect("an empty disk can be written");
+        identity.join(&self.disk, &dir(), CLUSTER).expect("an empty disk can be written");
+        self.disk.finish();
+    }
+
+    /// Reads the disk.
+    pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, OpenError> {
+        let identity = Identity::open(&self.disk, &dir(), self.id)?;
+        let options = WalOptions {
+            member: identity.member,
+            segment_bytes: plan.segment_bytes,
+            disk: Arc::new(self.disk.clone()),
+        };
+        let (wal, recovered) = Wal::open(&dir(), options)?;
+        Ok(Opened { identity, wal, recovered })
+    }
+
+    /// A process on what was found.
+    pub(crate) fn process_on(&mut self, plan: &Plan, opened: Opened) -> (Process, Restored) {
+        let Opened { identity, wal, recovered } = opened;
+        // As the server does: a log without a cluster is that of a founding that was cut short.
+        let restored = if identity.cluster == 0 { Restored::default() } else { recovered.into() };
+        let raft = Config {
+            id: self.id,
+            election_ticks: ELECTION_TICKS,
+            heartbeat_ticks: HEARTBEAT_TICKS,
+            disk_ticks: 2 * ELECTION_TICKS,
+            // Some are preferred: leadership goes back to them whenever they can have it.
+            priority: u32::try_from(self.id.0 % 3).unwrap_or(0),
+            lease: None,
+            max_append_bytes: plan.max_append_bytes,
+            max_inflight_bytes: plan.max_inflight_bytes,
+            seed: self.random.random(),
+        };
+        let options = Options { raft, request_ticks: REQUEST_TICKS };
+        let replica = Replica::new(options, restored.clone(), Arc::new(RwLock::new(Store::new())));
+        let process = Process {
+            replica,
+            identity,
+            wal,
+            queue: Vec::new(),
+            task: None,
+            task_since: 0,
+            prepared: false,
+            adopts: false,
+            acts: false,
+            steps: 0,
+            pending: BTreeMap::new(),
+            next_number: self.random.random_range(1..u64::MAX / 2),
+            shown: (Role::Learner, restored.hard_state.term),
+        };
+        (process, restored)
+    }
+}
+
+/// The data directory of every member, each on its own disk.
+pub(crate) fn dir() -> PathBuf {
+    Path::new("/").to_owned()
+}
+
+/// How a member is called in words.
+pub(crate) fn name(id: MemberId) -> String {
+    format!("n{}", id.0)
+}
+
+/// How several are.
+pub(crate) fn names<'a>(ids: impl IntoIterator<Item = &'a MemberId>) -> String {
+    ids.into_iter().map(|id| name(*id)).collect::<Vec<_>>().join(" ")
+}

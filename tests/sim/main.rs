@@ -1,0 +1,121 @@
+//! The simulator: whole members (protocol, log on disk, key-value state) on virtual time in one thread, from one seed, under faults
+//! of network, disk, process, clock and people. `make simulate` runs it; so does `cargo test`, for a hundred fresh seeds and every
+//! seed that once failed.
+//!
+//! Each run is drawn from its seed ([`schedule`]), happens in a [`world`], is watched by the [`invariants`], and has to come to rest
+//! ([`finale`]). To add a fault: a row in [`faults`] and a function in the file of its part; to add an invariant: a file beside the others.
+
+#![allow(clippy::panic, reason = "a run that breaks panics, in its helpers too")]
+
+mod arguments;
+mod clients;
+mod clock;
+mod coverage;
+mod diary;
+mod disk;
+mod faults;
+mod finale;
+mod host;
+#[path = "../invariants/mod.rs"]
+mod invariants;
+mod life;
+mod network;
+mod notes;
+mod report;
+mod schedule;
+mod shrink;
+mod simulation;
+mod step;
+mod time;
+mod world;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use arguments::{Arguments, Request};
+use diary::Diary;
+use report::Total;
+use simulation::run;
+
+/// How many fresh seeds a test runs, and how many of them twice.
+const FRESH: u64 = 100;
+const TWICE: u64 = 3;
+
+fn main() -> ExitCode {
+    match arguments::read() {
+        Ok(Request::Nothing) => ExitCode::SUCCESS,
+        Ok(Request::Test) => test(),
+        Ok(Request::Simulate(arguments)) => simulate(&arguments),
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What `make simulate` does.
+fn simulate(arguments: &Arguments) -> ExitCode {
+    let Arguments { first, count, faults, brief } = arguments;
+    println!("seeds {first} to {}", first.wrapping_add(count - 1));
+    let began = Instant::now();
+    let mut total = Total::new();
+    for number in 0..*count {
+        let seed = first.wrapping_add(number);
+        if !one(seed, faults.as_ref(), *brief, &mut total) {
+            return ExitCode::FAILURE;
+        }
+        if number % 1000 == 999 {
+            println!("{}", total.line(began.elapsed()));
+        }
+    }
+    total.print(began.elapsed());
+    ExitCode::SUCCESS
+}
+
+/// What `cargo test` does: every seed that once failed, fresh ones, and a few twice.
+fn test() -> ExitCode {
+    let began = Instant::now();
+    let mut total = Total::new();
+    for line in include_str!("seeds").lines().filter(|line| !line.starts_with('#')) {
+        let (seed, kept) = arguments::saved(line);
+        if !one(seed, kept.as_ref(), false, &mut total) {
+            println!("this seed has failed before: {line}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let first = quorate_tests::seed::seed("--test simulator");
+    for seed in (0..FRESH).map(|number| first.wrapping_add(number)) {
+        if !one(seed, None, false, &mut total) {
+            return ExitCode::FAILURE;
+        }
+    }
+    for seed in (0..TWICE).map(|number| first.wrapping_add(number)) {
+        let digests: BTreeSet<Option<u64>> =
+            (0..2).map(|_| run(seed, None, &Diary::default()).ok().map(|summary| summary.digest)).collect();
+        if digests.len() > 1 {
+            println!("seed {seed} does not give the same run twice");
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("{}", total.line(began.elapsed()));
+    ExitCode::SUCCESS
+}
+
+/// Runs a seed. Whether it holds.
+fn one(seed: u64, kept: Option<&BTreeSet<usize>>, brief: bool, total: &mut Total) -> bool {
+    match run(seed, kept, &Diary::default()) {
+        Ok(summary) => {
+            total.add(&summary);
+            true
+        }
+        Err(failure) => {
+            if brief {
+                println!("seed {seed} fails: {}", failure.what);
+            } else {
+                report::failed(seed, kept, &failure);
+            }
+            false
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a run is: everything in it is drawn from its seed, the faults before anything happens.
+//!
+//! Each kind of fault is switched on or off by the seed, and has its own rate (swarm testing): a run that has few kinds of
+//! fault reaches states that one with all of them never does.
+
+use std::collections::BTreeSet;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::faults::{self, Fault};
+use crate::time::{MICRO, MILLI, SECOND, Time};
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// The members that the cluster begins with. One voter has founded it.
+    pub(crate) voters: u64,
+    pub(crate) learners: u64,
+    /// How long faults happen. What follows is for coming to rest.
+    pub(crate) duration: Time,
+    pub(crate) clients: usize,
+    /// The most that a client rests between two operations.
+    pub(crate) rest: Time,
+    pub(crate) segment_bytes: u64,
+    pub(crate) max_append_bytes: usize,
+    pub(crate) max_inflight_bytes: usize,
+    /// What a message takes at the least, and how much more it may take.
+    pub(crate) latency: Time,
+    pub(crate) jitter: Time,
+    /// What an fsync takes at the least.
+    pub(crate) sync: Time,
+    /// How far a member's clock may be off from the beginning, in thousandths.
+    pub(crate) drift: i64,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// The run of `seed`.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = stream(seed, "plan", 0);
+        let voters = [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][random.random_range(0..12)];
+        let duration = random.random_range(20 * SECOND..80 * SECOND);
+        let mut plan = Self {
+            seed,
+            voters,
+            learners: [0, 0, 0, 1, 2][random.random_range(0..5)],
+            duration,
+            clients: random.random_range(2..=6),
+            rest: logarithmic(&mut random, 100 * MILLI, 3 * SECOND),
+            segment_bytes: random.random_range(3..=64) * 4096,
+            max_append_bytes: logarithmic(&mut random, 64, 1 << 20) as usize,
+            max_inflight_bytes: logarithmic(&mut random, 256, 1 << 20) as usize,
+            latency: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
+            jitter: logarithmic(&mut random, 50 * MICRO, 20 * MILLI),
+            sync: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
+            drift: random.random_range(0..150),
+            faults: Vec::new(),
+        };
+        plan.faults = faults::draw(&mut random, duration);
+        plan
+    }
+
+    /// The same run with no other faults than these.
+    pub(crate) fn with_only(mut self, kept: &BTreeSet<usize>) -> Self {
+        self.faults.retain(|fault| kept.contains(&fault.number));
+        self
+    }
+}
+
+/// A random generator for one part of a run. Each part has its own: what one draws changes nothing for another, so that a run
+/// with fewer faults stays like the one with all of them for as long as possible.
+pub(crate) fn stream(seed: u64, part: &str, number: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&number.to_le_bytes());
+    for (byte, letter) in key[16..].iter_mut().zip(part.bytes()) {
+        *byte = letter;
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// A number between `least` and `most` of which small ones are as likely as large ones.
+pub(crate) fn logarithmic(random: &mut ChaCha8Rng, least: u64, most: u64) -> u64 {
+    let exponent = random.random_range((least as f64).ln()..=(most as f64).ln());
+    (exponent.exp() as u64).clamp(least, most)
+}

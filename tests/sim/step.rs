@@ -1,0 +1,280 @@
+//! What a process does, as the server's loop and its disk's thread do it: it takes what has come, acts upon it, and writes in groups.
+
+use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Standing};
+use quorate_node::storage::WalError;
+use quorate_raft::{MemberId, Role, Status, Write};
+use rand::RngExt;
+
+use crate::clients::{self, Asked, Reply};
+use crate::disk::Crash;
+use crate::host::{CLUSTER, Process, Stage, Task, dir, name};
+use crate::time::{MICRO, MILLI};
+use crate::world::{Event, World};
+
+/// For how long the disk must have had nothing to do before a piece of background work is begun.
+const IDLE: u64 = 5 * MILLI;
+
+/// Every so many steps everything that a member shows is looked at, even if it says that nothing has changed.
+const FULL_LOOK: u64 = 32;
+
+impl World {
+    /// The process of this life, if it is still up.
+    fn process(&mut self, id: MemberId, life: u32) -> Option<&mut Process> {
+        self.hosts.get_mut(&id).filter(|host| host.life == life)?.process_mut()
+    }
+
+    pub(crate) fn on_tick(&mut self, id: MemberId, life: u32) {
+        let now = self.now();
+        let Some(process) = self.process(id, life) else { return };
+        if process.identity.cluster != 0 {
+            process.replica.tick();
+        }
+        let next = self.hosts[&id].clock.tick(now);
+        self.agenda.after(next, Event::Tick(id, life));
+        self.wake(id);
+    }
+
+    pub(crate) fn on_message(&mut self, from: MemberId, message: Message) {
+        let (now, id) = (self.now(), message.to());
+        if self.network.is_cut(now, from, id) {
+            return;
+        }
+        let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process_mut()) else { return };
+        if process.identity.cluster == 0 {
+            process.adopts = true;
+            return self.use_disk(id);
+        }
+        process.replica.receive(message);
+        self.wake(id);
+    }
+
+    pub(crate) fn on_disconnected(&mut self, id: MemberId, peer: MemberId) {
+        if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process_mut()) {
+            process.replica.disconnected(peer);
+            self.wake(id);
+        }
+    }
+
+    /// Something has come: the process will act, after what comes in the same moment.
+    pub(crate) fn wake(&mut self, id: MemberId) {
+        let host = self.hosts.get_mut(&id).expect("a member");
+        let life = host.life;
+        let delay = host.random.random_range(0..100 * MICRO);
+        let Some(process) = host.process_mut() else { return };
+        if !process.acts {
+            process.acts = true;
+            self.agenda.after(delay, Event::Act(id, life));
+        }
+    }
+
+    pub(crate) fn on_act(&mut self, id: MemberId, life: u32) {
+        let Some(process) = self.process(id, life) else { return };
+        process.acts = false;
+        process.steps += 1;
+        let looks = process.steps.is_multiple_of(FULL_LOOK);
+        let Effects { write, messages, answers, status_changed } = process.replica.output();
+        let status = (status_changed || looks).then(|| process.replica.status());
+        let (applied, revision) = (process.replica.applied(), process.replica.revision());
+        if let Some(write) = write {
+            self.written(id, write);
+        }
+        if let Some(status) = status {
+            self.showed(&status);
+        }
+        for message in messages {
+            self.send(id, message);
+        }
+        self.invariants.applied(id, applied, revision);
+        for answer in answers {
+            self.answered(id, answer);
+        }
+        self.use_disk(id);
+        if self.process(id, life).is_some_and(|process| process.replica.has_output()) {
+            self.wake(id);
+        }
+    }
+
+    fn written(&mut self, id: MemberId, write: Write) {
+        self.note_write(id, &write);
+        self.invariants.wrote(id, &write);
+        let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it wrote");
+        process.queue.push(write);
+    }
+
+    fn showed(&mut self, status: &Status) {
+        self.invariants.showed(status);
+        self.note_status(status);
+    }
+
+    fn send(&mut self, id: MemberId, message: Message) {
+        self.invariants.sent(id, &message);
+        self.note_message(id, &message);
+        let to = message.to();
+        if !self.hosts.contains_key(&to) {
+            return;
+        }
+        let mut times = self.network.send(self.now(), id, &message);
+        if let Some(last) = times.pop() {
+            for time in times {
+                self.agenda.at(time, Event::Deliver(id, message.clone()));
+            }
+            self.agenda.at(last, Event::Deliver(id, message));
+        }
+    }
+
+    /// An answer for a client.
+    fn answered(&mut self, id: MemberId, answer: Answer) {
+        let Answer { number, outcome, .. } = answer;
+        let host = self.hosts.get_mut(&id).expect("a member");
+        let process = host.process_mut().expect("it answers");
+        let pending = process.pending.remove(&number).expect("a request is answered once");
+        let leads = process.shown.0 == Role::Leader;
+        let reply = match outcome {
+            Outcome::Applied(response) => {
+                let response = response.expect("nothing asks for what the state refuses");
+                let output = clients::output(response);
+                self.invariants.acknowledged(id, number, output.revision);
+                Reply::Done(output)
+            }
+            Outcome::Readable => {
+                let output = clients::read(&process.replica.store().read(), &pending.input);
+                self.invariants.read(id, pending.began, output.revision);
+                self.coverage.count(if leads {
+                    "reads served by the leader"
+                } else {
+                    "reads served by others"
+                });
+                Reply::Done(output)
+            }
+            Outcome::NotApplied(failure) => {
+                self.coverage.count(match failure {
+                    Failure::NoLeader => "commands given up: no leader",
+                    Failure::TimedOut => "commands given up: no answer in time",
+                    Failure::NotAMember => "requests refused: no member",
+                });
+                if failure == Failure::TimedOut { Reply::Unknown } else { Reply::NotDone }
+            }
+            Outcome::NotReadable(_) => {
+                self.coverage.count("reads given up");
+                Reply::NotDone
+            }
+        };
+        let (client, token) = (pending.client, pending.token);
+        self.agenda.after(self.plan.latency, Event::Answer { client, token, reply });
+    }
+
+    /// If the disk has nothing to do, it gets what there is.
+    fn use_disk(&mut self, id: MemberId) {
+        let now = self.now();
+        let host = self.hosts.get_mut(&id).expect("a member");
+        let Stage::Up(process) = &mut host.stage else { return };
+        if process.task.is_some() {
+            return;
+        }
+        let Some(last) = process.queue.last().map(|write| write.id) else {
+            if process.adopts && process.identity.cluster == 0 {
+                host.disk.begin(now);
+                process.task = Some(Task::Adopt(process.identity.join(&host.disk, &dir(), CLUSTER)));
+                self.agenda.at(host.disk.ends(), Event::DiskDone(id, host.life));
+            }
+            return;
+        };
+        host.disk.begin(now);
+        let group = std::mem::take(&mut process.queue);
+        process.task = Some(Task::Append(last, process.wal.append(&group)));
+        process.task_since = now;
+        let ends = host.disk.ends();
+        self.agenda.at(ends, Event::DiskDone(id, host.life));
+        if host.killed_when_it_writes {
+            // The power or the process ends somewhere in this group.
+            host.killed_when_it_writes = false;
+            let moment = host.random.random_range(now..=ends);
+            let crash = if host.random.random() { Crash::Killed } else { Crash::PowerCut };
+            self.agenda.at(moment, Event::Kill(id, host.life, crash));
+        }
+    }
+
+    pub(crate) fn on_disk_idle(&mut self, id: MemberId, life: u32) {
+        let now = self.now();
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.life == life) else { return };
+        let Stage::Up(process) = &mut host.stage else { return };
+        if process.task.is_none() && process.queue.is_empty() && !process.prepared {
+            host.disk.begin(now);
+            process.task = Some(Task::Prepare(process.wal.prepare()));
+            self.agenda.at(host.disk.ends(), Event::DiskDone(id, life));
+        }
+    }
+
+    pub(crate) fn on_disk_done(&mut self, id: MemberId, life: u32) {
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.life == life) else { return };
+        host.disk.finish();
+        let Stage::Up(process) = &mut host.stage else { return self.started(id) };
+        let failed = match process.task.take().expect("the disk had something to do") {
+            Task::Append(last, Ok(())) => {
+                process.prepared = false;
+                process.replica.persisted(last);
+                self.invariants.persisted(last, id);
+                self.agenda.after(IDLE, Event::DiskIdle(id, life));
+                None
+            }
+            Task::Prepare(Ok(more)) => {
+                process.prepared = !more;
+                if more {
+                    self.agenda.after(IDLE, Event::DiskIdle(id, life));
+                }
+                None
+            }
+            Task::Adopt(Ok(())) => {
+                self.coverage.count("clusters adopted");
+                None
+            }
+            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) => {
+                Some(error.to_string()).zip(Some(Some(error)))
+            }
+            Task::Adopt(Err(error)) => Some((error.to_string(), None)),
+        };
+        match failed {
+            None => {
+                self.use_disk(id);
+                self.wake(id);
+            }
+            Some((words, error)) => self.disk_failed(id, &words, error.as_ref()),
+        }
+    }
+
+    /// The server ends its process when the log cannot be written.
+    fn disk_failed(&mut self, id: MemberId, words: &str, error: Option<&WalError>) {
+        self.say(|| format!("{} cannot write: {words}", name(id)));
+        self.coverage.count(match error {
+            Some(WalError::NoSpace { .. }) => "processes ended: disk full",
+            Some(WalError::Io { action, .. }) if *action == "sync" => "processes ended: fsync failed",
+            _ => "processes ended: write failed",
+        });
+        self.crash(id, Crash::Killed);
+        self.start_later(id);
+    }
+
+    /// A client's request arrives at a member.
+    pub(crate) fn on_request(&mut self, asked: Asked, at: MemberId) {
+        let Asked { client, token, input, stale } = asked;
+        let began = self.invariants.newest_acknowledged();
+        let Some(process) = self.hosts.get_mut(&at).and_then(|host| host.process_mut()) else {
+            return self
+                .agenda
+                .after(self.plan.latency, Event::Answer { client, token, reply: Reply::NotDone });
+        };
+        if stale {
+            let standing = process.replica.standing();
+            let reply = match standing {
+                Standing::Member => Reply::Done(clients::read(&process.replica.store().read(), &input)),
+                Standing::Outsider | Standing::Removed => Reply::NotDone,
+            };
+            return self.agenda.after(self.plan.latency, Event::Answer { client, token, reply });
+        }
+        let number = process.next_number;
+        process.next_number += 1;
+        clients::submit(&mut process.replica, at, number, &input);
+        process.pending.insert(number, crate::host::Pending { client, token, input, began });
+        self.wake(at);
+    }
+}
