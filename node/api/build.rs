@@ -2,8 +2,14 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] =
-    ["etcd/kv.proto", "etcd/rpc.proto", "quorate/log.proto", "quorate/peer.proto", "quorate/admin.proto"];
+const FILES: [&str; 6] = [
+    "etcd/kv.proto",
+    "etcd/rpc.proto",
+    "quorate/log.proto",
+    "quorate/peer.proto",
+    "quorate/admin.proto",
+    "quorate/snapshot.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -81,6 +81,7 @@ impl Etcd {
                     Answer::DeleteRange(kv.delete_range(delete).await?.into_inner())
                 }
                 Request::Txn(txn) => Answer::Txn(kv.txn(txn).await?.into_inner()),
+                Request::Compact(compact) => Answer::Compact(kv.compact(compact).await?.into_inner()),
             })
         });
         let answer =

@@ -32,6 +32,9 @@ struct Generator {
 
 impl Generator {
     fn request(&mut self) -> Request {
+        if self.random.random_ratio(1, 30) {
+            return Request::Compact(self.compact());
+        }
         match self.random.random_range(0..10) {
             0..3 => Request::Put(self.put()),
             3 => Request::DeleteRange(self.delete_range()),
@@ -76,6 +79,11 @@ impl Generator {
     /// A number of an enum, rarely one that it does not have.
     fn variant(&mut self, count: i32) -> i32 {
         if self.rarely() { self.one_of(&[-1, count, 99]) } else { self.random.random_range(0..count) }
+    }
+
+    fn compact(&mut self) -> pb::CompactionRequest {
+        let revision = if self.rarely() { 0 } else { self.revision() };
+        pb::CompactionRequest { revision, physical: self.sometimes() }
     }
 
     fn put(&mut self) -> pb::PutRequest {

@@ -23,6 +23,7 @@ fn answer(store: &mut Store, request: &Request) -> Result<Answer, Status> {
         Request::Txn(txn) => Operation::Txn(txn.clone()),
         Request::Put(put) => Operation::Put(put.clone()),
         Request::DeleteRange(delete) => Operation::DeleteRange(delete.clone()),
+        Request::Compact(compact) => Operation::Compact(*compact),
     };
     Ok(apply(store, &operation)?)
 }
@@ -33,6 +34,7 @@ fn check(request: &Request) -> Result<(), Invalid> {
         Request::Put(put) => check::put(put),
         Request::DeleteRange(delete) => check::delete_range(delete),
         Request::Txn(txn) => check::txn(txn),
+        Request::Compact(_) => Ok(()),
     }
 }
 
@@ -41,5 +43,6 @@ fn apply(store: &mut Store, operation: &Operation) -> Result<Answer, KvError> {
         Response::Put(put) => Answer::Put(put),
         Response::DeleteRange(delete) => Answer::DeleteRange(delete),
         Response::Txn(txn) => Answer::Txn(txn),
+        Response::Compact(compact) => Answer::Compact(compact),
     })
 }

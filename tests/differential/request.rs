@@ -13,6 +13,7 @@ pub(crate) enum Request {
     Put(pb::PutRequest),
     DeleteRange(pb::DeleteRangeRequest),
     Txn(pb::TxnRequest),
+    Compact(pb::CompactionRequest),
 }
 
 /// What is answered.
@@ -22,6 +23,7 @@ pub(crate) enum Answer {
     Put(pb::PutResponse),
     DeleteRange(pb::DeleteRangeResponse),
     Txn(pb::TxnResponse),
+    Compact(pb::CompactionResponse),
     Error(Code, String),
 }
 
@@ -33,6 +35,7 @@ impl Request {
         match &mut request {
             Self::Range(range) => shift_range(range, by),
             Self::Txn(txn) => shift_txn(txn, by),
+            Self::Compact(compact) => shift(&mut compact.revision, by),
             Self::Put(_) | Self::DeleteRange(_) => {}
         }
         request
@@ -47,6 +50,7 @@ impl Answer {
             Self::Put(put) => shift_put_answer(put, by),
             Self::DeleteRange(delete) => shift_delete_answer(delete, by),
             Self::Txn(txn) => shift_txn_answer(txn, by),
+            Self::Compact(compact) => shift_header(&mut compact.header, by),
             Self::Error(..) => {}
         }
         self
@@ -60,6 +64,7 @@ impl Answer {
             Self::DeleteRange(_) => "deletion",
             Self::Txn(txn) if txn.succeeded => "transaction, success",
             Self::Txn(_) => "transaction, failure",
+            Self::Compact(_) => "compaction",
             Self::Error(_, text) => text,
         }
     }
@@ -71,6 +76,7 @@ impl Answer {
             Self::Put(put) => put.header,
             Self::DeleteRange(delete) => delete.header,
             Self::Txn(txn) => txn.header,
+            Self::Compact(compact) => compact.header,
             Self::Error(..) => None,
         };
         header.map(|header| header.revision)

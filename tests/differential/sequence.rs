@@ -44,7 +44,9 @@ struct Difference {
 /// Runs a sequence on an empty store and on an emptied etcd, whose revisions are ahead by some number.
 fn run(etcd: &mut Etcd, sequence: &[Request]) -> Option<Difference> {
     let mut store = Store::new();
-    let ahead = empty(etcd) - store.revision();
+    let start = store.revision();
+    let ahead = empty(etcd) - start;
+    ours::ask(&mut store, &compaction(start));
     sequence.iter().enumerate().find_map(|(at, request)| {
         let theirs = etcd.ask(request.shifted(ahead)).shifted(-ahead);
         let ours = ours::ask(&mut store, request);
@@ -52,13 +54,20 @@ fn run(etcd: &mut Etcd, sequence: &[Request]) -> Option<Difference> {
     })
 }
 
-/// Deletes all keys, and returns the revision after that.
+/// Deletes all keys and their history, and returns the revision after that.
 fn empty(etcd: &mut Etcd) -> i64 {
-    let everything = pb::DeleteRangeRequest {
-        key: Bytes::from_static(b"\0"),
-        range_end: Bytes::from_static(b"\0"),
-        prev_kv: false,
-    };
+    let key = Bytes::from_static(b"\0");
+    // There is something to delete: so this revision has not been compacted before.
+    etcd.ask(Request::Put(pb::PutRequest { key: key.clone(), ..pb::PutRequest::default() }));
+    let everything = pb::DeleteRangeRequest { key: key.clone(), range_end: key, prev_kv: false };
     let answer = etcd.ask(Request::DeleteRange(everything));
-    answer.revision().expect("etcd deletes what there is")
+    let revision = answer.revision().expect("etcd deletes what there is");
+    let compacted = etcd.ask(compaction(revision));
+    assert_eq!(compacted.revision(), Some(revision), "{compacted:?}");
+    revision
+}
+
+/// As of a sequence's start, all history is compacted: what earlier sequences have compacted does not show.
+fn compaction(revision: i64) -> Request {
+    Request::Compact(pb::CompactionRequest { revision, physical: false })
 }

@@ -29,6 +29,11 @@ mod quorate {
             tonic::include_proto!("quorate.peer.v1");
         }
     }
+    pub mod snapshot {
+        pub mod v1 {
+            tonic::include_proto!("quorate.snapshot.v1");
+        }
+    }
     pub mod admin {
         pub mod v1 {
             tonic::include_proto!("quorate.admin.v1");
@@ -42,3 +47,5 @@ pub use quorate::admin::v1 as admin;
 pub use quorate::log::v1 as log;
 /// What members say to one another.
 pub use quorate::peer::v1 as peer;
+/// What a snapshot holds.
+pub use quorate::snapshot::v1 as snapshot;

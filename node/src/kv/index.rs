@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use bytes::Bytes;
-
 use super::history::Position;
 use super::keys::Keys;
 
 /// Every key that the history knows, the deleted ones included.
+///
+/// Keys are the index's own: one that shared the buffer of a version, or of the message that brought it, would keep it for as
+/// long as the key lives.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    newest: BTreeMap<Bytes, Position>,
+    newest: BTreeMap<Box<[u8]>, Position>,
 }
 
 impl Index {
@@ -25,9 +26,14 @@ impl Index {
         self.newest.get_mut(key)
     }
 
-    /// Adds a key that the history has not known. It shares the buffer of its first version.
-    pub(super) fn insert(&mut self, key: Bytes, position: Position) {
-        self.newest.insert(key, position);
+    /// Adds a key that the history has not known.
+    pub(super) fn insert(&mut self, key: &[u8], position: Position) {
+        self.newest.insert(key.into(), position);
+    }
+
+    /// Forgets a key whose last version was removed.
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.newest.remove(key);
     }
 
     /// The keys of a range with their newest versions, in order. With `after`, only those behind it.
@@ -35,18 +41,18 @@ impl Index {
         &'a self,
         keys: Keys<'k>,
         after: Option<&'k [u8]>,
-    ) -> impl Iterator<Item = (&'a Bytes, Position)> {
+    ) -> impl Iterator<Item = (&'a [u8], Position)> {
         let bounds = bounds(keys, after);
-        bounds.into_iter().flat_map(|bounds| self.newest.range::<[u8], _>(bounds)).map(|(key, at)| (key, *at))
+        bounds
+            .into_iter()
+            .flat_map(|bounds| self.newest.range::<[u8], _>(bounds))
+            .map(|(key, at)| (&**key, *at))
     }
 
-    /// The keys of a range with their newest versions, in order, to be set anew.
-    pub(super) fn range_mut<'a>(
-        &'a mut self,
-        keys: Keys<'_>,
-    ) -> impl Iterator<Item = (&'a Bytes, &'a mut Position)> {
+    /// The keys of a range in order: where their newest versions lie, to be set anew.
+    pub(super) fn range_mut<'a>(&'a mut self, keys: Keys<'_>) -> impl Iterator<Item = &'a mut Position> {
         let bounds = bounds(keys, None);
-        bounds.map(|bounds| self.newest.range_mut::<[u8], _>(bounds)).into_iter().flatten()
+        bounds.map(|bounds| self.newest.range_mut::<[u8], _>(bounds)).into_iter().flatten().map(|(_, at)| at)
     }
 }
 

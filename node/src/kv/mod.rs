@@ -2,15 +2,20 @@
 //!
 //! A request is first found valid by itself ([`check`]), where it comes in; then [`Store`] answers it at its place in the
 //! log, the same on every member. What the state holds is the [`history`] of all versions in the order of their revisions;
-//! the [`index`] says which of them is the newest of each key.
+//! the [`index`] says which of them is the newest of each key. A [`compaction`] takes effect at once; what it leaves without use is
+//! removed later, in pieces, and nobody can tell when. A [`snapshot`] is the state as bytes, the same on every member.
 
 pub mod check;
+mod compaction;
 mod history;
 mod index;
 mod keys;
 mod overlap;
+mod points;
 mod range;
 pub mod revision;
+mod segment;
+pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,6 +23,8 @@ mod txn;
 
 use quorate_api::etcdserverpb as pb;
 
+pub use self::compaction::Collected;
+pub use self::points::SnapshotPolicy;
 pub use self::range::RangeScan;
 pub use self::store::Store;
 pub use self::txn::ReadTxn;
@@ -31,6 +38,8 @@ pub enum Response {
     DeleteRange(pb::DeleteRangeResponse),
     /// To a transaction.
     Txn(pb::TxnResponse),
+    /// To a compaction.
+    Compact(pb::CompactionResponse),
 }
 
 /// Why a request is refused by the state. The same on every member.

@@ -62,7 +62,7 @@ impl<'r> RangeScan<'r> {
             }
             left -= 1;
             if left == 0 {
-                self.after = Some(key.clone());
+                self.after = Some(Bytes::copy_from_slice(key));
                 return Ok(false);
             }
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::log::command::Operation;
 
+use super::compaction::Compaction;
 use super::history::{History, Position, Version};
 use super::index::Index;
 use super::keys::Keys;
@@ -11,9 +12,6 @@ use super::range::RangeScan;
 use super::revision::{INITIAL, Revision};
 use super::txn::Plan;
 use super::{KvError, Response, header};
-
-/// What the state accounts for each version beside its key and value, in bytes.
-const VERSION_BYTES: u64 = size_of::<Version>() as u64;
 
 /// The replicated state at one applied index: every key with its history.
 ///
@@ -23,10 +21,27 @@ const VERSION_BYTES: u64 = size_of::<Version>() as u64;
 pub struct Store {
     pub(super) index: Index,
     pub(super) history: History,
-    revision: i64,
-    /// Reads below this revision fail. -1 as long as nothing was compacted.
-    compacted: i64,
-    size: u64,
+    pub(super) revision: i64,
+    pub(super) compaction: Compaction,
+    pub(super) sizes: Sizes,
+    /// The weight of the entries since the last point at which a snapshot was due, in bytes.
+    pub(super) weight: u64,
+}
+
+/// Bytes of versions: keys, values and the record of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Of all that are here.
+    pub(super) held: u64,
+    /// Of those that the last compaction leaves. The same on every member; what is removed later than elsewhere does not show.
+    pub(super) kept: u64,
+}
+
+impl Sizes {
+    pub(super) fn add(&mut self, version: &Version) {
+        self.held += version.size();
+        self.kept += version.size();
+    }
 }
 
 impl Default for Store {
@@ -42,8 +57,9 @@ impl Store {
             index: Index::default(),
             history: History::default(),
             revision: INITIAL,
-            compacted: -1,
-            size: size_of::<Self>() as u64,
+            compaction: Compaction::default(),
+            sizes: Sizes::default(),
+            weight: 0,
         }
     }
 
@@ -55,12 +71,17 @@ impl Store {
     /// The bytes that the state takes, history included: keys, values and the record of each version. Never 0: etcdctl divides
     /// by it.
     pub fn size(&self) -> u64 {
-        self.size
+        self.sizes.held + size_of::<Self>() as u64
+    }
+
+    /// The part of [`Self::size`] that the last compaction leaves. The same on every member at the same applied index.
+    pub fn size_in_use(&self) -> u64 {
+        self.sizes.kept + size_of::<Self>() as u64
     }
 
     /// The revision below which reads fail; negative if nothing was compacted.
-    pub(super) fn compacted(&self) -> i64 {
-        self.compacted
+    pub fn compacted(&self) -> i64 {
+        self.compaction.revision
     }
 
     /// Applies one operation. It was found valid (see [`super::check`]) before it was proposed; one that was not does no
@@ -70,6 +91,7 @@ impl Store {
             Operation::Put(request) => self.put(request).map(Response::Put),
             Operation::DeleteRange(request) => Ok(Response::DeleteRange(self.delete_range(request))),
             Operation::Txn(request) => self.txn(request).map(Response::Txn),
+            Operation::Compact(request) => self.compact(request.revision).map(Response::Compact),
         }
     }
 
@@ -157,17 +179,17 @@ impl<'s> Writer<'s> {
     /// Puts, after `check_put` found nothing against it.
     pub(super) fn put(&mut self, request: &pb::PutRequest) -> pb::PutResponse {
         let modified = self.next_change();
-        let Store { index, history, size, .. } = &mut *self.store;
+        let Store { index, history, sizes, .. } = &mut *self.store;
         let newest = index.get_mut(&request.key);
         let last = newest.as_deref().copied();
-        let previous = last.map(|at| history.get(at)).filter(|version| !version.is_tombstone());
+        let previous = last.map(|at| history.newest(at)).filter(|version| !version.is_tombstone());
         let prev_kv = previous.filter(|_| request.prev_kv).map(Version::key_value);
         let version = next_version(request, modified, previous, last);
-        *size += (version.key.len() + version.value.len()) as u64 + VERSION_BYTES;
+        sizes.add(&version);
         let position = history.push(version);
         match newest {
             Some(newest) => *newest = position,
-            None => index.insert(request.key.clone(), position),
+            None => index.insert(&request.key, position),
         }
         pb::PutResponse { header: Some(header(modified.main)), prev_kv }
     }
@@ -176,10 +198,10 @@ impl<'s> Writer<'s> {
     pub(super) fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
         let keys = Keys::new(&request.key, &request.range_end);
         let main = self.store.revision + 1;
-        let Store { index, history, size, .. } = &mut *self.store;
+        let Store { index, history, sizes, .. } = &mut *self.store;
         let mut response = pb::DeleteRangeResponse::default();
-        for (_, newest) in index.range_mut(keys) {
-            let version = history.get(*newest);
+        for newest in index.range_mut(keys) {
+            let version = history.newest(*newest);
             if version.is_tombstone() {
                 continue;
             }
@@ -195,7 +217,7 @@ impl<'s> Writer<'s> {
                 lease: 0,
                 previous: Some(*newest),
             };
-            *size += tombstone.key.len() as u64 + VERSION_BYTES;
+            sizes.add(&tombstone);
             *newest = history.push(tombstone);
             self.changes += 1;
             response.deleted += 1;

@@ -10,7 +10,10 @@ use tonic::{Request, Response, Status};
 use super::error::{mismatched, unimplemented};
 use super::member::Member;
 use super::read;
-use crate::kv::{self, check};
+use crate::kv::{self, Collected, check};
+
+/// Versions that are removed under one hold of the lock: a fraction of a millisecond.
+const REMOVED_AT_ONCE: usize = 256;
 
 /// The key-value service of one client runtime.
 #[derive(Debug, Clone)]
@@ -111,10 +114,25 @@ impl Kv for KvService {
         Err(unimplemented("/etcdserverpb.KV/RangeStream"))
     }
 
+    /// With `physical`, waits until this member has removed what the compaction gives up, and lends a hand with it. What a snapshot
+    /// under way still wants is not waited for.
     async fn compact(
         &self,
-        _: Request<pb::CompactionRequest>,
+        request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        Err(unimplemented("/etcdserverpb.KV/Compact"))
+        self.member.admit(&request, false)?;
+        let request = request.into_inner();
+        let kv::Response::Compact(mut response) =
+            self.propose(Operation::Compact(request), request.encoded_len()).await?
+        else {
+            return Err(mismatched());
+        };
+        while request.physical
+            && self.member.gateway.store().write().collect(REMOVED_AT_ONCE) == Collected::More
+        {
+            tokio::task::yield_now().await;
+        }
+        self.member.complete(&mut response.header);
+        Ok(Response::new(response))
     }
 }

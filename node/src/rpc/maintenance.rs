@@ -36,9 +36,10 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::StatusResponse>, Status> {
         self.member.admit(&request, true)?;
         let Member { gateway, view, .. } = &self.member;
-        let (revision, size) = {
+        let bytes = |size| i64::try_from(size).unwrap_or(i64::MAX);
+        let (revision, size, in_use) = {
             let store = gateway.store().read();
-            (store.revision(), i64::try_from(store.size()).unwrap_or(i64::MAX))
+            (store.revision(), bytes(store.size()), bytes(store.size_in_use()))
         };
         let status = view.status();
         let errors =
@@ -52,8 +53,8 @@ impl Maintenance for MaintenanceService {
             raft_term: view.term(),
             raft_applied_index: view.applied_index(),
             errors,
-            // Nothing is free inside of what the state takes: it is not a file with holes.
-            db_size_in_use: size,
+            // What is compacted and not removed yet makes the difference.
+            db_size_in_use: in_use,
             is_learner: self.member.is_learner(),
             storage_version: STORAGE_VERSION.to_owned(),
             // There is no quota.

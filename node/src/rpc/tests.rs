@@ -148,6 +148,34 @@ async fn errors_have_etcds_code_and_text() {
 }
 
 #[tokio::test]
+async fn compaction_is_served_and_waits_for_the_removal_if_asked_to() {
+    let member = member_with(status(LEADER));
+    let kv = KvService::new(member.clone());
+    for number in 0..1_000 {
+        kv.put(put("k", format!("{number}"))).await.expect("a plain put");
+    }
+    let compact = |revision, physical| kv.compact(Request::new(pb::CompactionRequest { revision, physical }));
+    let size = || member.gateway.store().read().size();
+    let before = size();
+    let answer = compact(500, false).await.expect("a revision that exists").into_inner();
+    let header = pb::ResponseHeader { cluster_id: 77, member_id: LEADER, revision: 1001, raft_term: 5 };
+    assert_eq!((answer.header, size()), (Some(header), before), "it takes effect, and removes nothing yet");
+    compact(1_000, true).await.expect("a revision that exists");
+    assert!(size() < before / 10, "{} of {before} bytes are left", size());
+
+    let again = compact(1_000, false).await.expect_err("it was compacted");
+    let text = "etcdserver: mvcc: required revision has been compacted";
+    assert_eq!(code_and_text(&again), (Code::OutOfRange, text));
+    let future = compact(2_000, true).await.expect_err("a revision to come");
+    let text = "etcdserver: mvcc: required revision is a future revision";
+    assert_eq!(code_and_text(&future), (Code::OutOfRange, text));
+    let learner = KvService::new(member_with(status(LEARNER)));
+    let refused =
+        learner.compact(Request::new(pb::CompactionRequest::default())).await.expect_err("a learner");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
 async fn who_requires_a_leader_does_not_wait_for_one() {
     let kv = KvService::new(member_with(NodeStatus { leader: None, ..status(LEADER) }));
     let requiring = |value: &'static str| {
@@ -268,6 +296,6 @@ async fn what_is_not_served_is_named() {
         assert!(status.message().contains(path), "{status}");
     }
     let kv = KvService::new(member_with(status(LEADER)));
-    let compact = kv.compact(Request::new(pb::CompactionRequest::default())).await.expect_err("not served");
-    assert!(compact.message().contains("/etcdserverpb.KV/Compact"), "{compact}");
+    let stream = kv.range_stream(get("k", true)).await.expect_err("not served");
+    assert!(stream.message().contains("/etcdserverpb.KV/RangeStream"), "{stream}");
 }

@@ -18,6 +18,7 @@ mod prepare;
 mod record;
 mod recovery;
 mod segment;
+mod terms;
 mod wal;
 
 use std::io;

@@ -3,7 +3,7 @@
 //! ```text
 //!  byte  size  little-endian
 //!     0     4  magic "QFRM"
-//!     4     4  CRC-32C of bytes 8..88: the frame's checksum, named by its successor
+//!     4     4  CRC-32C of bytes 8..96: the frame's checksum, named by its successor
 //!     8     4  CRC-32C of the payload
 //!    12     4  length of the payload in bytes
 //!    16     8  number of the segment that it was written for (a segment's number is its generation: never used again)
@@ -13,11 +13,12 @@
 //!    40     8  term
 //!    48     8  vote; 0 for none
 //!    56     8  commit index
-//!    64     8  first index still needed: entries before it may be gone
+//!    64     8  index of the entry that the log begins after: it and what comes before it may be gone; 0 for none
 //!    72     8  last index of the log, once this frame's entries are in it
 //!    80     4  number of entries
-//!    84     4  zero
-//!    88        payload: the entries up to `last`, each a length-delimited quorate.log.v1.Entry
+//!    84     4  1 if the log begins anew here: nothing that stands in earlier frames belongs to it any more; else 0
+//!    88     8  term of the entry that the log begins after
+//!    96        payload: the entries up to `last`, each a length-delimited quorate.log.v1.Entry
 //!              zeros up to the next multiple of 4096
 //! ```
 //!
@@ -35,7 +36,7 @@
 use bytes::{Buf, Bytes};
 use prost::Message as _;
 use quorate_api::log;
-use quorate_raft::{Entry, HardState, Index, MemberId};
+use quorate_raft::{Entry, HardState, Index, LogId, MemberId};
 
 use crate::codec;
 
@@ -43,7 +44,7 @@ use crate::codec;
 pub(super) const BLOCK: usize = 4096;
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
-const HEADER: usize = 88;
+const HEADER: usize = 96;
 const MAGIC: [u8; 4] = *b"QFRM";
 
 /// A frame, without its entries.
@@ -57,8 +58,10 @@ pub(super) struct Header {
     pub(super) previous: u32,
     /// What holds from it on.
     pub(super) hard_state: HardState,
-    /// Entries before this index may be gone.
-    pub(super) floor: Index,
+    /// The log begins after this entry.
+    pub(super) base: LogId,
+    /// It begins anew: what earlier frames hold is not part of it.
+    pub(super) reset: bool,
     /// The end of the log.
     pub(super) last: Index,
 }
@@ -112,9 +115,11 @@ pub(super) fn encode(buffer: &mut Vec<u8>, header: &Header, entries: &[&Entry]) 
     field(40, &header.hard_state.term.to_le_bytes());
     field(48, &header.hard_state.vote.map_or(0, |id| id.0).to_le_bytes());
     field(56, &header.hard_state.commit.to_le_bytes());
-    field(64, &header.floor.to_le_bytes());
+    field(64, &header.base.index.to_le_bytes());
     field(72, &header.last.to_le_bytes());
     field(80, &count.to_le_bytes());
+    field(84, &u32::from(header.reset).to_le_bytes());
+    field(88, &header.base.term.to_le_bytes());
     let blank = blank_sectors(buffer, length as usize);
     buffer[36..40].copy_from_slice(&blank.to_le_bytes());
     let checksum = crc32c::crc32c(&buffer[8..HEADER]);
@@ -154,7 +159,8 @@ pub(super) fn decode(bytes: &[u8], segment: u64) -> Result<Frame, Defect> {
             vote: Some(MemberId(u64_at(48))).filter(|id| id.0 != 0),
             commit: u64_at(56),
         },
-        floor: u64_at(64),
+        base: LogId { term: u64_at(88), index: u64_at(64) },
+        reset: u32_at(84) != 0,
         last: u64_at(72),
     };
     let entries = decode_entries(Bytes::copy_from_slice(payload), header.last, u32_at(80).into())?;

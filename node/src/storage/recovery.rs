@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use quorate_raft::{Entry, HardState, Index, MemberId};
+use quorate_raft::{Entry, HardState, Index, LogId, MemberId};
 
 use super::disk::Disk;
 use super::record::{self, BLOCK, Defect, Frame};
@@ -38,7 +38,7 @@ pub(super) struct Log {
     pub(super) sequence: u64,
     pub(super) checksum: u32,
     pub(super) hard_state: HardState,
-    pub(super) floor: Index,
+    pub(super) base: LogId,
     pub(super) last: Index,
     pub(super) entries: Vec<Entry>,
     /// Older segments were released: what stood before the first frame is not known.
@@ -56,10 +56,27 @@ struct End {
     dirty: usize,
 }
 
-/// Reads the log of `member` in `dir`.
+/// A log as it was read and judged, before anything is done about it.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    found: Found,
+    /// What has to be zero again: in which segment, from where to where.
+    torn: Vec<(usize, u64, u64)>,
+    /// The bytes of the newest frame.
+    newest_frame: Vec<u8>,
+}
+
+/// Reads the log of `member` in `dir`, and mends a torn end.
 pub(super) fn recover(disk: &dyn Disk, dir: &Path, member: MemberId) -> Result<Found, OpenError> {
+    read_log(disk, dir, member)?.repair()
+}
+
+/// Reads the log of `member` in `dir`, and changes nothing.
+pub(super) fn read_log(disk: &dyn Disk, dir: &Path, member: MemberId) -> Result<Reading, OpenError> {
     let (numbers, free) = list(disk, dir)?;
-    let Some(oldest) = numbers.first() else { return Ok(Found { free, ..Found::default() }) };
+    let Some(oldest) = numbers.first() else {
+        return Ok(Reading { found: Found { free, ..Found::default() }, ..Reading::default() });
+    };
     let mut log = Log { headless: *oldest > 1, ..Log::default() };
     let mut segments = VecDeque::with_capacity(numbers.len());
     let mut ends: Vec<End> = Vec::new();
@@ -82,14 +99,25 @@ pub(super) fn recover(disk: &dyn Disk, dir: &Path, member: MemberId) -> Result<F
         }
     }
 
-    let mut cut = false;
-    for end in ends.iter().filter(|end| end.dirty > end.offset) {
-        clear(&segments[end.segment], end.offset as u64, end.dirty as u64)?;
-        cut = true;
+    let torn = ends.iter().filter(|end| end.dirty > end.offset);
+    let torn: Vec<_> = torn.map(|end| (end.segment, end.offset as u64, end.dirty as u64)).collect();
+    let spare = (segments.len() > active + 1).then(|| segments.pop_back()).flatten();
+    let found = Found { cut: !torn.is_empty(), segments, spare, free, position, log };
+    Ok(Reading { found, torn, newest_frame })
+}
+
+impl Reading {
+    fn repair(self) -> Result<Found, OpenError> {
+        let Self { found, torn, newest_frame } = self;
+        let segments: Vec<&Segment> = found.segments.iter().chain(&found.spare).collect();
+        for (segment, from, to) in torn {
+            clear(segments[segment], from, to)?;
+        }
+        if let Some(active) = found.segments.back() {
+            settle(active, found.position, &newest_frame)?;
+        }
+        Ok(found)
     }
-    let spare = if segments.len() > active + 1 { segments.pop_back() } else { None };
-    settle(&segments[active], position, &newest_frame)?;
-    Ok(Found { segments, spare, free, position, log, cut })
 }
 
 /// The numbers of the segments, in order and without a gap, and the files to be used again.
@@ -147,8 +175,11 @@ fn walk(
         ends.clear();
         newest_frame.clear();
         newest_frame.extend_from_slice(&contents[offset..offset + frame.bytes]);
+        if frame.header.reset {
+            segments.iter_mut().for_each(|segment| segment.highest = 0);
+        }
         let segment = &mut segments[place];
-        if !frame.entries.is_empty() {
+        if frame.header.reset || !frame.entries.is_empty() {
             segment.highest = segment.highest.max(frame.header.last);
         }
         offset += frame.bytes;
@@ -193,8 +224,12 @@ impl Log {
         if self.sequence == 0 && self.headless {
             self.last = header.last - entries.len() as u64;
         }
-        if header.hard_state.term < self.hard_state.term || header.floor < self.floor {
+        if header.hard_state.term < self.hard_state.term || header.base.index < self.base.index {
             return Err("a frame takes back what an earlier one says");
+        }
+        if header.reset {
+            self.entries.clear();
+            self.last = header.base.index;
         }
         match entries.first().map(|e| e.index) {
             Some(first) if first > self.last + 1 => return Err("entries are missing before this frame"),
@@ -209,7 +244,7 @@ impl Log {
         self.sequence = header.sequence;
         self.checksum = checksum;
         self.hard_state = header.hard_state;
-        self.floor = header.floor;
+        self.base = header.base;
         self.last = header.last;
         Ok(())
     }
@@ -219,10 +254,10 @@ impl Log {
         if self.headless && self.sequence == 0 {
             return Err("no frames, and earlier segments are gone");
         }
-        let floor = self.floor.max(1);
-        self.entries.drain(..self.entries.partition_point(|e| e.index < floor));
+        let base = self.base.index;
+        self.entries.drain(..self.entries.partition_point(|e| e.index <= base));
         let first = self.entries.first().map_or(self.last + 1, |e| e.index);
-        if first > floor && self.last >= floor {
+        if first > base + 1 {
             return Err("the entries before this segment are missing");
         }
         // It says what is known to be committed, and is written with what it may run ahead of.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  byte  size  little-endian
-//!     0     8  magic "QUORWAL" and the format's version, 1
+//!     0     8  magic "QUORWAL" and the format's version, 2
 //!     8     4  CRC-32C of bytes 12..40
 //!    12     4  zero
 //!    16     8  the member whose log this is
@@ -20,7 +20,7 @@ use super::disk::File;
 use super::record::BLOCK;
 
 const MAGIC: [u8; 7] = *b"QUORWAL";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER: usize = 40;
 
 /// A segment of the log.

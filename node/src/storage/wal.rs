@@ -5,13 +5,14 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use quorate_raft::{Entry, HardState, Index, MemberId, Restored, Write};
+use quorate_raft::{Entry, HardState, Index, LogId, MemberId, Restored, Write};
 
 use super::disk::{Disk, OsDisk};
 use super::prepare::Preparer;
 use super::record::{self, BLOCK, Header};
 use super::recovery::{self, Found};
 use super::segment::Segment;
+use super::terms::Terms;
 use super::{Context, OpenError, WAL_DIR, WalError};
 
 /// A buffer that a large group has made larger than this is given back.
@@ -40,7 +41,10 @@ impl WalOptions {
 pub struct Recovered {
     /// Term, vote and commit.
     pub hard_state: HardState,
-    /// The log: from index 1, or from the index that was given to [`Wal::release_before`].
+    /// The entry that the log begins after: (0, 0), or what the last reset or [`Wal::release_before`] says. A snapshot that
+    /// covers it has to be there: without one, something is lost.
+    pub base: LogId,
+    /// The log, from the entry after `base` on.
     pub entries: Vec<Entry>,
     /// A frame that was not written in full was cut. It was never acknowledged, unless the device has turned whole sectors
     /// of a durable frame to zeros: that cannot be told apart.
@@ -65,8 +69,9 @@ pub struct Wal {
     sequence: u64,
     checksum: u32,
     hard_state: HardState,
-    floor: Index,
+    base: LogId,
     last: Index,
+    terms: Terms,
     buffer: Vec<u8>,
     bytes_written: u64,
     full: bool,
@@ -105,41 +110,51 @@ impl Wal {
             sequence: log.sequence,
             checksum: log.checksum,
             hard_state: log.hard_state,
-            floor: log.floor,
+            base: log.base,
             last: log.last,
+            terms: Terms::new(log.base, &log.entries),
             buffer: Vec::new(),
             bytes_written: 0,
             full: false,
             poisoned: None,
         };
-        Ok((wal, Recovered { hard_state: log.hard_state, entries: log.entries, uncertain_tail: cut }))
+        let recovery::Log { hard_state, base, entries, .. } = log;
+        Ok((wal, Recovered { hard_state, base, entries, uncertain_tail: cut }))
     }
 
-    /// Makes `batch` durable, in order and as one unit. An entry that is not beyond the end replaces the tail from its index on.
-    /// An error is final: see [`WalError`].
+    /// Makes `batch` durable, in order and as one unit. An entry that is not beyond the end replaces the tail from its index on; a
+    /// reset replaces the whole log, durably, together with what follows it. An error is final: see [`WalError`].
     ///
     /// # Panics
-    /// When the entries leave a gap, or are of a term above the hard state's: the protocol never asks for that.
+    /// When the entries leave a gap, or are of a term above the hard state's, or when a reset goes back behind the beginning of
+    /// the log: the protocol never asks for that.
     pub fn append(&mut self, batch: &[Write]) -> Result<(), WalError> {
-        let (hard_state, entries) = merge(batch);
-        if hard_state.is_none() && entries.is_empty() {
+        let group = merge(batch);
+        if group.hard_state.is_none() && group.reset.is_none() && group.entries.is_empty() {
             return Ok(());
         }
+        self.guarded(|wal| {
+            let frame = wal.frame(group);
+            wal.pay_debt()?;
+            wal.write_frame(&frame)?;
+            if frame.reset { wal.recycle_all() } else { Ok(()) }
+        })
+    }
+
+    /// What a group asks for, checked against the log.
+    fn frame<'w>(&self, group: Group<'w>) -> Frame<'w> {
+        let Group { hard_state, reset, entries } = group;
         let hard_state = hard_state.unwrap_or(self.hard_state);
+        let base = reset.unwrap_or(self.base);
+        assert!(base.index >= self.base.index, "reset to {base:?}, but {:?} is gone already", self.base);
+        let end = reset.map_or(self.last, |base| base.index);
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            assert!(
-                first.index <= self.last + 1,
-                "entries {}.. leave a gap behind {}",
-                first.index,
-                self.last
-            );
-            assert!(first.index >= self.floor, "entry {} was released already", first.index);
+            assert!(first.index <= end + 1, "entries {}.. leave a gap behind {end}", first.index);
+            assert!(first.index > base.index, "entry {} was released already", first.index);
             assert!(last.term <= hard_state.term, "an entry of term {} before the term", last.term);
         }
-        self.guarded(|wal| {
-            wal.pay_debt()?;
-            wal.write_frame(hard_state, wal.floor, &entries)
-        })
+        let last = entries.last().map_or(end, |entry| entry.index);
+        Frame { hard_state, base, reset: reset.is_some(), last, entries }
     }
 
     /// Does a piece of background work: makes the next segment ready. Returns whether more is to do. To be called when there is
@@ -154,15 +169,16 @@ impl Wal {
     /// When `index` is beyond the end of the log.
     pub fn release_before(&mut self, index: Index) -> Result<(), WalError> {
         assert!(index <= self.last + 1, "cannot release before {index}: the log ends at {}", self.last);
-        if index <= self.floor {
-            return Ok(());
-        }
         self.guarded(|wal| {
+            if index <= wal.base.index + 1 {
+                return Ok(());
+            }
+            let base = wal.terms.id_at(index - 1);
+            let Self { hard_state, last, .. } = *wal;
             // First that they may be gone, durably; then they go, oldest first.
-            wal.write_frame(wal.hard_state, index, &[])?;
+            wal.write_frame(&Frame { hard_state, base, reset: false, last, entries: Vec::new() })?;
             while wal.segments.len() > 1 && wal.segments[0].highest < index {
-                let segment = wal.segments.pop_front().expect("there is more than one");
-                wal.preparer.recycle(segment)?;
+                wal.recycle_oldest()?;
             }
             Ok(())
         })
@@ -186,19 +202,15 @@ impl Wal {
     }
 
     /// Writes one frame and makes it durable.
-    fn write_frame(
-        &mut self,
-        hard_state: HardState,
-        floor: Index,
-        entries: &[&Entry],
-    ) -> Result<(), WalError> {
-        let last = entries.last().map_or(self.last, |entry| entry.index);
+    fn write_frame(&mut self, frame: &Frame<'_>) -> Result<(), WalError> {
+        let Frame { hard_state, base, reset, last, ref entries } = *frame;
         let mut header = Header {
             segment: self.active().number,
             sequence: self.sequence + 1,
             previous: self.checksum,
             hard_state,
-            floor,
+            base,
+            reset,
             last,
         };
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -215,19 +227,38 @@ impl Wal {
         active.file.write_at(&buffer, position).during("write", &active.path)?;
         active.file.sync().during("sync", &active.path)?;
 
-        if !entries.is_empty() {
-            active.highest = active.highest.max(last);
+        if reset || !entries.is_empty() {
+            active.highest = if reset { last } else { active.highest.max(last) };
         }
         self.position += buffer.len() as u64;
         self.bytes_written += buffer.len() as u64;
         self.sequence = header.sequence;
         self.checksum = checksum;
         self.hard_state = hard_state;
-        self.floor = floor;
+        if reset {
+            self.terms = Terms::new(base, []);
+        } else if base != self.base {
+            self.terms.release(base);
+        }
+        self.terms.append(entries.iter().copied());
+        self.base = base;
         self.last = last;
         buffer.shrink_to(KEPT_BUFFER);
         self.buffer = buffer;
         Ok(())
+    }
+
+    /// Gives up every segment but the active one: no entry in them belongs to the log any more.
+    fn recycle_all(&mut self) -> Result<(), WalError> {
+        while self.segments.len() > 1 {
+            self.recycle_oldest()?;
+        }
+        Ok(())
+    }
+
+    fn recycle_oldest(&mut self) -> Result<(), WalError> {
+        let segment = self.segments.pop_front().expect("there is more than one");
+        self.preparer.recycle(segment)
     }
 
     /// Goes on in the next segment.
@@ -268,17 +299,42 @@ impl Wal {
     }
 }
 
-/// One group of the writes: the newest hard state, and the entries that are left when each has replaced the tail before it.
-fn merge(batch: &[Write]) -> (Option<HardState>, Vec<&Entry>) {
-    let mut hard_state = None;
-    let mut entries: Vec<&Entry> = Vec::with_capacity(batch.iter().map(|w| w.entries.len()).sum());
+/// What writes ask for together.
+#[derive(Debug, Default)]
+struct Group<'w> {
+    hard_state: Option<HardState>,
+    reset: Option<LogId>,
+    entries: Vec<&'w Entry>,
+}
+
+/// What a frame is to say.
+#[derive(Debug)]
+struct Frame<'w> {
+    hard_state: HardState,
+    base: LogId,
+    reset: bool,
+    last: Index,
+    entries: Vec<&'w Entry>,
+}
+
+/// One group of the writes: the newest hard state, the newest reset, and the entries that are left when each has replaced the tail
+/// before it.
+fn merge(batch: &[Write]) -> Group<'_> {
+    let mut group = Group::default();
+    group.entries.reserve(batch.iter().map(|write| write.entries.len()).sum());
     for write in batch {
-        hard_state = write.hard_state.or(hard_state);
+        let Group { hard_state, reset, entries } = &mut group;
+        *hard_state = write.hard_state.or(*hard_state);
+        if write.reset.is_some() {
+            *reset = write.reset;
+            entries.clear();
+        }
         if let Some(first) = write.entries.first() {
-            entries.truncate(entries.partition_point(|e| e.index < first.index));
+            entries.truncate(entries.partition_point(|entry| entry.index < first.index));
             entries.extend(&write.entries);
         }
     }
-    assert!(entries.windows(2).all(|pair| pair[0].index + 1 == pair[1].index), "entries with a gap");
-    (hard_state, entries)
+    let consecutive = |pair: &[&Entry]| pair[0].index + 1 == pair[1].index;
+    assert!(group.entries.windows(2).all(consecutive), "entries with a gap");
+    group
 }

@@ -41,7 +41,9 @@ fn work(wal: &mut Wal, acknowledged: &mut Model, in_flight: &mut Model) -> Resul
                 vec![crate::command(1, index, 300), crate::command(1, index + 1, 9000)],
             ),
             1 => one(index - 1, 3000),
-            2 => one(index, if round == 6 { 40_000 } else { 100 }),
+            2 if round == 6 => one(index, 40_000),
+            2 if round == 10 => crate::reset(1, index + 5, &[700]),
+            2 => one(index, 100),
             _ => write(None, vec![crate::command(1, index, 12_000)]),
         };
         in_flight.append(std::slice::from_ref(&group));
@@ -50,7 +52,7 @@ fn work(wal: &mut Wal, acknowledged: &mut Model, in_flight: &mut Model) -> Resul
         if round != 4 {
             wal.prepare()?;
         }
-        if round == 7 || round == 10 {
+        if round == 7 || round == 11 {
             in_flight.release(acknowledged.last - 1);
             wal.release_before(acknowledged.last - 1)?;
             acknowledged.clone_from(in_flight);

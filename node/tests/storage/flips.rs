@@ -18,8 +18,8 @@ fn log() -> (MemDisk, Model) {
     let disk = MemDisk::default();
     let (mut wal, _) = open(&disk).unwrap();
     let mut model = Model::default();
-    for (index, length) in [(1, 300), (2, 9000), (3, 300), (4, 12_000), (5, 300), (4, 300), (5, 3000)] {
-        let write = one(index, length);
+    let writes = [(1, 300), (2, 9000), (3, 300), (4, 12_000), (5, 300), (4, 300), (5, 3000)];
+    for write in writes.map(|(index, length)| one(index, length)) {
         wal.append(std::slice::from_ref(&write)).unwrap();
         model.append(&[write]);
     }
@@ -60,7 +60,7 @@ fn every_bit_of_every_header() {
         for at in (0..contents.len()).step_by(BLOCK) {
             let used = match &contents[at..at + 8] {
                 magic if magic.starts_with(b"QUORWAL") => 40,
-                magic if magic.starts_with(b"QFRM") => 88,
+                magic if magic.starts_with(b"QFRM") => 96,
                 _ => continue,
             };
             for bit in at * 8..(at + used) * 8 {
@@ -75,7 +75,7 @@ fn every_bit_of_every_header() {
 fn every_byte_of_the_last_frame() {
     let (disk, model) = log();
     let start = last_frame(&disk);
-    for at in start..start + 88 + 3000 {
+    for at in start..start + 96 + 3000 {
         assert!(flip(&disk, &model, &segment_path(2), at * 8 + at % 8), "byte {at} went unseen");
     }
 }

@@ -17,7 +17,7 @@ fn open(dir: &Path) -> (Wal, Model) {
     let options = WalOptions { segment_bytes: 256 * 1024, ..WalOptions::new(MEMBER) };
     let (wal, recovered) = Wal::open(dir, options).expect("nothing is damaged");
     let last = recovered.entries.last().map_or(0, |e| e.index);
-    (wal, Model { hard_state: recovered.hard_state, floor: 0, last, entries: recovered.entries })
+    (wal, Model { hard_state: recovered.hard_state, base: recovered.base, last, entries: recovered.entries })
 }
 
 /// The `n`th group to be appended: now and then it replaces a part of the tail, in a new term.

@@ -8,6 +8,7 @@ mod flips;
 mod identity;
 mod kill;
 mod model;
+mod reset;
 mod torn;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_node::storage::{OpenError, Recovered, Wal, WalOptions};
-use quorate_raft::{Entry, HardState, Index, MemberId, Payload, Term, Write, WriteId};
+use quorate_raft::{Entry, HardState, Index, LogId, MemberId, Payload, Term, Write, WriteId};
 
 use disk::MemDisk;
 
@@ -61,6 +62,13 @@ fn write(hard_state: Option<HardState>, entries: Vec<Entry>) -> Write {
 
 fn term(term: Term) -> HardState {
     HardState { term, vote: Some(MEMBER), commit: 0 }
+}
+
+/// The write that follows an installed snapshot: the log begins anew after `index`, and goes on with entries of these lengths.
+fn reset(term: Term, index: Index, lengths: &[usize]) -> Write {
+    let entries = lengths.iter().zip(index + 1..).map(|(length, index)| command(term, index, *length));
+    let hard_state = HardState { term, vote: None, commit: index };
+    Write { reset: Some(LogId { term, index }), ..write(Some(hard_state), entries.collect()) }
 }
 
 /// One write of one entry in term 1.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use quorate_node::storage::{Recovered, Wal};
-use quorate_raft::{Entry, HardState, Index, MemberId, Write};
+use quorate_raft::{Entry, HardState, Index, LogId, MemberId, Write};
 
 use crate::disk::{Fault, MemDisk};
 use crate::{command, open, write};
@@ -11,9 +11,9 @@ use crate::{command, open, write};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Model {
     pub(crate) hard_state: HardState,
-    pub(crate) floor: Index,
+    /// The log begins after this entry.
+    pub(crate) base: LogId,
     pub(crate) last: Index,
-    /// From the floor on.
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -21,6 +21,11 @@ impl Model {
     pub(crate) fn append(&mut self, batch: &[Write]) {
         for write in batch {
             self.hard_state = write.hard_state.unwrap_or(self.hard_state);
+            if let Some(base) = write.reset {
+                self.entries.clear();
+                self.base = base;
+                self.last = base.index;
+            }
             if let (Some(first), Some(last)) = (write.entries.first(), write.entries.last()) {
                 self.entries.retain(|e| e.index < first.index);
                 self.entries.extend(write.entries.iter().cloned());
@@ -30,13 +35,15 @@ impl Model {
     }
 
     pub(crate) fn release(&mut self, index: Index) {
-        self.floor = self.floor.max(index);
-        let floor = self.floor;
-        self.entries.retain(|e| e.index >= floor);
+        if let Some(last) = self.entries.iter().rfind(|e| e.index < index) {
+            self.base = last.id();
+        }
+        self.entries.retain(|e| e.index >= index);
     }
 
     pub(crate) fn is(&self, recovered: &Recovered) -> bool {
-        self.hard_state == recovered.hard_state && self.entries == recovered.entries
+        (self.hard_state, self.base) == (recovered.hard_state, recovered.base)
+            && self.entries == recovered.entries
     }
 }
 
@@ -46,19 +53,34 @@ enum Step {
     Append(Vec<Group>),
     Prepare,
     Release(u64),
+    Reset(Reset),
     /// The process ends, the machine goes on.
     Reopen,
     /// The power goes between two operations.
     PowerCut {
         keep: u64,
     },
-    /// It goes, or the process is killed, within an append or a release.
+    /// It goes, or the process is killed, within an append, a release or a reset.
     Dies {
         within: u8,
-        release: bool,
-        group: Group,
+        doing: Doing,
         keep: Option<u64>,
     },
+}
+
+#[derive(Debug, Clone)]
+enum Doing {
+    Append(Group),
+    Release(u64),
+    Reset(Reset),
+}
+
+/// A snapshot was installed: the log begins anew so many entries after what is committed, in one of some terms, and goes on at once.
+#[derive(Debug, Clone)]
+struct Reset {
+    ahead: u64,
+    new_term: bool,
+    lengths: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,9 +106,23 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u64>().prop_map(Step::Release),
         1 => Just(Step::Reopen),
         1 => any::<u64>().prop_map(|keep| Step::PowerCut { keep }),
-        2 => (0..12_u8, prop::bool::weighted(0.2), group(), any::<Option<u64>>())
-            .prop_map(|(within, release, group, keep)| Step::Dies { within, release, group, keep }),
+        1 => reset().prop_map(Step::Reset),
+        3 => (0..12_u8, doing(), any::<Option<u64>>())
+            .prop_map(|(within, doing, keep)| Step::Dies { within, doing, keep }),
     ]
+}
+
+fn doing() -> impl Strategy<Value = Doing> {
+    prop_oneof![
+        3 => group().prop_map(Doing::Append),
+        1 => any::<u64>().prop_map(Doing::Release),
+        1 => reset().prop_map(Doing::Reset),
+    ]
+}
+
+fn reset() -> impl Strategy<Value = Reset> {
+    (1..30_u64, any::<bool>(), prop::collection::vec(0..9_000_usize, 0..3))
+        .prop_map(|(ahead, new_term, lengths)| Reset { ahead, new_term, lengths })
 }
 
 /// The log with its disk and what it should hold.
@@ -113,7 +149,7 @@ impl World {
             let term = (hard_state.term + u64::from(group.new_term)).max(1);
             // What is committed, or released, is never replaced.
             let end = after.last + 1;
-            let fixed = (hard_state.commit + 1).max(after.floor);
+            let fixed = (hard_state.commit + 1).max(after.base.index + 1);
             let first = end.saturating_sub(group.back).max(fixed).min(end);
             let entries: Vec<Entry> = group
                 .lengths
@@ -129,6 +165,17 @@ impl World {
             batch.push(write);
         }
         batch
+    }
+
+    /// The write that follows an installed snapshot.
+    fn reset(&self, reset: &Reset) -> Write {
+        let HardState { term, vote, commit } = self.model.hard_state;
+        let base = LogId { term: term.max(1) + u64::from(reset.new_term), index: commit + reset.ahead };
+        let entries = reset.lengths.iter().zip(base.index + 1..);
+        let entries = entries.map(|(length, index)| command(base.term, index, *length)).collect();
+        let vote = vote.filter(|_| base.term == term);
+        let hard_state = Some(HardState { term: base.term, vote, commit: base.index });
+        Write { reset: Some(base), ..write(hard_state, entries) }
     }
 
     fn release_index(&self, number: u64) -> Index {
@@ -150,25 +197,34 @@ impl World {
                 self.wal.release_before(index).expect("the disk is well");
                 self.model.release(index);
             }
+            Step::Reset(reset) => {
+                let batch = [self.reset(reset)];
+                self.wal.append(&batch).expect("the disk is well");
+                self.model.append(&batch);
+            }
             Step::Reopen => self.recover_as_it_was(),
             Step::PowerCut { keep } => {
                 self.disk.power_cut(coin(*keep));
                 self.recover_as_it_was();
             }
-            Step::Dies { within, release, group, keep } => self.die(*within, *release, group, *keep),
+            Step::Dies { within, doing, keep } => self.die(*within, doing, *keep),
         }
     }
 
     /// Either state is right: the one before, and the one with what was not acknowledged.
-    fn die(&mut self, within: u8, release: bool, group: &Group, keep: Option<u64>) {
+    fn die(&mut self, within: u8, doing: &Doing, keep: Option<u64>) {
         let mut after = self.model.clone();
         self.disk.fail_after(within.into(), Fault::Crash);
-        let done = if release {
-            let index = self.release_index(group.commit);
+        let batch = match doing {
+            Doing::Append(group) => self.writes(std::slice::from_ref(group)),
+            Doing::Reset(reset) => vec![self.reset(reset)],
+            Doing::Release(_) => Vec::new(),
+        };
+        let done = if let Doing::Release(number) = doing {
+            let index = self.release_index(*number);
             after.release(index);
             self.wal.release_before(index)
         } else {
-            let batch = self.writes(std::slice::from_ref(group));
             after.append(&batch);
             self.wal.append(&batch)
         };

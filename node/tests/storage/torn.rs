@@ -93,6 +93,12 @@ fn the_first_group_of_a_segment() {
     every_way_to_tear(&[one(1, full)], &one(2, 6000));
 }
 
+#[test]
+fn a_group_that_begins_the_log_anew() {
+    every_way_to_tear(&[one(1, 100), one(2, 5000), one(3, 100)], &crate::reset(1, 9, &[4000, 200]));
+    every_way_to_tear(&[one(1, SEGMENT as usize - 6000)], &crate::reset(1, 9, &[6000]));
+}
+
 /// Blank sectors in what is written do not look like sectors that were not.
 #[test]
 fn a_group_of_zeros() {

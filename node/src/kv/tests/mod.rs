@@ -1,9 +1,11 @@
 //! What the store answers, by theme; and the store against a model that is too simple to be wrong.
 
 mod check;
+mod compaction;
 mod deletion;
 mod model;
 mod put;
 mod range;
 mod requests;
+mod snapshot;
 mod txn;

@@ -7,16 +7,38 @@ use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::request_op::Request;
 use quorate_api::mvccpb::KeyValue;
 
-use super::requests::{apply_txn, operations};
-use crate::kv::{KvError, Store};
+use super::requests::{apply_compact, apply_txn, operations};
+use crate::kv::{Collected, KvError, Store};
 
 /// Every version that ever was; a deletion has version 0.
 #[derive(Default)]
 struct Model {
     versions: Vec<KeyValue>,
+    compacted: i64,
+}
+
+/// What happens to the store.
+#[derive(Debug, Clone)]
+enum Step {
+    Change(Vec<Request>),
+    /// So many revisions before the current one.
+    Compact(i64),
+    Collect(usize),
 }
 
 impl Model {
+    /// The versions that the last compaction leaves.
+    fn kept(&self) -> impl Iterator<Item = &KeyValue> {
+        let replaced = |at: usize, kv: &KeyValue| {
+            let later = &self.versions[at + 1..];
+            later.iter().any(|other| other.key == kv.key && other.mod_revision <= self.compacted)
+        };
+        self.versions.iter().enumerate().filter_map(move |(at, kv)| {
+            let kept = kv.mod_revision > self.compacted || (kv.version > 0 && !replaced(at, kv));
+            kept.then_some(kv)
+        })
+    }
+
     fn get(&self, key: &[u8], revision: i64) -> Option<&KeyValue> {
         let newest = self.versions.iter().rev().find(|kv| kv.key == key && kv.mod_revision <= revision);
         newest.filter(|kv| kv.version > 0)
@@ -75,7 +97,7 @@ fn range_end() -> impl Strategy<Value = Bytes> {
     prop_oneof![Just(Bytes::new()), Just(Bytes::from_static(b"\0")), key()]
 }
 
-fn change() -> impl Strategy<Value = Request> {
+pub(super) fn change() -> impl Strategy<Value = Request> {
     let put = (key(), "[0-9]?").prop_map(|(key, value)| {
         let value = Bytes::from(value.into_bytes());
         Request::RequestPut(pb::PutRequest { key, value, ..pb::PutRequest::default() })
@@ -84,6 +106,37 @@ fn change() -> impl Strategy<Value = Request> {
         Request::RequestDeleteRange(pb::DeleteRangeRequest { key, range_end, prev_kv: false })
     });
     prop_oneof![3 => put, 1 => delete]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => vec(change(), 0..4).prop_map(Step::Change),
+        1 => (0..8_i64).prop_map(Step::Compact),
+        1 => (0..6_usize).prop_map(Step::Collect),
+    ]
+}
+
+/// Takes a step in the store and in the model.
+fn take(store: &mut Store, model: &mut Model, step: Step) {
+    let current = store.revision();
+    match step {
+        Step::Change(changes) => {
+            let expected = model.apply(&changes, current);
+            apply_txn(store, operations_of(changes)).expect("nothing that could be refused");
+            assert_eq!(store.revision(), expected);
+        }
+        Step::Compact(back) => {
+            let revision = current - back;
+            let expected = if revision <= store.compacted() { Err(KvError::Compacted) } else { Ok(()) };
+            assert_eq!(apply_compact(store, revision).map(drop), expected);
+            model.compacted = store.compacted();
+        }
+        Step::Collect(budget) => drop(store.collect(budget)),
+    }
+}
+
+pub(super) fn operations_of(changes: Vec<Request>) -> pb::TxnRequest {
+    pb::TxnRequest { success: operations(changes), ..pb::TxnRequest::default() }
 }
 
 fn question() -> impl Strategy<Value = pb::RangeRequest> {
@@ -99,24 +152,28 @@ fn question() -> impl Strategy<Value = pb::RangeRequest> {
 proptest! {
     #[test]
     fn the_store_agrees_with_the_model(
-        txns in vec(vec(change(), 0..4), 0..20),
+        steps in vec(step(), 0..30),
         questions in vec(question(), 1..20),
         piece in 1..5_usize,
     ) {
         let (mut store, mut model) = (Store::new(), Model::default());
-        let mut current = store.revision();
-        for changes in txns {
-            current = model.apply(&changes, current);
-            let request = pb::TxnRequest { success: operations(changes), ..pb::TxnRequest::default() };
-            apply_txn(&mut store, request).expect("nothing that could be refused");
-            prop_assert_eq!(store.revision(), current);
+        for step in steps {
+            take(&mut store, &mut model, step);
+            let versions: usize = model.kept().map(|kv| kv.key.len() + kv.value.len() + 112).sum();
+            prop_assert_eq!(store.size_in_use(), (versions + size_of::<Store>()) as u64);
+            prop_assert!(store.size() >= store.size_in_use());
         }
+        let current = store.revision();
         for question in questions {
-            if question.revision > current {
+            let revision = if question.revision == 0 { current } else { question.revision };
+            if revision > current {
                 prop_assert_eq!(store.range(&question), Err(KvError::FutureRevision));
                 continue;
             }
-            let revision = if question.revision == 0 { current } else { question.revision };
+            if revision < store.compacted() {
+                prop_assert_eq!(store.range(&question), Err(KvError::Compacted));
+                continue;
+            }
             let mut kvs = model.keys(&question.key, &question.range_end, revision);
             let count = kvs.len();
             let limit = if question.limit == 0 { count } else { usize::try_from(question.limit).unwrap() };
@@ -127,5 +184,8 @@ proptest! {
             prop_assert_eq!(&response.kvs, &kvs);
             prop_assert_eq!((response.count, response.more), (i64::try_from(count).unwrap(), count > limit));
         }
+        prop_assert_eq!(store.collect(usize::MAX), Collected::All);
+        prop_assert_eq!(store.size(), store.size_in_use());
+        prop_assert_eq!(store.history.iter_from(0).count(), model.kept().count());
     }
 }

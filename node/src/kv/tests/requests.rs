@@ -52,6 +52,13 @@ pub(super) fn apply_txn(store: &mut Store, request: pb::TxnRequest) -> Result<pb
     }
 }
 
+pub(super) fn apply_compact(store: &mut Store, revision: i64) -> Result<pb::CompactionResponse, KvError> {
+    match store.apply(&Operation::Compact(pb::CompactionRequest { revision, physical: false }))? {
+        Response::Compact(response) => Ok(response),
+        other => panic!("not the answer to a compaction: {other:?}"),
+    }
+}
+
 /// A store that these keys were put into, each at a revision of its own, with the key as its value.
 pub(super) fn store_with(keys: &[&str]) -> Store {
     let mut store = Store::new();

@@ -79,6 +79,16 @@ fn a_transaction_fails_whole() {
     assert_eq!(store.range(&range("b", "")).expect("a plain range").count, 0);
 }
 
+/// Before the first compaction -1 is no revision that was compacted; after it, it is.
+#[test]
+fn a_negative_revision_counts_as_compacted_in_a_transaction() {
+    let mut store = store_with(&["a"]);
+    let before = txn([Request::RequestRange(pb::RangeRequest { revision: -1, ..range("a", "") })]);
+    apply_txn(&mut store, before.clone()).expect("as if none was asked for");
+    apply_compact(&mut store, 1).expect("a revision that exists");
+    assert_eq!(apply_txn(&mut store, before), Err(KvError::Compacted));
+}
+
 #[test]
 fn all_compares_see_the_state_before_nested_ones_too() {
     let mut store = Store::new();

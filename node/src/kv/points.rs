@@ -1,0 +1,38 @@
+//! Where snapshots are due: the log itself decides, so that all members take theirs at the same index.
+
+use super::Store;
+
+/// How much of the log makes a snapshot due. To be the same on all members: otherwise each takes its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// At least so many bytes of entries lie between two snapshots.
+    pub least_bytes: u64,
+}
+
+impl Default for SnapshotPolicy {
+    /// 64 MiB: what the log takes anyway before it can give anything back.
+    fn default() -> Self {
+        Self { least_bytes: 64 << 20 }
+    }
+}
+
+impl SnapshotPolicy {
+    /// Whether a snapshot is due after entries of `weight` bytes since the last one, of a state of `state` bytes. A large state waits
+    /// for as many bytes of entries as it has itself: so snapshots never write more than the log does.
+    pub fn is_due(self, weight: u64, state: u64) -> bool {
+        weight >= self.least_bytes.max(state)
+    }
+}
+
+impl Store {
+    /// Takes note of an applied entry of `bytes` ([`quorate_raft::Entry::weight`]): of every one, whatever it holds, after its
+    /// command was applied. Returns whether a snapshot is due as of this entry.
+    pub fn weigh(&mut self, bytes: u64, policy: SnapshotPolicy) -> bool {
+        self.weight += bytes;
+        let due = policy.is_due(self.weight, self.sizes.kept);
+        if due {
+            self.weight = 0;
+        }
+        due
+    }
+}

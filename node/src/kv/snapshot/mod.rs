@@ -1,0 +1,37 @@
+//! The state as bytes: the same ones on every member that has applied the same log.
+//!
+//! What is encoded is what the last compaction leaves, in the order of revisions; what of the rest is still in memory makes no
+//! difference. The format stands in `snapshot.proto`. A [`SnapshotSource`] makes the pieces while the state goes on changing, a
+//! [`Restore`] makes a state of them.
+
+mod restore;
+mod source;
+
+use quorate_api::snapshot as wire;
+
+use super::Store;
+use super::history::Version;
+
+pub use restore::{Restore, RestoreError};
+pub use source::{Replaced, SnapshotSource};
+
+/// The bytes of a piece; the last one of a snapshot may have fewer. A part of the format.
+pub const PIECE_BYTES: usize = 256 * 1024;
+
+/// What a state is beside its versions, on the wire.
+fn state_to_wire(store: &Store) -> wire::State {
+    wire::State { revision: store.revision, compacted: store.compaction.revision, weight: store.weight }
+}
+
+/// A version on the wire. Key and value are shared, not copied.
+fn version_to_wire(version: &Version) -> wire::Version {
+    wire::Version {
+        key: version.key.clone(),
+        value: version.value.clone(),
+        revision: version.modified.main,
+        sub: version.modified.sub,
+        created: version.created,
+        number: version.number,
+        lease: version.lease,
+    }
+}

@@ -1,0 +1,163 @@
+//! Makes a state of a snapshot's pieces.
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+use quorate_api::snapshot as wire;
+
+use crate::kv::Store;
+use crate::kv::check::MAX_REQUEST_BYTES;
+use crate::kv::history::Version;
+use crate::kv::revision::{INITIAL, Revision};
+
+/// No record is longer: a version comes of one request.
+const MAX_RECORD_BYTES: usize = 2 * MAX_REQUEST_BYTES;
+
+/// Why pieces make no state. Their hashes fit, or the caller would not have come so far: who made them has a defect, or a format that
+/// this version does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Not a record.
+    #[error("the snapshot holds a record that cannot be read: {0}")]
+    Malformed(String),
+    /// A record that cannot stand there.
+    #[error("the snapshot holds what cannot be: {0}")]
+    Impossible(&'static str),
+    /// It ends within a record, or before the first.
+    #[error("the snapshot is cut short")]
+    CutShort,
+}
+
+/// A state in the making. Holds no more than a piece beside it.
+#[derive(Debug, Default)]
+pub struct Restore {
+    /// What has come and is not a whole record yet.
+    buffer: BytesMut,
+    store: Option<Store>,
+    newest: Option<Revision>,
+}
+
+impl Restore {
+    /// Waits for the first piece.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next piece. After an error nothing comes of the rest.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        self.buffer.extend_from_slice(piece);
+        while let Some(record) = next_record(&mut self.buffer)? {
+            match &mut self.store {
+                None => self.store = Some(begin(decode(record)?)?),
+                Some(store) => add(store, &mut self.newest, decode(record)?)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The state, when all pieces were taken.
+    pub fn finish(self) -> Result<Store, RestoreError> {
+        if self.buffer.is_empty() {
+            self.store.ok_or(RestoreError::CutShort)
+        } else {
+            Err(RestoreError::CutShort)
+        }
+    }
+}
+
+/// Takes a record off the buffer, if all of it is there.
+fn next_record(buffer: &mut BytesMut) -> Result<Option<Bytes>, RestoreError> {
+    // A varint has at most ten bytes, and the last of them no high bit.
+    let Some(prefix) = buffer.iter().take(10).position(|byte| byte & 0x80 == 0) else {
+        return if buffer.len() < 10 {
+            Ok(None)
+        } else {
+            Err(RestoreError::Malformed("its length".to_owned()))
+        };
+    };
+    let length = prost::decode_length_delimiter(&buffer[..]).map_err(|error| malformed(&error))?;
+    if length > MAX_RECORD_BYTES {
+        return Err(RestoreError::Malformed(format!("it has {length} bytes")));
+    }
+    if buffer.len() <= prefix + length {
+        return Ok(None);
+    }
+    buffer.advance(prefix + 1);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+fn decode<M: Message + Default>(record: Bytes) -> Result<M, RestoreError> {
+    M::decode(record).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &prost::DecodeError) -> RestoreError {
+    RestoreError::Malformed(error.to_string())
+}
+
+fn begin(state: wire::State) -> Result<Store, RestoreError> {
+    if state.revision < INITIAL || state.compacted > state.revision || state.compacted < -1 {
+        return Err(RestoreError::Impossible("revisions of no state"));
+    }
+    let mut store = Store::new();
+    store.revision = state.revision;
+    store.compaction.revision = state.compacted;
+    store.weight = state.weight;
+    Ok(store)
+}
+
+/// Adds the next version.
+fn add(store: &mut Store, newest: &mut Option<Revision>, wire: wire::Version) -> Result<(), RestoreError> {
+    let modified = Revision { main: wire.revision, sub: wire.sub };
+    if *newest >= Some(modified) || modified.main <= INITIAL || modified.main > store.revision {
+        return Err(RestoreError::Impossible("a version out of order"));
+    }
+    *newest = Some(modified);
+    let last = store.index.get(&wire.key);
+    let mut version = Version {
+        key: wire.key,
+        value: wire.value,
+        modified,
+        created: wire.created,
+        number: wire.number,
+        lease: wire.lease,
+        previous: last,
+    };
+    let previous = last.map(|at| store.history.newest(at));
+    let fits = if modified.main <= store.compaction.revision {
+        previous.is_none() && stands_alone(&version)
+    } else {
+        follows(&version, previous.filter(|previous| !previous.is_tombstone()))
+    };
+    if !fits || version.key.is_empty() {
+        return Err(RestoreError::Impossible("a version that does not follow from the one before it"));
+    }
+    version.own_bytes();
+    store.sizes.add(&version);
+    let key = version.key.clone();
+    let position = store.history.push(version);
+    match store.index.get_mut(&key) {
+        Some(newest) => *newest = position,
+        None => store.index.insert(&key, position),
+    }
+    if modified.main <= store.compaction.revision {
+        store.compaction.next = position.number() + 1;
+    }
+    Ok(())
+}
+
+/// Whether a version can be what a compaction has left of a key.
+fn stands_alone(version: &Version) -> bool {
+    version.number > 0 && version.created > INITIAL && version.created <= version.modified.main
+}
+
+/// Whether a version follows from what its key held before.
+fn follows(version: &Version, previous: Option<&Version>) -> bool {
+    if version.is_tombstone() {
+        return previous.is_some() && version.value.is_empty() && version.created == 0 && version.lease == 0;
+    }
+    match previous {
+        Some(previous) => {
+            version.created == previous.created && previous.number.checked_add(1) == Some(version.number)
+        }
+        None => version.number == 1 && version.created == version.modified.main,
+    }
+}

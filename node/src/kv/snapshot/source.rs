@@ -1,0 +1,126 @@
+//! Encodes a state while it goes on changing.
+//!
+//! Versions never change, and while a source lives those that it needs are not removed. So all that a snapshot has to hold still for
+//! is its beginning: what was current then. The rest is read in passing, some versions under one hold of the lock, and encoded
+//! without it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::RwLock;
+use prost::Message;
+use quorate_api::snapshot as wire;
+
+use super::{PIECE_BYTES, state_to_wire, version_to_wire};
+use crate::kv::compaction::Pin;
+use crate::kv::{Collected, Store};
+
+/// Versions that are read under one hold of the lock, or removed: some tens of microseconds.
+const BATCH: usize = 256;
+
+/// The state was exchanged for another one: this snapshot cannot be finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state was replaced while a snapshot of it was taken")]
+pub struct Replaced;
+
+/// A snapshot in the making.
+#[derive(Debug)]
+pub struct SnapshotSource {
+    pin: Arc<Pin>,
+    /// What is newer is not in it.
+    revision: i64,
+    step: Step,
+    /// Not handed out yet.
+    encoded: BytesMut,
+    piece_bytes: usize,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// What the compaction left without use, and is still there, has to go first: then all that is there belongs to the snapshot.
+    Collect,
+    /// The versions from this position on.
+    Read(u64),
+    /// Everything has been read.
+    Done,
+}
+
+impl Store {
+    /// Begins a snapshot of the state as it is now. Only one at a time: `None` while another one lives.
+    pub fn snapshot(&mut self) -> Option<SnapshotSource> {
+        let mut encoded = BytesMut::with_capacity(PIECE_BYTES);
+        append(&mut encoded, &state_to_wire(self));
+        Some(SnapshotSource {
+            pin: self.pin()?,
+            revision: self.revision,
+            step: Step::Collect,
+            encoded,
+            piece_bytes: PIECE_BYTES,
+        })
+    }
+}
+
+impl SnapshotSource {
+    /// The next piece, in order, of `store`, where the snapshot was begun; `None` when there are no more. The lock is taken several
+    /// times, and never for long.
+    pub fn next_piece(&mut self, store: &RwLock<Store>) -> Result<Option<Bytes>, Replaced> {
+        while self.encoded.len() < self.piece_bytes {
+            match self.step {
+                Step::Collect => self.collect(&mut store.write())?,
+                Step::Read(from) => {
+                    let versions = self.read(&store.read(), from)?;
+                    for version in &versions {
+                        append(&mut self.encoded, version);
+                    }
+                }
+                Step::Done if self.encoded.is_empty() => return Ok(None),
+                Step::Done => break,
+            }
+        }
+        let bytes = self.piece_bytes.min(self.encoded.len());
+        Ok(Some(self.encoded.split_to(bytes).freeze()))
+    }
+
+    fn collect(&mut self, store: &mut Store) -> Result<(), Replaced> {
+        self.check(store)?;
+        // A later compaction may have left more: that is held back by this snapshot itself.
+        if store.collect(BATCH) != Collected::More {
+            self.step = Step::Read(1);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, store: &Store, from: u64) -> Result<Vec<wire::Version>, Replaced> {
+        self.check(store)?;
+        let mut versions = Vec::with_capacity(BATCH);
+        let mut bytes = 0;
+        self.step = Step::Done;
+        for (at, version) in store.history.iter_from(from) {
+            if version.modified.main > self.revision {
+                break;
+            }
+            if versions.len() == BATCH || bytes >= self.piece_bytes {
+                self.step = Step::Read(at.number());
+                break;
+            }
+            bytes += version.key.len() + version.value.len();
+            versions.push(version_to_wire(version));
+        }
+        Ok(versions)
+    }
+
+    fn check(&self, store: &Store) -> Result<(), Replaced> {
+        if store.is_pinned_by(&self.pin) { Ok(()) } else { Err(Replaced) }
+    }
+
+    /// Pieces of another size, for tests that have no room for real ones.
+    #[cfg(test)]
+    pub(in crate::kv) fn in_pieces_of(self, piece_bytes: usize) -> Self {
+        Self { piece_bytes, ..self }
+    }
+}
+
+fn append(buffer: &mut BytesMut, record: &impl Message) {
+    record.encode_length_delimited(buffer).expect("a buffer that grows has room");
+}
