@@ -223,6 +223,7 @@ pub(crate) fn output(response: Response) -> Output {
         Response::Put(put) => requests::written(put),
         Response::DeleteRange(deleted) => requests::deleted(deleted),
         Response::Txn(txn) => requests::transacted(txn),
+        Response::Compact(_) => unreachable!("clients do not compact"),
     };
     output.expect("a response that fits its request")
 }
