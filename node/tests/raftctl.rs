@@ -24,7 +24,9 @@ fn tried(node: &Node, args: &[&str]) -> Result<String, String> {
 
 /// What it says when all is well.
 fn said(node: &Node, args: &[&str]) -> String {
-    tried(node, args).unwrap_or_else(|stderr| panic!("raftctl {args:?}: {stderr}"))
+    let output = tried(node, args);
+    assert!(output.is_ok(), "raftctl {args:?}: {output:?}");
+    output.unwrap_or_default()
 }
 
 /// Its one line when it is not.

@@ -88,11 +88,7 @@ impl Invariants {
         let member = &self.members[&id];
         promises::sent(member, message);
         match &message.body {
-            Body::AppendEntries { commit, .. } => {
-                self.election.leads(id, message.term);
-                self.knows_committed(id, *commit);
-            }
-            Body::Heartbeat { commit, .. } => {
+            Body::AppendEntries { commit, .. } | Body::Heartbeat { commit, .. } => {
                 self.election.leads(id, message.term);
                 self.knows_committed(id, *commit);
             }

@@ -12,7 +12,7 @@ pub(crate) struct Votes {
 impl Votes {
     /// A vote leaves its voter.
     pub(crate) fn cast(&mut self, voter: MemberId, term: Term, candidate: MemberId) {
-        let voted = *self.cast.entry((voter, term)).or_insert(candidate);
-        assert_eq!(voted, candidate, "VOTES: {voter} votes for two in term {term}");
+        let first = *self.cast.entry((voter, term)).or_insert(candidate);
+        assert_eq!(first, candidate, "VOTES: {voter} votes for two in term {term}");
     }
 }

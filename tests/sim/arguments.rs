@@ -25,6 +25,8 @@ pub(crate) struct Arguments {
     pub(crate) brief: bool,
 }
 
+// Each is a flag of its own on the command line.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Parser)]
 #[command(name = "simulator", about = "Whole clusters on virtual time, under faults, from seeds")]
 struct Line {

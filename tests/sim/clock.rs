@@ -31,6 +31,6 @@ impl Clock {
     /// How long the tick takes that begins now.
     pub(crate) fn tick(&self, now: Time) -> Time {
         let drift = if self.drifts_until > now { self.drift } else { self.usual };
-        TICK * (1000 + drift).max(100) as Time / 1000
+        TICK * (1000 + drift).max(100).unsigned_abs() / 1000
     }
 }

@@ -28,6 +28,8 @@ const REQUEST_TICKS: u64 = 350;
 pub(crate) const CLUSTER: u64 = 0x51_0e;
 
 /// A member, whether its process is up or not.
+// Each bool is a fact of its own about it.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: MemberId,

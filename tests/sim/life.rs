@@ -82,7 +82,7 @@ impl World {
                 self.coverage.count("starts in vain: disk full");
             }
             OpenError::Io { .. } | OpenError::Begin(_) => {
-                self.coverage.count("starts in vain: device errors")
+                self.coverage.count("starts in vain: device errors");
             }
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
         }

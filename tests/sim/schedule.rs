@@ -82,6 +82,7 @@ pub(crate) fn stream(seed: u64, part: &str, number: u64) -> ChaCha8Rng {
 }
 
 /// A number between `least` and `most` of which small ones are as likely as large ones.
+#[allow(clippy::cast_sign_loss, reason = "an exponential is positive")]
 pub(crate) fn logarithmic(random: &mut ChaCha8Rng, least: u64, most: u64) -> u64 {
     let exponent = random.random_range((least as f64).ln()..=(most as f64).ln());
     (exponent.exp() as u64).clamp(least, most)

@@ -28,6 +28,9 @@ use membership::Membership;
 use reads::Reads;
 use writes::Writes;
 
+/// Versions of keys that a tick looks at to remove what was compacted: a millisecond or two.
+const COLLECTED_A_TICK: usize = 2048;
+
 /// Who waits for answers: what a client's thread is to the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Client(pub usize);
@@ -151,6 +154,8 @@ impl Replica {
     pub fn tick(&mut self) {
         self.now += 1;
         self.raft.tick();
+        // What compactions have left without use goes a little at a time.
+        self.store.write().collect(COLLECTED_A_TICK);
         self.writes.tick(self.now, &mut self.answers);
         self.reads.tick(self.now, &mut self.answers);
     }

@@ -176,7 +176,9 @@ fn walk(
         newest_frame.clear();
         newest_frame.extend_from_slice(&contents[offset..offset + frame.bytes]);
         if frame.header.reset {
-            segments.iter_mut().for_each(|segment| segment.highest = 0);
+            for segment in &mut *segments {
+                segment.highest = 0;
+            }
         }
         let segment = &mut segments[place];
         if frame.header.reset || !frame.entries.is_empty() {

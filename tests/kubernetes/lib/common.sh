@@ -42,7 +42,9 @@ patient() { echo $(($1 * ${QUORATE_PATIENCE:-3})); }
 
 # wait_until SECONDS WHAT LOG COMMAND...: asks COMMAND until it says yes. Whoever writes LOG must not end meanwhile.
 wait_until() {
-  local seconds=$(patient "$1") what=$2 log=$3 deadline; shift 3
+  local seconds what=$2 log=$3 deadline
+  seconds=$(patient "$1")
+  shift 3
   deadline=$((SECONDS + seconds))
   until "$@" >/dev/null 2>&1; do
     [[ ! -e ${log%.log}.ended ]] || die_with_log "$log" "$what: $(basename "$log" .log) has ended"

@@ -113,6 +113,7 @@ pub(crate) fn draw(random: &mut ChaCha8Rng, duration: Time) -> Vec<Fault> {
     for (kind, _, most) in KINDS {
         let (on, rate) = (random.random_bool(share), logarithmic(random, most.div_ceil(15), *most));
         let expected = rate as f64 * duration as f64 / (1000 * SECOND) as f64;
+        #[allow(clippy::cast_sign_loss, reason = "rates and durations are not negative")]
         let count = expected as u64 + u64::from(random.random_bool(expected.fract()));
         let dice: Vec<(Time, u64)> =
             (0..count).map(|_| (random.random_range(SECOND..duration), random.random())).collect();
@@ -145,7 +146,7 @@ impl World {
             Kind::Kill | Kind::KillWriting | Kind::KillStarting | Kind::CutPower | Kind::Pause => {
                 self.strike_process(fault.kind, random)
             }
-            Kind::KillAll | Kind::CutAllPower => self.strike_all(fault.kind, random),
+            Kind::KillAll | Kind::CutAllPower => Some(self.strike_all(fault.kind, random)),
             Kind::SlowDisk | Kind::StallDisk | Kind::FailWrite | Kind::FailSync | Kind::FillDisk => {
                 self.disturb_disk(fault.kind, random)
             }

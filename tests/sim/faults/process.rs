@@ -38,7 +38,7 @@ impl World {
     }
 
     /// Everybody goes down in one moment, and comes back one by one.
-    pub(super) fn strike_all(&mut self, kind: Kind, random: &mut ChaCha8Rng) -> Option<String> {
+    pub(super) fn strike_all(&mut self, kind: Kind, random: &mut ChaCha8Rng) -> String {
         let crash = if kind == Kind::KillAll { Crash::Killed } else { Crash::PowerCut };
         let all: Vec<_> = self.hosts.keys().copied().collect();
         for id in all {
@@ -46,6 +46,6 @@ impl World {
             let down = logarithmic(random, 5 * MILLI, 3 * SECOND);
             self.agenda.after(down, Event::Start(id));
         }
-        Some("and come back one by one".into())
+        "and come back one by one".into()
     }
 }
