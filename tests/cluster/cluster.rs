@@ -14,7 +14,7 @@ use crate::network::{Network, Number};
 use crate::node::Settings;
 
 /// How long anything may take that must happen. It is reached only when it never will.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(5);
 /// How long a node may take to say how it is; one that stands still does not.
 const ANSWER: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
