@@ -40,7 +40,7 @@ images: ## Make both container images, without a registry or a daemon, and load 
 	@$(KUBERNETES) images
 
 ## Tests
-.PHONY: test test-rust test-kubernetes simulate lint bench manifests
+.PHONY: test test-rust test-kubernetes simulate mutations lint bench manifests
 test: test-rust test-kubernetes ## Run every test: protocol, disk, processes, operator, Kubernetes (first time 40 min, then 15)
 
 test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API beside etcd, real processes under faults
@@ -51,6 +51,9 @@ test-kubernetes: ## The operator on a real Kubernetes, under load (brings the lo
 
 simulate: ## Whole clusters on virtual time under faults, each from a seed, every step checked (SEEDS=1000; SEED=7)
 	@tests/run simulate --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+
+mutations: ## Put each known failure of other implementations into a copy of this tree, and show that its test fails (10 min)
+	@tests/mutations/run
 
 lint: $(DENY) ## Format, lints, scripts, the dependencies' licences, and that what is generated is current
 	@tests/run lint
