@@ -177,14 +177,24 @@ fn arguments(cluster: &RaftCluster) -> Vec<String> {
         ("listen-http", format!("0.0.0.0:{HTTP_PORT}")),
         ("advertise-client", format!("http://{host}:{CLIENT_PORT}")),
         ("advertise-peer", format!("{host}:{PEER_PORT}")),
-        ("peer-cert", format!("{CERTIFICATE_DIRECTORY}/tls.crt")),
-        ("peer-key", format!("{CERTIFICATE_DIRECTORY}/tls.key")),
-        ("peer-ca", format!("{CERTIFICATE_DIRECTORY}/ca.crt")),
     ]
     .into_iter()
     .map(|(flag, value)| format!("--{flag}={value}"))
     .collect()
 }
+
+/// The node's options that are the operator's business, beside those that it sets.
+const NOT_FOR_USERS: [&str; 9] = [
+    "QUORATE_DATA_DIR",
+    "QUORATE_NAME",
+    "QUORATE_LISTEN_CLIENT",
+    "QUORATE_LISTEN_PEER",
+    "QUORATE_LISTEN_HTTP",
+    "QUORATE_ADVERTISE_CLIENT",
+    "QUORATE_ADVERTISE_PEER",
+    "QUORATE_BOOTSTRAP",
+    "QUORATE_JOIN",
+];
 
 fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
     let pod_name = EnvVar {
@@ -198,8 +208,21 @@ fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
             ..EnvVarSource::default()
         }),
     };
-    let users = cluster.spec.env.iter().filter(|variable| variable.name != pod_name.name).cloned();
-    std::iter::once(pod_name.clone()).chain(users).collect()
+    // Not as arguments: raftctl in the pod reads them too.
+    let files = [("PEER_CERT", "tls.crt"), ("PEER_KEY", "tls.key"), ("PEER_CA", "ca.crt")];
+    let files = files.map(|(option, file)| EnvVar {
+        name: format!("QUORATE_{option}"),
+        value: Some(format!("{CERTIFICATE_DIRECTORY}/{file}")),
+        value_from: None,
+    });
+    let mut variables: Vec<_> = std::iter::once(pod_name).chain(files).collect();
+    let is_users = |name: &str| {
+        !NOT_FOR_USERS.contains(&name) && !variables.iter().any(|variable| variable.name == name)
+    };
+    let users: Vec<_> =
+        cluster.spec.env.iter().filter(|variable| is_users(&variable.name)).cloned().collect();
+    variables.extend(users);
+    variables
 }
 
 /// Different hosts are preferred strongly, different zones less so. A cluster starts all the same where there are too few.
