@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The deadline of one call of `etcdctl`.
+const CALL: Duration = Duration::from_secs(10);
 /// How often a condition that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -42,13 +45,17 @@ pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
 /// `kubectl apply` of a manifest.
 pub(crate) fn apply(manifest: &str) -> Result<String, String> {
     let mut command = command();
-    command.args(["apply", "--filename", "-"]).stdin(Stdio::piped());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("cannot start kubectl: {error}"))?;
-    let mut stdin = child.stdin.take().ok_or("kubectl has no standard input")?;
-    stdin
-        .write_all(manifest.as_bytes())
-        .map_err(|error| format!("kubectl does not read the manifest: {error}"))?;
+    command.args(["apply", "--filename", "-"]);
+    fed(command, manifest)
+}
+
+/// Runs a command that reads `text`, and returns what it prints.
+fn fed(mut command: Command, input: &str) -> Result<String, String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let shown = format!("{command:?}").replace('"', "");
+    let mut child = command.spawn().map_err(|error| format!("cannot run {shown}: {error}"))?;
+    let mut stdin = child.stdin.take().ok_or_else(|| format!("{shown} has no standard input"))?;
+    stdin.write_all(input.as_bytes()).map_err(|error| format!("{shown} does not read: {error}"))?;
     drop(stdin);
     let done = child.wait_with_output().map_err(|error| error.to_string())?;
     if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
@@ -68,6 +75,31 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
+/// What deadlines are multiplied by: a shared machine of two cores is slow at times. `QUORATE_PATIENCE` says otherwise.
+fn patience() -> u32 {
+    let given = std::env::var("QUORATE_PATIENCE").ok().filter(|value| !value.is_empty());
+    given.map_or(3, |value| value.parse().expect("QUORATE_PATIENCE is a whole number"))
+}
+
+/// A deadline as `kubectl` and `helm` want it.
+pub(crate) fn timeout(within: Duration) -> String {
+    format!("{}s", (within * patience()).as_secs())
+}
+
+/// `etcdctl` (`QUORATE_ETCDCTL`, or the one on `PATH`) at an address. A transaction's lines are its last arguments.
+pub(crate) fn etcdctl(address: SocketAddr, arguments: &[&str]) -> Result<String, String> {
+    let program = std::env::var("QUORATE_ETCDCTL").ok().filter(|path| !path.is_empty());
+    let mut command = Command::new(program.as_deref().unwrap_or("etcdctl"));
+    command.args(["--endpoints", &format!("http://{address}"), "--command-timeout", &timeout(CALL)]);
+    let Some((&"txn", lines)) = arguments.split_first() else {
+        command.args(arguments);
+        return output(command);
+    };
+    command.arg("txn");
+    let [compares, success, failure] = lines else { return Err(format!("no transaction: {lines:?}")) };
+    fed(command, &format!("{compares}\n\n{success}\n\n{failure}\n\n"))
+}
+
 /// Looks until `condition` holds, and returns what it found; after `within`, an error that says what was waited for and how it
 /// stood last.
 pub(crate) fn wait_for<T>(
@@ -75,6 +107,7 @@ pub(crate) fn wait_for<T>(
     within: Duration,
     mut condition: impl FnMut() -> Result<T, String>,
 ) -> Result<T, String> {
+    let within = within * patience();
     let deadline = Instant::now() + within;
     loop {
         match condition() {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use quorate_crds::{RaftCluster, RaftClusterStatus};
 
-use crate::kubectl::{apply, helm, kubectl, wait_for};
+use crate::kubectl::{apply, etcdctl, helm, kubectl, timeout, wait_for};
 use crate::steps::Step;
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, WayIn};
 
-/// Deadlines, not expectations: a shared machine of two cores is slow at times.
+/// Deadlines, not expectations: `patience` makes them longer.
 const SOON: Duration = Duration::from_mins(1);
 const LONG: Duration = Duration::from_mins(4);
 
@@ -23,6 +23,8 @@ pub(crate) const STEPS: &[Step] = &[
     ("bad_manifests_are_refused_with_a_message", Story::bad_manifests),
     ("a_manifest_becomes_a_ready_cluster", Story::create),
     ("the_columns_show_leader_and_term", Story::columns),
+    ("raftctl_in_a_pod_says_who_takes_part", Story::raftctl),
+    ("etcdctl_works_on_a_pod", Story::etcdctl),
     ("an_even_number_of_voters_is_accepted_and_explained", Story::even_number),
     ("clients_write_and_read", Story::traffic_begins),
     ("a_deleted_leader_makes_way_and_comes_back_as_the_same_member", Story::leader_deleted),
@@ -44,7 +46,7 @@ pub(crate) struct Story {
 impl Story {
     /// A namespace with restricted pod security, empty: what an earlier run has left goes first.
     pub(crate) fn begin() -> Result<Self, String> {
-        kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout", "120s"])?;
+        kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout", &timeout(SOON)])?;
         apply(&format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: \
              {{pod-security.kubernetes.io/enforce: restricted}}}}}}"
@@ -62,12 +64,19 @@ impl Story {
     fn install(&mut self) -> Result<(), String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/quorate");
         let mut arguments = vec!["upgrade", "--install", "quorate", chart, "--namespace", OPERATOR_NAMESPACE];
-        arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
+        let long = timeout(LONG);
+        arguments.extend(["--create-namespace", "--wait", "--timeout", &long]);
         let settings = image_settings();
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         helm(&arguments)?;
-        kubectl(&["wait", "--for=condition=Established", "crd/raftclusters.quorate.dev", "--timeout", "60s"])
-            .map(drop)
+        kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/raftclusters.quorate.dev",
+            "--timeout",
+            &timeout(SOON),
+        ])
+        .map(drop)
     }
 
     #[allow(clippy::unused_self, reason = "a step")]
@@ -118,6 +127,42 @@ impl Story {
     }
 
     #[allow(clippy::unused_self, reason = "a step")]
+    fn raftctl(&mut self) -> Result<(), String> {
+        let (_, leader) = led()?;
+        for command in [["status"].as_slice(), &["member", "list"]] {
+            let mut arguments = vec!["exec", "--namespace", NAMESPACE, "life-0", "--", "raftctl"];
+            arguments.extend(command);
+            let said = kubectl(&arguments)?;
+            if !said.contains(&leader) {
+                return Err(format!("raftctl {} does not name {leader}: {said}", command.join(" ")));
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::unused_self, reason = "a step")]
+    fn etcdctl(&mut self) -> Result<(), String> {
+        let way = WayIn::open(NAMESPACE, "life-1");
+        let etcdctl = |arguments: &[&str]| etcdctl(way.address, arguments);
+        wait_for("an answer to etcdctl", SOON, || etcdctl(&["get", "greeting"]))?;
+        let expect = |arguments: &[&str], wanted: &str| {
+            let said = etcdctl(arguments)?;
+            if said.contains(wanted) {
+                Ok(())
+            } else {
+                Err(format!("etcdctl {}: {said:?} does not say {wanted:?}", arguments.join(" ")))
+            }
+        };
+        expect(&["put", "greeting", "hello"], "OK")?;
+        expect(&["get", "greeting"], "greeting\nhello")?;
+        expect(&["txn", "value(\"greeting\") = \"hello\"", "put greeting hi", ""], "SUCCESS")?;
+        expect(&["get", "greeting", "--print-value-only"], "hi")?;
+        expect(&["del", "greeting"], "1")?;
+        expect(&["endpoint", "status"], quorate_node::rpc::ETCD_VERSION)?;
+        (0..3).try_for_each(|ordinal| expect(&["member", "list"], &format!("life-{ordinal}")))
+    }
+
+    #[allow(clippy::unused_self, reason = "a step")]
     fn even_number(&mut self) -> Result<(), String> {
         apply(&manifest("even", "{replicas: 2, storage: {size: 128Mi}}"))?;
         wait_for("a condition or an event that explains the even number", SOON, || {
@@ -125,7 +170,7 @@ impl Story {
                 kubectl(&["get", "raftcluster", "even", "--namespace", NAMESPACE, "--output", "yaml"])?;
             if cluster.contains("EvenReplicas") { Ok(()) } else { Err("nothing says so".to_owned()) }
         })?;
-        kubectl(&["delete", "raftcluster", "even", "--namespace", NAMESPACE, "--timeout", "60s"])?;
+        kubectl(&["delete", "raftcluster", "even", "--namespace", NAMESPACE, "--timeout", &timeout(SOON)])?;
         wait_for("the end of its pods", SOON, || no_pods_of("even"))?;
         kubectl(&[
             "delete",
@@ -146,8 +191,7 @@ impl Story {
     }
 
     fn leader_deleted(&mut self) -> Result<(), String> {
-        let before = status()?;
-        let leader = before.leader.clone().ok_or("no leader in the status")?;
+        let (before, leader) = led()?;
         kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"])?;
         wait_for("a higher term with a leader", SOON, || {
             let now = status()?;
@@ -167,13 +211,12 @@ impl Story {
         let mut delete = vec!["delete", "pods", "--grace-period", "0", "--force"];
         delete.extend(selector);
         kubectl(&delete)?;
-        let leader = status()?.leader.ok_or("no leader in the status")?;
-        let term = status()?.term;
+        let (before, leader) = led()?;
         // What happens while it is away is seen when it is back.
         kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"])?;
         wait_for("the operator's news of another term", LONG, || {
             let now = status()?;
-            if now.term > term && now.leader.is_some() { Ok(()) } else { Err(brief(&now)) }
+            if now.term > before.term && now.leader.is_some() { Ok(()) } else { Err(brief(&now)) }
         })?;
         wait_until_ready(3)?;
         self.traffic_goes_on()
@@ -229,7 +272,7 @@ impl Story {
 
     #[allow(clippy::unused_self, reason = "a step")]
     fn delete(&mut self) -> Result<(), String> {
-        kubectl(&["delete", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--timeout", "60s"])?;
+        kubectl(&["delete", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--timeout", &timeout(SOON)])?;
         wait_for("the end of its pods", LONG, || no_pods_of(CLUSTER))?;
         let claims =
             kubectl(&["get", "persistentvolumeclaims", "--namespace", NAMESPACE, "--output", "name"])?;
@@ -242,10 +285,19 @@ impl Story {
 
     #[allow(clippy::unused_self, reason = "a step")]
     fn uninstall(&mut self) -> Result<(), String> {
-        helm(&["uninstall", "quorate", "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "2m"])?;
+        helm(&[
+            "uninstall",
+            "quorate",
+            "--namespace",
+            OPERATOR_NAMESPACE,
+            "--wait",
+            "--timeout",
+            &timeout(LONG),
+        ])?;
         kubectl(&["get", "crd", "raftclusters.quorate.dev"])
             .map_err(|error| format!("the CRD went with the chart: {error}"))?;
-        kubectl(&["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--timeout", "120s"]).map(drop)
+        kubectl(&["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--timeout", &timeout(LONG)])
+            .map(drop)
     }
 
     /// New acknowledgements come: the cluster serves.
@@ -286,6 +338,15 @@ fn status() -> Result<RaftClusterStatus, String> {
     cluster.status.ok_or_else(|| "no status yet".to_owned())
 }
 
+/// The status, and the leader that it names.
+fn led() -> Result<(RaftClusterStatus, String), String> {
+    wait_for("a leader in the status", SOON, || {
+        let now = status()?;
+        let leader = now.leader.clone().ok_or_else(|| brief(&now))?;
+        Ok((now, leader))
+    })
+}
+
 /// Which member is at which ordinal.
 fn ids(status: &RaftClusterStatus) -> BTreeMap<i32, String> {
     status.members.iter().map(|member| (member.ordinal, member.id.clone())).collect()
@@ -298,15 +359,31 @@ fn brief(status: &RaftClusterStatus) -> String {
 /// `kubectl wait` is what people use; the number of voters shows that it waited for the right spec.
 fn wait_until_ready(voters: usize) -> Result<(), String> {
     let cluster = format!("raftcluster/{CLUSTER}");
-    kubectl(&["wait", "--for=condition=Ready", &cluster, "--namespace", NAMESPACE, "--timeout", "240s"])?;
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        &cluster,
+        "--namespace",
+        NAMESPACE,
+        "--timeout",
+        &timeout(LONG),
+    ])?;
     let wanted = format!("{voters}/{voters}");
     wait_for(&format!("{wanted} voters and nothing left to do"), LONG, || {
         let now = status()?;
         let done = now.voters.as_deref() == Some(wanted.as_str()) && now.members.len() == voters;
         if done { Ok(()) } else { Err(brief(&now)) }
     })?;
-    kubectl(&["wait", "--for=condition=Ready", &cluster, "--namespace", NAMESPACE, "--timeout", "240s"])
-        .map(drop)
+    kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        &cluster,
+        "--namespace",
+        NAMESPACE,
+        "--timeout",
+        &timeout(LONG),
+    ])
+    .map(drop)
 }
 
 fn no_pods_of(cluster: &str) -> Result<(), String> {

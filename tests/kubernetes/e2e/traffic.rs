@@ -78,14 +78,15 @@ impl Traffic {
 }
 
 /// A port-forward to a pod, opened again whenever the pod has been away.
-struct WayIn {
-    address: SocketAddr,
+pub(crate) struct WayIn {
+    pub(crate) address: SocketAddr,
     closed: Arc<AtomicBool>,
     keeper: Option<JoinHandle<()>>,
 }
 
 impl WayIn {
-    fn open(namespace: &str, pod: &str) -> Self {
+    /// Opens a way to a pod's client port.
+    pub(crate) fn open(namespace: &str, pod: &str) -> Self {
         let address = ports::free();
         let closed = Arc::new(AtomicBool::new(false));
         let (namespace, pod, flag) = (namespace.to_owned(), pod.to_owned(), Arc::clone(&closed));
