@@ -104,6 +104,11 @@ pub struct RaftClusterSpec {
     /// operator sets win.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "env")]
+    #[x_kube(validation = Rule::new(
+        "self.all(variable, variable.name != 'QUORATE_BOOTSTRAP' && variable.name != 'QUORATE_JOIN')"
+    ).message(
+        "env must not hold QUORATE_BOOTSTRAP or QUORATE_JOIN: the operator founds the cluster and lets members in"
+    ))]
     pub env: Vec<EnvVar>,
 
     /// What is added to the pods of the members.
@@ -186,9 +191,12 @@ fn resources(generator: &mut SchemaGenerator) -> Schema {
 }
 
 fn env(generator: &mut SchemaGenerator) -> Schema {
-    brief::<Vec<EnvVar>>(
+    let mut schema = brief::<Vec<EnvVar>>(
         generator,
         "More environment variables for the node. Names that begin with `QUORATE_` set the node's own options; those \
          that the operator sets win.",
-    )
+    );
+    // The API server wants to know how long a rule over all of them may take.
+    schema.insert("maxItems".to_owned(), 256.into());
+    schema
 }

@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 /// The observed state of a cluster.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(oldSelf.clusterID) || has(self.clusterID)").message(
+        "status.clusterID cannot be taken away: the cluster would be founded a second time"
+    ),
+    validation = Rule::new(
+        "!has(oldSelf.bootstrapped) || !oldSelf.bootstrapped || (has(self.bootstrapped) && self.bootstrapped)"
+    ).message("status.bootstrapped cannot be taken back: the cluster would be founded a second time")
+)]
 pub struct RaftClusterStatus {
     /// The generation of the spec that this status belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -107,4 +107,34 @@ fn the_identity_of_a_cluster_stays() {
         new.validate_cel_update(&old).err().map(|errors| format!("{errors:?}")),
         "clusterID cannot be changed",
     );
+    new.status = Some(quorate_crds::RaftClusterStatus::default());
+    assert_refused(
+        new.validate_cel_update(&old).err().map(|errors| format!("{errors:?}")),
+        "clusterID cannot be taken away",
+    );
+}
+
+#[test]
+fn a_cluster_that_was_founded_stays_so() {
+    let founded = |bootstrapped| {
+        let mut cluster = cluster("demo", json!({}));
+        cluster.status = Some(quorate_crds::RaftClusterStatus { bootstrapped, ..Default::default() });
+        cluster
+    };
+    for (old, new) in [(false, false), (false, true), (true, true)] {
+        assert!(founded(new).validate_cel_update(&founded(old)).is_ok(), "{old} to {new}");
+    }
+    assert_refused(
+        founded(false).validate_cel_update(&founded(true)).err().map(|errors| format!("{errors:?}")),
+        "bootstrapped cannot be taken back",
+    );
+}
+
+#[test]
+fn users_do_not_found_clusters_or_let_nodes_in() {
+    assert_eq!(refusal("demo", json!({"env": [{"name": "QUORATE_LOG", "value": "json"}]})), None);
+    for name in ["QUORATE_BOOTSTRAP", "QUORATE_JOIN"] {
+        let env = json!({"env": [{"name": "RUST_LOG"}, {"name": name, "value": "x"}]});
+        assert_refused(refusal("demo", env), "the operator founds the cluster");
+    }
 }

@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use quorate_crds::RaftCluster;
 use serde::Serialize;
@@ -17,8 +18,8 @@ use crate::nodes::{Admin, AdminError, Target};
 use crate::observe::{Secrets, Sight};
 use crate::plan::Action;
 use crate::quantity;
-use crate::resources::Objects;
 use crate::resources::certificates::{self, CertificateError, Purpose};
+use crate::resources::{self, Objects};
 
 /// Owns the fields that the operator sets.
 pub const FIELD_MANAGER: &str = "quorate-operator";
@@ -34,6 +35,11 @@ pub enum ApplyError {
         /// Why.
         source: kube::Error,
     },
+    /// An object of the same name is there, and is none of the cluster's. What it is for, nobody knows: it is left alone.
+    #[error(
+        "{0} is there already, and does not belong to this cluster: delete it if nobody needs it, or give the cluster another name"
+    )]
+    Foreign(String),
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -89,8 +95,13 @@ async fn create(client: &Client, cluster: &RaftCluster, secret: Secret) -> Resul
     created.map_err(|source| ApplyError::Object { object: format!("Secret {}", secret.name_any()), source })
 }
 
-/// Applies the objects. One that is refused does not hold up the others; the first refusal is returned.
-pub async fn objects(client: &Client, cluster: &RaftCluster, objects: &Objects) -> Result<(), ApplyError> {
+/// Applies the objects. One that is refused does not hold up the others; the first refusal is returned, and the `StatefulSet`
+/// as it is now, if that was not refused.
+pub async fn objects(
+    client: &Client,
+    cluster: &RaftCluster,
+    objects: &Objects,
+) -> (Option<StatefulSet>, Result<(), ApplyError>) {
     let (peers, clients, policy, pdb) = futures::join!(
         apply(client, cluster, &objects.peers),
         apply(client, cluster, &objects.client),
@@ -98,11 +109,18 @@ pub async fn objects(client: &Client, cluster: &RaftCluster, objects: &Objects) 
         apply(client, cluster, &objects.pdb),
     );
     // The pods come last: what they need is there.
-    let stateful_set = apply(client, cluster, &objects.stateful_set).await;
-    peers.and(clients).and(policy).and(pdb).and(stateful_set)
+    let (stateful_set, refused) = match apply(client, cluster, &objects.stateful_set).await {
+        Ok(stateful_set) => (Some(stateful_set), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    (
+        stateful_set,
+        peers.map(drop).and(clients.map(drop)).and(policy.map(drop)).and(pdb.map(drop)).and(refused),
+    )
 }
 
-async fn apply<K>(client: &Client, cluster: &RaftCluster, object: &K) -> Result<(), ApplyError>
+/// Applies an object of the cluster. Applying takes over whatever is there, so what is not the cluster's is refused first.
+async fn apply<K>(client: &Client, cluster: &RaftCluster, object: &K) -> Result<K, ApplyError>
 where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Serialize
@@ -113,12 +131,22 @@ where
     let namespace = cluster.namespace().unwrap_or_default();
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let api = Api::<K>::namespaced(client.clone(), &namespace);
-    match api.patch(&object.name_any(), &parameters, &Patch::Apply(object)).await {
-        Ok(_) => Ok(()),
-        Err(source) => {
-            Err(ApplyError::Object { object: format!("{} {}", K::kind(&()), object.name_any()), source })
-        }
+    let name = object.name_any();
+    let shown = || format!("{} {name}", K::kind(&()));
+    let failed = |source| ApplyError::Object { object: shown(), source };
+    if let Some(there) = api.get_metadata_opt(&name).await.map_err(failed)?
+        && !is_ours(cluster, &there.metadata)
+    {
+        return Err(ApplyError::Foreign(shown()));
     }
+    api.patch(&name, &parameters, &Patch::Apply(object)).await.map_err(failed)
+}
+
+/// Whether the cluster owns an object, or an operator made it for a cluster of this name that is gone.
+fn is_ours(cluster: &RaftCluster, metadata: &ObjectMeta) -> bool {
+    let owners = metadata.owner_references.iter().flatten();
+    let owned = cluster.uid().is_some_and(|uid| owners.into_iter().any(|owner| owner.uid == uid));
+    owned || metadata.labels.as_ref().is_some_and(|found| resources::are_ours(cluster, found))
 }
 
 /// Asks for larger volumes where the spec does. The storage class decides whether they grow.
@@ -172,10 +200,10 @@ pub async fn act(
     }
 }
 
-/// Deletes the volumes of a cluster that is being deleted.
+/// Deletes the volumes of a cluster that is being deleted. Those that somebody made by hand stay.
 pub async fn delete_volumes(client: &Client, cluster: &RaftCluster, sight: &Sight) -> Result<(), ApplyError> {
     for (ordinal, claim) in &sight.observed.claims {
-        if !claim.terminating {
+        if claim.ours && !claim.terminating {
             delete::<PersistentVolumeClaim>(client, cluster, claim_name(cluster, *ordinal), &claim.uid)
                 .await?;
         }

@@ -14,13 +14,13 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::core::{DeserializeGuard, DynamicObject, NamespaceResourceScope};
+use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
-use quorate_crds::{DeletionPolicy, RaftCluster, RaftClusterStatus};
+use quorate_crds::{DeletionPolicy, Phase, RaftCluster, RaftClusterStatus};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,7 +29,7 @@ use crate::apply::{self, ApplyError, FIELD_MANAGER};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::nodes::Admin;
-use crate::observe::{Sight, observe};
+use crate::observe::{Sight, observe, stateful_set_state};
 use crate::plan::{self, Course, Plan};
 use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED};
 use crate::status::{Findings, status};
@@ -105,14 +105,33 @@ pub async fn run(
         .watches(api::<PersistentVolumeClaim>(&client, namespace), ours, |claim| by_label(&claim))
         .reconcile_on(ReceiverStream::new(triggers))
         .graceful_shutdown_on(end)
-        .run(reconcile, |object, error, context| on_error(&object, error, &context), context)
-        .for_each(|result| async move {
+        .run(reconcile, |object, error, context| on_error(&object, error, &context), context.clone())
+        .for_each(|result| {
             // Rounds that failed have been logged with their cluster; what is left are resources that are gone.
-            if let Err(error) = result {
-                tracing::debug!(%error, "a round did not take place");
+            match result {
+                Err(controller::Error::ObjectNotFound(gone)) => context.forget_gone(&gone),
+                Err(error) => tracing::debug!(%error, "a round did not take place"),
+                Ok(_) => {}
             }
+            futures::future::ready(())
         })
         .await;
+}
+
+impl Context {
+    /// A resource that is gone was not always seen going: without a finalizer there is no last round.
+    pub fn forget_gone(&self, gone: &ObjectRef<DynamicObject>) {
+        let namespace = gone.namespace.as_deref().unwrap_or_default();
+        self.forget(&ObjectRef::new(&gone.name).within(namespace));
+    }
+
+    /// Ends the streams of a cluster, closes its connections, and forgets how often its rounds have failed.
+    fn forget(&self, cluster: &ObjectRef<Guarded>) {
+        self.streams.forget(cluster);
+        self.failures.lock().remove(cluster);
+        let namespace = cluster.namespace.as_deref().unwrap_or_default();
+        self.admin.forget(&resources::pod_host(&cluster.name, namespace, "").replacen('.', "", 1));
+    }
 }
 
 fn api<K>(client: &Client, namespace: &str) -> Api<K>
@@ -142,7 +161,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     };
     let started = Instant::now();
     let round = Round { context: &context, cluster, reference: &reference };
-    let result = round.run().await;
+    let result = Box::pin(round.run()).await;
     context.metrics.round(result.is_ok(), started.elapsed());
     if result.is_ok() {
         context.failures.lock().remove(&reference);
@@ -170,25 +189,29 @@ struct Round<'a> {
 impl Round<'_> {
     async fn run(&self) -> Result<Action, Error> {
         let Context { client, admin, .. } = self.context;
-        let sight = observe(client, &**admin, self.cluster).await.map_err(Error::Observe)?;
+        let mut sight = observe(client, &**admin, self.cluster).await.map_err(Error::Observe)?;
         if self.cluster.metadata.deletion_timestamp.is_some() {
             return self.wind_up(&sight).await;
         }
         self.context.streams.watch(self.reference, sight.targets.values().cloned().collect());
         match validate(self.cluster, &sight.observed, &self.context.node_image) {
-            Ok(valid) => self.work(&sight, &valid).await,
+            Ok(valid) => Box::pin(self.work(&mut sight, &valid)).await,
             Err(invalid) => self.report(&sight, &invalid).await,
         }
     }
 
-    async fn work(&self, sight: &Sight, valid: &Valid) -> Result<Action, Error> {
-        let plan = plan::plan(&valid.wanted, &sight.observed, fresh_id());
+    async fn work(&self, sight: &mut Sight, valid: &Valid) -> Result<Action, Error> {
+        let mut plan = plan::plan(&valid.wanted, &sight.observed, fresh_id());
         if let Some(plan::Action::SetIdentity(id)) = plan.action() {
             self.set_identity(*id).await?;
             // Written before anything else is done. The change of the status starts the next round.
             return Ok(Action::requeue(ACTED));
         }
-        let result = if valid.wanted.paused { Ok(()) } else { self.apply(sight, valid, &plan).await };
+        if !valid.wanted.paused && self.keep_finalizer(valid.deletion_policy).await? {
+            // What was read is not current any more. The change starts the next round.
+            return Ok(Action::requeue(ACTED));
+        }
+        let result = if valid.wanted.paused { Ok(()) } else { self.apply(sight, valid, &mut plan).await };
         let problem = result.as_ref().err().map(ToString::to_string);
         let findings = Findings {
             cluster: self.cluster,
@@ -198,18 +221,20 @@ impl Round<'_> {
             problem: problem.as_deref(),
             now: Timestamp::now(),
         };
-        self.write_status(&findings).await?;
+        let written = self.write_status(&findings).await?;
         result?;
         Ok(Action::requeue(match plan.step {
+            _ if !written => ACTED,
             None => IDLE,
             Some(_) if plan.action().is_some() => ACTED,
             Some(_) => PENDING,
         }))
     }
 
-    async fn apply(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Result<(), Error> {
+    /// Makes the objects as planned, and does the step. The step is planned again with the `StatefulSet` as it has become: a
+    /// new template has pods to replace, and what they are made from is not known before its controller has seen it.
+    async fn apply(&self, sight: &mut Sight, valid: &Valid, plan: &mut Plan) -> Result<(), Error> {
         let Context { client, admin, .. } = self.context;
-        self.keep_finalizer(valid.deletion_policy).await?;
         apply::certificates(client, self.cluster, &sight.secrets).await?;
         let claim_size = sight.observed.stateful_set.as_ref().and_then(|set| set.claim_size.as_deref());
         let objects = resources::objects(Blueprint {
@@ -221,7 +246,11 @@ impl Round<'_> {
             operator_namespace: &self.context.operator_namespace,
         });
         // An object that is refused does not keep the cluster from changing its members.
-        let applied = apply::objects(client, self.cluster, &objects).await;
+        let (stateful_set, applied) = apply::objects(client, self.cluster, &objects).await;
+        if let Some(stateful_set) = stateful_set {
+            sight.observed.stateful_set = Some(stateful_set_state(&stateful_set));
+            plan.step = plan::plan(&valid.wanted, &sight.observed, fresh_id()).step;
+        }
         let grown = apply::volume_sizes(client, self.cluster, sight).await;
         if let Some(step) = &plan.step
             && let Course::Act(action) = &step.course
@@ -245,31 +274,42 @@ impl Round<'_> {
             problem: None,
             now: Timestamp::now(),
         };
-        self.write_status(&findings).await?;
-        Ok(Action::requeue(IDLE))
+        let written = self.write_status(&findings).await?;
+        Ok(Action::requeue(if written { IDLE } else { ACTED }))
     }
 
-    /// Written over the very version that was read: of two operators, one succeeds.
+    /// Of two operators, one succeeds.
     async fn set_identity(&self, id: u64) -> Result<(), Error> {
         let mut status = self.cluster.status.clone().unwrap_or_default();
         status.cluster_id = Some(format!("{id:016x}"));
-        self.patch_status(&status, self.cluster.resource_version()).await?;
+        self.patch_status(&status).await?;
         tracing::info!(cluster = short(self.reference), id = format!("{id:016x}"), "the cluster has its ID");
         Ok(())
     }
 
-    async fn write_status(&self, findings: &Findings<'_>) -> Result<(), Error> {
+    /// Whether the status is written. If what was read is not current any more, the next round writes what it finds.
+    async fn write_status(&self, findings: &Findings<'_>) -> Result<bool, Error> {
         let before = self.cluster.status.clone().unwrap_or_default();
         let after = status(findings);
         if Some(&after) == self.cluster.status.as_ref() {
-            return Ok(());
+            return Ok(true);
         }
-        self.patch_status(&after, None).await?;
+        match self.patch_status(&after).await {
+            Err(Error::Write(kube::Error::Api(status))) if status.code == 409 => {
+                tracing::debug!(
+                    cluster = short(self.reference),
+                    "the resource has changed: written next time"
+                );
+                return Ok(false);
+            }
+            result => result?,
+        }
         self.tell(&before, &after, findings).await;
-        Ok(())
+        Ok(true)
     }
 
-    async fn patch_status(&self, status: &RaftClusterStatus, version: Option<String>) -> Result<(), Error> {
+    /// Written over the very version that was read: a status made from an older one could lack the cluster's ID.
+    async fn patch_status(&self, status: &RaftClusterStatus) -> Result<(), Error> {
         let name = self.cluster.name_any();
         let namespace = self.cluster.namespace().unwrap_or_default();
         let mut metadata = json!({ "name": name });
@@ -277,7 +317,7 @@ impl Round<'_> {
         if let Some(uid) = self.cluster.uid() {
             metadata["uid"] = uid.into();
         }
-        if let Some(version) = version {
+        if let Some(version) = self.cluster.resource_version() {
             metadata["resourceVersion"] = version.into();
         }
         let patch = json!({
@@ -330,14 +370,18 @@ impl Round<'_> {
     }
 
     /// The finalizer is there only while there is something to clean up: it holds up deletion while the operator is down.
-    async fn keep_finalizer(&self, policy: DeletionPolicy) -> Result<(), Error> {
-        let has = self.cluster.finalizers().iter().any(|finalizer| finalizer == VOLUMES_FINALIZER);
-        match (policy, has) {
-            (DeletionPolicy::Delete, false) | (DeletionPolicy::Retain, true) => {
-                self.set_finalizer(policy == DeletionPolicy::Delete).await
-            }
-            _ => Ok(()),
+    /// Returns whether it had to be changed.
+    async fn keep_finalizer(&self, policy: DeletionPolicy) -> Result<bool, Error> {
+        let wanted = policy == DeletionPolicy::Delete;
+        if wanted == self.has_finalizer() {
+            return Ok(false);
         }
+        self.set_finalizer(wanted).await?;
+        Ok(true)
+    }
+
+    fn has_finalizer(&self) -> bool {
+        self.cluster.finalizers().iter().any(|finalizer| finalizer == VOLUMES_FINALIZER)
     }
 
     async fn set_finalizer(&self, wanted: bool) -> Result<(), Error> {
@@ -354,18 +398,34 @@ impl Round<'_> {
         written.map(drop).map_err(Error::Write)
     }
 
-    /// The resource is being deleted. Its objects go with it; its volumes, where the policy says so.
+    /// The resource is being deleted. Its objects go with it; its volumes, where the policy says so now. The finalizer may be
+    /// left over from an earlier policy.
     async fn wind_up(&self, sight: &Sight) -> Result<Action, Error> {
-        self.context.streams.forget(self.reference);
-        self.context.failures.lock().remove(self.reference);
-        let name = self.cluster.name_any();
-        let namespace = self.cluster.namespace().unwrap_or_default();
-        self.context.admin.forget(&resources::pod_host(&name, &namespace, "").replacen('.', "", 1));
-        if self.cluster.finalizers().iter().any(|finalizer| finalizer == VOLUMES_FINALIZER) {
-            apply::delete_volumes(&self.context.client, self.cluster, sight).await?;
+        self.context.forget(self.reference);
+        if self.say_deleting().await {
+            return Ok(Action::requeue(ACTED));
+        }
+        if self.has_finalizer() {
+            if self.cluster.spec.deletion_policy == DeletionPolicy::Delete {
+                apply::delete_volumes(&self.context.client, self.cluster, sight).await?;
+            }
             self.set_finalizer(false).await?;
         }
         Ok(Action::await_change())
+    }
+
+    /// Says in the status that the resource is being deleted, and whether it had to be said. It holds nothing up if that is
+    /// refused.
+    async fn say_deleting(&self) -> bool {
+        let before = self.cluster.status.clone().unwrap_or_default();
+        if before.phase == Some(Phase::Deleting) || self.cluster.finalizers().is_empty() {
+            return false;
+        }
+        let written = self.patch_status(&RaftClusterStatus { phase: Some(Phase::Deleting), ..before }).await;
+        if let Err(error) = &written {
+            tracing::debug!(cluster = short(self.reference), %error, "cannot say that it is being deleted");
+        }
+        written.is_ok()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Leader election of the operator: of several replicas, one works.
 //!
-//! This saves work and avoids confusing events. It is not what keeps data safe: two operators at once can do no harm, since
-//! every change of membership names the configuration that it starts from, and the cluster's ID is written once.
+//! This saves work and avoids confusing events. The members are safe without it: every change of membership names the
+//! configuration that it starts from, and the cluster's ID is written once. What it prevents is two operators that each delete
+//! a pod at the same moment, when the quorum can spare only one.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::observed::{ConfigurationState, NodeStatus, Progress, Role};
 use crate::resources::certificates::Identity;
 
 /// A node that does not answer within this is unreachable for this round. It holds up nobody else.
-const STATUS_DEADLINE: Duration = Duration::from_secs(1);
+const STATUS_DEADLINE: Duration = Duration::from_secs(3);
 /// A change has to be appended, a transfer takes an election.
 const ACTION_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection whose other side is gone is found out within this and the answer's time.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
@@ -17,7 +18,7 @@ use crate::membership::{Ordinal, ordinal_of};
 use crate::nodes::{Admin, Target};
 use crate::observed::{ClaimState, NodeStatus, Observed, PodState, StatefulSetState};
 use crate::resources::certificates::{self, Identity};
-use crate::resources::{PEER_PORT, pod_host, selector};
+use crate::resources::{PEER_PORT, are_ours, pod_host, selector};
 
 /// A pod that has not come up after this is not waited for.
 const TIME_TO_COME_UP: SignedDuration = SignedDuration::from_secs(120);
@@ -69,8 +70,9 @@ pub async fn observe(
         secret(certificates::admin_secret(&name)),
     )?;
     // Pods before claims: a claim is made before its pod, so a pod is never seen without the claim that it has.
-    let pods = list::<Pod>(client, &namespace, cluster).await?;
-    let claims = list::<PersistentVolumeClaim>(client, &namespace, cluster).await?;
+    let pods = list::<Pod>(client, &namespace, &ListParams::default().labels(&selector(cluster))).await?;
+    // By name, and not by label: the pods use a claim of the right name whoever made it.
+    let claims = list::<PersistentVolumeClaim>(client, &namespace, &ListParams::default()).await?;
 
     let identity = own.as_ref().and_then(|secret| Identity::from_secret(secret).ok()).map(Arc::new);
     let now = Timestamp::now();
@@ -89,7 +91,9 @@ pub async fn observe(
         pods,
         claims: claims
             .iter()
-            .filter_map(|claim| Some((ordinal_of(&claim_prefix, &claim.name_any())?, claim_state(claim))))
+            .filter_map(|claim| {
+                Some((ordinal_of(&claim_prefix, &claim.name_any())?, claim_state(cluster, claim)))
+            })
             .collect(),
         name,
     };
@@ -137,18 +141,18 @@ where
     Api::<K>::namespaced(client.clone(), namespace).get_opt(&name).await
 }
 
-async fn list<K>(client: &Client, namespace: &str, cluster: &RaftCluster) -> Result<Vec<K>, kube::Error>
+async fn list<K>(client: &Client, namespace: &str, selected: &ListParams) -> Result<Vec<K>, kube::Error>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
         + DeserializeOwned
         + Debug,
 {
-    let selected = ListParams::default().labels(&selector(cluster));
-    Ok(Api::<K>::namespaced(client.clone(), namespace).list(&selected).await?.items)
+    Ok(Api::<K>::namespaced(client.clone(), namespace).list(selected).await?.items)
 }
 
-fn stateful_set_state(set: &StatefulSet) -> StatefulSetState {
+/// What matters of a `StatefulSet`.
+pub fn stateful_set_state(set: &StatefulSet) -> StatefulSetState {
     let spec = set.spec.as_ref();
     let status = set.status.as_ref();
     let current = status.and_then(|status| status.observed_generation) >= set.metadata.generation;
@@ -167,6 +171,11 @@ fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
         conditions.is_some_and(|all| all.iter().any(|item| item.type_ == kind && item.status == "True"))
     };
     let created = pod.metadata.creation_timestamp.as_ref();
+    let readied = status.and_then(|status| {
+        let ready = status.conditions.as_ref()?.iter().find(|item| item.type_ == "Ready");
+        ready?.last_transition_time.as_ref()
+    });
+    let long_ago = |time: &Time| now.duration_since(time.0) > TIME_TO_COME_UP;
     PodState {
         uid: pod.uid().unwrap_or_default(),
         revision: pod.labels().get(REVISION_LABEL).cloned(),
@@ -175,7 +184,8 @@ fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
         ready: condition("Ready"),
         ip: status.and_then(|status| status.pod_ip.clone()),
         trouble: trouble(pod),
-        settled: created.is_some_and(|created| now.duration_since(created.0) > TIME_TO_COME_UP),
+        settled: created.is_some_and(long_ago),
+        stuck: !condition("Ready") && created.is_some_and(long_ago) && readied.is_none_or(long_ago),
     }
 }
 
@@ -196,13 +206,14 @@ fn trouble(pod: &Pod) -> Option<String> {
     (!["ContainerCreating", "PodInitializing"].contains(&reason.as_str())).then_some(reason)
 }
 
-fn claim_state(claim: &PersistentVolumeClaim) -> ClaimState {
+fn claim_state(cluster: &RaftCluster, claim: &PersistentVolumeClaim) -> ClaimState {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     ClaimState {
         uid: claim.uid().unwrap_or_default(),
         terminating: claim.metadata.deletion_timestamp.is_some(),
         bound: phase == Some("Bound"),
         lost: phase == Some("Lost"),
+        ours: are_ours(cluster, claim.labels()),
         size: requested_size(claim),
     }
 }

@@ -53,11 +53,15 @@ pub struct PodState {
     pub ip: Option<String>,
     /// It has had its time to come up: nobody waits for it any more.
     pub settled: bool,
+    /// It has not been ready for as long as a pod may take to come up.
+    pub stuck: bool,
     /// Why Kubernetes does not run it, such as `CrashLoopBackOff`.
     pub trouble: Option<String>,
 }
 
 /// A volume claim.
+// Each is a fact of its own, as with pods.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClaimState {
     /// Its UID.
@@ -68,6 +72,8 @@ pub struct ClaimState {
     pub bound: bool,
     /// Its volume is gone, and the data with it.
     pub lost: bool,
+    /// It was made for the cluster: one that somebody made by hand is used, and left to them.
+    pub ours: bool,
     /// The size that it asks for.
     pub size: Option<String>,
 }
@@ -159,6 +165,32 @@ impl Observed {
             .max_by_key(|leader| leader.status.term)
     }
 
+    /// The leader, where a majority of its voters say themselves that they are in its term: one that has been deposed and
+    /// does not know is none.
+    pub fn confirmed_leader(&self) -> Option<Leader<'_>> {
+        let leader = self.leader()?;
+        let follows =
+            |id| self.nodes.values().any(|node| node.member_id == id && leader.is_followed_by(node));
+        leader.configuration().has_quorum(follows).then_some(leader)
+    }
+
+    /// Who leads, by pod, and the term: the leader, or whom a majority of the nodes that answered names in the newest term.
+    /// A leader that does not answer in time may lead all the same.
+    pub fn leadership(&self) -> Option<(String, u64)> {
+        let ours = || self.nodes.values().filter(|node| Some(node.cluster_id) == self.identity);
+        let term = ours().filter(|node| node.leader_id != 0).map(|node| node.term).max();
+        if let Some(leader) = self.leader().filter(|leader| term <= Some(leader.status.term)) {
+            return Some((self.pod_name(leader.ordinal), leader.status.term));
+        }
+        let names = |id: MemberId| ours().filter(move |node| Some(node.term) == term && node.leader_id == id);
+        let leader = ours()
+            .map(|node| node.leader_id)
+            .find(|&id| id != 0 && names(id).count() * 2 > ours().count())?;
+        let members =
+            ours().filter_map(|node| node.configuration.as_ref()?.configuration.members.get(&leader));
+        Some((members.map(|member| member.name.clone()).next()?, term?))
+    }
+
     /// The member that runs in a pod, if it is one of this cluster, or could become one.
     pub fn occupant(&self, ordinal: Ordinal) -> Option<&NodeStatus> {
         let node = self.nodes.get(&ordinal)?;
@@ -206,6 +238,11 @@ impl<'a> Leader<'a> {
     /// Whether the leader hears of a member.
     pub fn hears(&self, id: MemberId) -> bool {
         id == self.status.member_id || self.status.progress.get(&id).is_some_and(|progress| progress.active)
+    }
+
+    /// Whether a node of this cluster is in the leader's term.
+    pub fn is_followed_by(&self, node: &NodeStatus) -> bool {
+        node.cluster_id == self.status.cluster_id && node.term == self.status.term
     }
 
     /// Whether the leader hears of a quorum.

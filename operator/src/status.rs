@@ -37,11 +37,14 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         observed_generation: cluster.metadata.generation,
         cluster_id: before.cluster_id,
         bootstrapped: seen.founded(),
-        leader: leader.map(|leader| seen.pod_name(leader.ordinal)),
-        term: term(seen, leader, before.term),
-        voters: Some(format!("{}/{}", facts.well, facts.wanted)),
+        leader: seen.leadership().map(|(pod, _)| pod),
+        term: term(seen, before.term),
+        voters: match facts.quorum {
+            Quorum::Unseen => before.voters,
+            _ => Some(format!("{}/{}", facts.well, facts.wanted)),
+        },
         members: leader.map_or(before.members, |leader| members(seen, leader)),
-        phase: Some(phase(findings, &facts)),
+        phase: phase(findings, &facts, before.phase),
         version: version(seen).or(before.version),
         plan: plan_status(findings.plan),
         replicas: i32::try_from(seen.pods.len()).unwrap_or(i32::MAX),
@@ -56,9 +59,20 @@ struct Facts {
     well: usize,
     /// Voters that the spec wants.
     wanted: usize,
-    quorate: bool,
+    quorum: Quorum,
     steady: bool,
     step: Option<Step>,
+}
+
+/// What is known of the quorum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quorum {
+    /// A leader hears of a majority.
+    Held,
+    /// There is none.
+    Lost,
+    /// The nodes name a leader that did not answer: only the sight of it is missing.
+    Unseen,
 }
 
 impl Facts {
@@ -76,21 +90,25 @@ impl Facts {
         Self {
             well,
             wanted,
-            quorate: leader.is_some_and(|leader| leader.has_quorum()),
+            quorum: match leader {
+                Some(leader) if leader.has_quorum() => Quorum::Held,
+                None if findings.seen.leadership().is_some() => Quorum::Unseen,
+                _ => Quorum::Lost,
+            },
             steady: steady && voters.is_some_and(|voters| voters.len() == wanted),
             step: findings.plan.and_then(|plan| plan.step.clone()),
         }
     }
 
     fn all_well(&self) -> bool {
-        self.quorate && self.steady && self.well == self.wanted
+        self.quorum == Quorum::Held && self.steady && self.well == self.wanted
     }
 }
 
 /// Terms only rise: while no leader is known, the highest that any node knows.
-fn term(seen: &Observed, leader: Option<Leader<'_>>, before: Option<i64>) -> Option<i64> {
-    let known = match leader {
-        Some(leader) => Some(leader.status.term),
+fn term(seen: &Observed, before: Option<i64>) -> Option<i64> {
+    let known = match seen.leadership() {
+        Some((_, term)) => Some(term),
         None => seen
             .nodes
             .values()
@@ -149,28 +167,28 @@ fn plan_status(plan: Option<&Plan>) -> Option<PlanStatus> {
     })
 }
 
-fn phase(findings: &Findings<'_>, facts: &Facts) -> Phase {
+fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Option<Phase> {
+    if findings.seen.bootstrapped && facts.quorum == Quorum::Unseen {
+        return before;
+    }
     let paused = findings.spec.is_ok_and(|valid| valid.wanted.paused);
     let refused = matches!(&facts.step, Some(Step { course: Course::Refuse(_), .. }));
-    if findings.cluster.metadata.deletion_timestamp.is_some() {
-        return Phase::Deleting;
-    }
     if !findings.seen.bootstrapped {
-        return Phase::Bootstrapping;
+        return Some(Phase::Bootstrapping);
     }
-    if !facts.quorate {
-        return Phase::Unavailable;
+    if facts.quorum != Quorum::Held {
+        return Some(Phase::Unavailable);
     }
     if paused {
-        return Phase::Paused;
+        return Some(Phase::Paused);
     }
-    match facts.step.as_ref().map(|step| step.kind) {
+    Some(match facts.step.as_ref().map(|step| step.kind) {
         _ if refused => Phase::Degraded,
         Some(StepKind::UpdatePod | StepKind::TransferLeadership) => Phase::Updating,
         Some(StepKind::DeleteVolume) | None if facts.all_well() => Phase::Ready,
         None => Phase::Degraded,
         Some(_) => Phase::Changing,
-    }
+    })
 }
 
 fn conditions(findings: &Findings<'_>, facts: &Facts, before: &[Condition]) -> Vec<Condition> {
@@ -186,7 +204,7 @@ fn conditions(findings: &Findings<'_>, facts: &Facts, before: &[Condition]) -> V
         .into_iter()
         .map(|verdict| {
             let old = before.iter().find(|old| old.type_ == verdict.kind);
-            let status = if verdict.holds { "True" } else { "False" };
+            let status = verdict.status;
             let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
             Condition {
                 type_: verdict.kind.to_owned(),
@@ -202,20 +220,32 @@ fn conditions(findings: &Findings<'_>, facts: &Facts, before: &[Condition]) -> V
 
 struct Verdict {
     kind: &'static str,
-    holds: bool,
+    status: &'static str,
     reason: &'static str,
     message: String,
 }
 
 fn verdict(kind: &'static str, holds: bool, reason: &'static str, message: impl Into<String>) -> Verdict {
-    Verdict { kind, holds, reason, message: message.into() }
+    Verdict { kind, status: if holds { "True" } else { "False" }, reason, message: message.into() }
+}
+
+/// The nodes name a leader that did not answer. It may hear of a majority all the same.
+fn unseen(kind: &'static str) -> Verdict {
+    let message = "the leader that the nodes name did not answer".to_owned();
+    Verdict { kind, status: "Unknown", reason: "LeaderSilent", message }
 }
 
 fn ready(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     let pending = facts.step.as_ref().filter(|step| step.kind != StepKind::DeleteVolume);
     match pending {
         _ if findings.spec.is_err() => verdict("Ready", false, "SpecRefused", "the spec cannot be worked on"),
-        _ if !facts.quorate => verdict("Ready", false, "NoQuorum", "no leader with a quorum is known"),
+        _ if facts.quorum == Quorum::Lost => {
+            verdict("Ready", false, "NoQuorum", "no leader with a quorum is known")
+        }
+        _ if facts.quorum == Quorum::Unseen => unseen("Ready"),
+        _ if findings.problem.is_some() => {
+            verdict("Ready", false, "Failed", findings.problem.unwrap_or_default())
+        }
         Some(step) => verdict("Ready", false, "StepPending", step.reason.clone()),
         None if facts.all_well() => {
             verdict("Ready", true, "AllWell", format!("all {} voters are well", facts.wanted))
@@ -229,10 +259,13 @@ fn ready(findings: &Findings<'_>, facts: &Facts) -> Verdict {
 
 fn quorate(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     let Some(leader) = findings.seen.leader() else {
+        if facts.quorum == Quorum::Unseen {
+            return unseen("Quorate");
+        }
         return verdict("Quorate", false, "NoLeader", "no node says that it leads");
     };
     let pod = findings.seen.pod_name(leader.ordinal);
-    if facts.quorate {
+    if facts.quorum == Quorum::Held {
         return verdict("Quorate", true, "LeaderElected", format!("{pod} leads and hears of a majority"));
     }
     verdict("Quorate", false, "QuorumLost", format!("{pod} leads and does not hear of a majority"))
@@ -243,6 +276,9 @@ fn progressing(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     match &facts.step {
         _ if findings.spec.is_ok_and(|valid| valid.wanted.paused) => {
             verdict(kind, false, "Paused", "spec.paused is true: nothing is changed")
+        }
+        _ if findings.problem.is_some() => {
+            verdict(kind, false, "Failed", findings.problem.unwrap_or_default())
         }
         None => verdict(kind, false, "NothingToDo", "the cluster is as the spec wants it"),
         Some(Step { course: Course::Act(_), reason, .. }) => verdict(kind, true, "Acting", reason.clone()),
@@ -275,7 +311,8 @@ fn degraded(findings: &Findings<'_>, facts: &Facts) -> Verdict {
             verdict(kind, true, "VotersUnwell", format!("{} of {} voters are well", facts.well, facts.wanted))
         }
         Some(_) => verdict(kind, true, "NoMargin", "a majority of the voters is not well"),
-        None if findings.seen.bootstrapped && !facts.quorate => {
+        None if facts.quorum == Quorum::Unseen => unseen(kind),
+        None if findings.seen.bootstrapped && facts.quorum == Quorum::Lost => {
             verdict(kind, true, "NoQuorum", "no leader with a quorum is known")
         }
         None => verdict(kind, false, "AllWell", "no voter is known to be unwell"),

@@ -136,6 +136,17 @@ async fn ask(admin: &TlsAdmin, node: &Target) -> quorate_operator::observed::Nod
     panic!("no answer: {last:?}")
 }
 
+async fn watch(admin: &TlsAdmin, node: &Target) -> quorate_operator::nodes::Statuses {
+    let mut last = None;
+    for _ in 0..30 {
+        match admin.watch(node).await {
+            Ok(statuses) => return statuses,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("no stream: {last:?}")
+}
+
 #[tokio::test]
 async fn a_node_is_asked_over_mutual_tls() {
     let node = start().await;
@@ -146,7 +157,7 @@ async fn a_node_is_asked_over_mutual_tls() {
     assert_eq!((state.id, state.committed), (ConfigurationId { term: 1, index: 4 }, true));
     assert!(found.progress[&7].active && found.progress[&7].caught_up);
 
-    let statuses = admin.watch(&node).await.expect("a stream");
+    let statuses = watch(&admin, &node).await;
     let terms: Vec<_> = statuses.map(|status| status.expect("a status").term).collect().await;
     assert_eq!(terms, [3, 4]);
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Resource;
+use kube::core::ApiResource;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use quorate_operator::controller::{on_error, reconcile};
 use serde_json::{Value, json};
 use support::{CLUSTER, STATEFUL_SET, Stage};
@@ -249,13 +251,149 @@ async fn volumes_go_with_the_cluster_only_where_the_policy_says_so() {
         stage.api.edit(CLUSTER, |cluster| {
             cluster["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         });
-        stage.round().await.expect("the round succeeds");
+        for _ in 0..2 {
+            stage.round().await.expect("the round succeeds");
+        }
         let log = stage.api.take_log();
         let claims = log.iter().filter(|line| line.starts_with("DELETE") && line.contains("data-demo-"));
         assert_eq!(claims.count(), deleted, "{policy}: {log:#?}");
         let finalizers = stage.api.get(CLUSTER).expect("the cluster")["metadata"]["finalizers"].clone();
         assert!(finalizers.as_array().is_none_or(Vec::is_empty), "{finalizers}");
     }
+}
+
+#[tokio::test]
+async fn the_policy_at_the_end_decides_over_the_volumes() {
+    let mut spec = three();
+    spec["deletionPolicy"] = "Delete".into();
+    let stage = Stage::new(spec);
+    stage.until_ready().await;
+    // Nobody takes the finalizer away while the cluster is paused, or the operator is down.
+    stage.api.edit(CLUSTER, |cluster| {
+        cluster["spec"]["deletionPolicy"] = "Retain".into();
+        cluster["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    });
+    stage.api.take_log();
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.status()["phase"], "Deleting");
+    stage.round().await.expect("the round succeeds");
+    let log = stage.api.take_log();
+    assert!(!log.iter().any(|line| line.starts_with("DELETE")), "{log:#?}");
+    let finalizers = stage.api.get(CLUSTER).expect("the cluster")["metadata"]["finalizers"].clone();
+    assert_eq!(finalizers, json!([]));
+}
+
+#[tokio::test]
+async fn a_volume_made_by_hand_is_used_and_never_deleted() {
+    const CLAIM: &str = "/api/v1/namespaces/ns/persistentvolumeclaims/data-demo-0";
+    let mut spec = three();
+    spec["deletionPolicy"] = "Delete".into();
+    let stage = Stage::new(spec);
+    stage.api.put(
+        CLAIM,
+        json!({"metadata": {"name": "data-demo-0", "namespace": "ns"},
+            "spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Bound"}}),
+    );
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.status()["clusterID"], Value::Null, "it may hold a cluster");
+    stage.until_ready().await;
+    stage.api.edit(CLUSTER, |cluster| {
+        cluster["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    });
+    for _ in 0..2 {
+        stage.round().await.expect("the round succeeds");
+    }
+    assert!(stage.api.get(CLAIM).is_some());
+    assert!(stage.api.get(&CLAIM.replace("demo-0", "demo-1")).is_none());
+}
+
+#[tokio::test]
+async fn a_status_made_from_an_old_resource_is_not_written() {
+    let stage = Stage::new(three());
+    let stale = stage.cluster();
+    stage.until_ready().await;
+    stage.nodes.lead(1);
+    let before = stage.status();
+    // The very same resource, as a cache knew it before it had an ID.
+    let _ = reconcile(stale, stage.context.clone()).await;
+    assert_eq!(stage.status(), before);
+
+    let stale = stage.cluster();
+    stage.api.edit(CLUSTER, |cluster| cluster["metadata"]["annotations"] = json!({"a": "b"}));
+    let again = reconcile(stale, stage.context.clone()).await.expect("no failure");
+    assert_eq!((again, stage.status()), (Action::requeue(Duration::from_secs(2)), before));
+    stage.round().await.expect("the round succeeds");
+    assert_eq!(stage.status()["leader"], "demo-1");
+}
+
+#[tokio::test]
+async fn a_cluster_is_not_ready_before_its_new_template_has_been_rolled_out() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    stage.api.edit(CLUSTER, |cluster| {
+        cluster["spec"]["image"] = "node:next".into();
+        cluster["metadata"]["generation"] = 2.into();
+    });
+    stage.round().await.expect("the round succeeds");
+    let ready = stage.find_condition("Ready").expect("the condition");
+    assert_eq!((&ready["status"], &ready["observedGeneration"]), (&json!("False"), &json!(2)));
+    stage.until_ready().await;
+
+    stage.api.edit(CLUSTER, |cluster| cluster["spec"]["image"] = "node:refused".into());
+    stage.api.refuse(&format!("PATCH {STATEFUL_SET}"), 422);
+    stage.round().await.expect_err("the round reports it");
+    for kind in ["Ready", "Progressing"] {
+        let found = stage.find_condition(kind).expect("the condition");
+        assert_eq!((&found["status"], &found["reason"]), (&json!("False"), &json!("Failed")), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_does_not_answer_is_named_by_the_others() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let before = stage.status();
+    stage.nodes.silence(0);
+    stage.round().await.expect("the round succeeds");
+    let status = stage.status();
+    for field in ["leader", "term", "voters", "phase"] {
+        assert_eq!(status[field], before[field], "{field}");
+    }
+    for kind in ["Quorate", "Ready", "Degraded"] {
+        assert_eq!(stage.condition(kind), Some("Unknown".to_owned()), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn objects_of_others_are_left_alone() {
+    const SERVICE: &str = "/api/v1/namespaces/ns/services/demo-client";
+    let stage = Stage::new(three());
+    stage.api.put(SERVICE, json!({"metadata": {"name": "demo-client", "namespace": "ns"}, "spec": {"a": 1}}));
+    stage.round().await.expect("the round writes the ID");
+    let error = stage.round().await.expect_err("the round reports it");
+    assert!(error.to_string().starts_with("Service demo-client is there already"), "{error}");
+    assert_eq!(stage.api.get(SERVICE).expect("the service")["spec"], json!({"a": 1}));
+    assert_eq!(stage.condition("Reconciled"), Some("False".to_owned()));
+    assert!(stage.api.get(STATEFUL_SET).is_some(), "the others are made all the same");
+
+    stage.api.remove(SERVICE);
+    stage.until_ready().await;
+    // One of a cluster of this name that is gone, which was orphaned.
+    stage.api.edit(SERVICE, |service| service["metadata"]["ownerReferences"] = Value::Null);
+    stage.round().await.expect("the round succeeds");
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_gone_is_forgotten() {
+    let stage = Stage::new(three());
+    stage.api.refuse("GET", 500);
+    let error = stage.round().await.expect_err("the API server fails");
+    on_error(&stage.cluster(), &error, &stage.context);
+    assert_eq!(stage.context.failures.lock().len(), 1);
+    let kind = ApiResource::erase::<quorate_crds::RaftCluster>(&());
+    stage.context.forget_gone(&ObjectRef::new_with("demo", kind).within("ns"));
+    assert!(stage.context.failures.lock().is_empty());
+    assert_eq!(stage.nodes.forgotten(), ["demo-peers.ns.svc"]);
 }
 
 #[tokio::test]

@@ -8,33 +8,71 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::FutureExt;
 use parking_lot::Mutex;
 use quorate_operator::lease::OperatorLease;
 use support::api::Api;
 
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/system/leases/quorate-operator";
 
-#[tokio::test]
+/// Shorter than a lease lasts, and long enough for several tries.
+const A_WHILE: Duration = Duration::from_secs(10);
+/// Longer than a lease lasts.
+const LONG: Duration = Duration::from_secs(40);
+
+#[tokio::test(start_paused = true)]
 async fn the_lease_has_one_holder_and_is_handed_over() {
     let api = Arc::new(Api::new(Arc::new(Mutex::new(Vec::new()))));
-    let operator =
-        |name: &str| OperatorLease::new(api.client(), "system", "quorate-operator", name.to_owned());
-    let (first, second) = (operator("first"), operator("second"));
+    let (first, second) = (operator(&api, "first"), Arc::new(operator(&api, "second")));
     let holder = || api.get(LEASE).expect("the lease exists")["spec"]["holderIdentity"].clone();
 
     first.acquire().await;
     assert_eq!(holder(), "first");
-    let mut waits = Box::pin(second.acquire());
-    assert!(waits.as_mut().now_or_never().is_none(), "it is held");
+    let waiting = second.clone();
+    let waits = tokio::spawn(async move { waiting.acquire().await });
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!waits.is_finished(), "it is held");
     second.release().await;
     assert_eq!(holder(), "first", "nobody gives up what is another's");
 
     first.release().await;
-    waits.await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(waits.is_finished(), "it need not wait for the end of the lease");
     assert_eq!(holder(), "second");
     assert_eq!(api.get(LEASE).expect("the lease exists")["spec"]["leaseTransitions"], 1);
     // It has been lost: the first round of renewal says so.
     first.hold().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_nobody_renews_is_taken_over_and_one_that_is_renewed_is_not() {
+    let api = Arc::new(Api::new(Arc::new(Mutex::new(Vec::new()))));
+    let (first, second) = (Arc::new(operator(&api, "first")), operator(&api, "second"));
+    first.acquire().await;
+    let holding = first.clone();
+    let holds = tokio::spawn(async move { holding.hold().await });
+    let waits = tokio::spawn(async move { second.acquire().await });
+    tokio::time::sleep(LONG).await;
+    assert!(!waits.is_finished(), "it is renewed");
+    holds.abort();
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!waits.is_finished(), "it has not expired");
+    tokio::time::sleep(LONG).await;
+    assert!(waits.is_finished(), "it has expired");
+    assert_eq!(api.get(LEASE).expect("the lease exists")["spec"]["holderIdentity"], "second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_take_a_free_lease_at_once_one_has_it() {
+    let api = Arc::new(Api::new(Arc::new(Mutex::new(Vec::new()))));
+    let (first, second) = (operator(&api, "first"), operator(&api, "second"));
+    first.acquire().await;
+    first.release().await;
+    let both = async { futures::join!(first.acquire(), second.acquire()) };
+    assert!(tokio::time::timeout(A_WHILE, both).await.is_err(), "only one can have it");
+}
+
+fn operator(api: &Arc<Api>, name: &str) -> OperatorLease {
+    OperatorLease::new(api.client(), "system", "quorate-operator", name.to_owned())
 }

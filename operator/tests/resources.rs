@@ -75,7 +75,11 @@ fn a_cluster_with_everything() {
             "imagePullPolicy": "Always",
             "imagePullSecrets": [{"name": "registry"}],
             "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
-            "env": [{"name": "RUST_LOG", "value": "debug"}, {"name": "POD_NAME", "value": "not-this"}],
+            "env": [
+                {"name": "RUST_LOG", "value": "debug"}, {"name": "POD_NAME", "value": "not-this"},
+                {"name": "QUORATE_PEER_CA", "value": "not-this"}, {"name": "QUORATE_BOOTSTRAP", "value": "not-this"},
+                {"name": "QUORATE_DATA_DIR", "value": "not-this"}, {"name": "QUORATE_LOG", "value": "json"}
+            ],
             "podTemplate": {
                 "metadata": {
                     "labels": {"team": "orders", "app.kubernetes.io/name": "not-this"},

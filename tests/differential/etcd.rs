@@ -126,7 +126,7 @@ fn binary() -> PathBuf {
         .map_or_else(|| cache.join(format!("etcd-{VERSION}")).join("etcd"), PathBuf::from);
     assert!(
         binary.is_file(),
-        "no etcd {VERSION} at {}: build it with `tests/kubernetes/cluster build etcd etcdctl`, or set QUORATE_ETCD",
+        "no etcd {VERSION} at {}: `tests/kubernetes/cluster build etcd` builds it and says where; set QUORATE_ETCD to it",
         binary.display()
     );
     binary

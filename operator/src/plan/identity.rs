@@ -8,7 +8,8 @@ use crate::observed::Observed;
 /// Gives the cluster its ID: a new one where nothing has ever been, or that of the volumes that are there.
 ///
 /// A new ID among old volumes would found a second cluster beside the data. So while any volume is there, no new ID is
-/// chosen before every node has answered that it is empty.
+/// chosen before every node has answered that it is empty. And while anything is still being deleted, nothing is chosen: what
+/// is there may be a cluster of the same name that is going.
 pub(super) fn choose(pods: u32, seen: &Observed, fresh: u64) -> Option<Step> {
     let kind = StepKind::ChooseIdentity;
     if seen.identity.is_some() {
@@ -17,6 +18,18 @@ pub(super) fn choose(pods: u32, seen: &Observed, fresh: u64) -> Option<Step> {
     let nothing_yet = seen.stateful_set.is_none() && seen.claims.is_empty() && seen.pods.is_empty();
     if nothing_yet {
         return Some(Step::act(kind, "a new cluster needs an ID", Action::SetIdentity(fresh)));
+    }
+    let pods_going = seen.pods.iter().filter(|(_, pod)| pod.terminating).map(|(ordinal, _)| ordinal);
+    let claims_going = seen.claims.iter().filter(|(_, claim)| claim.terminating).map(|(ordinal, _)| ordinal);
+    let going: BTreeSet<_> = pods_going.chain(claims_going).map(|&ordinal| seen.pod_name(ordinal)).collect();
+    if !going.is_empty() {
+        let going = going.into_iter().collect::<Vec<_>>().join(", ");
+        let reason = "pods or volumes of an earlier cluster are being deleted";
+        return Some(Step::wait(
+            kind,
+            reason,
+            format!("{going} to be gone, with its volume where that goes too"),
+        ));
     }
     let found: BTreeSet<u64> =
         seen.nodes.values().map(|node| node.cluster_id).filter(|&cluster| cluster != 0).collect();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Step, StepKind, Wanted, successor};
+use super::{Action, Step, StepKind, Wanted, stays_well, successor};
 use crate::membership::{Configuration, Member, MemberId, Ordinal, has_majority, majority};
 use crate::observed::{Leader, Observed, PodState};
 
@@ -59,7 +59,10 @@ impl Survey {
                 self.voters.insert(id);
                 return;
             }
-            if configuration.learners.contains(&id) && leader.is_well(id) {
+            // One whose pod or volume is being deleted would take its vote along.
+            let claim = seen.claims.get(&ordinal);
+            let stays = stays_well(seen, leader, id) && claim.is_none_or(|claim| !claim.terminating);
+            if configuration.learners.contains(&id) && stays {
                 self.voters.insert(id);
                 return;
             }
@@ -132,16 +135,21 @@ fn voters(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, survey: &Survey)
         return None;
     }
     let reason = describe(seen, now, next);
-    if !survey.waits.is_empty() {
+    // The place of a lost voter is filled at once: until then the cluster survives one failure less. Whatever else is
+    // worth waiting for comes with a change of its own.
+    let replaces_a_lost_one = now.voters.difference(next).any(|&id| !leader.hears(id));
+    if !survey.waits.is_empty() && !replaces_a_lost_one {
         return Some(Step::wait(kind, reason, survey.waits.join(", ")));
     }
-    // A member whose volume is being deleted ends for good with its pod.
+    // A member whose volume is being deleted ends for good with its pod: where one that is well leaves, enough have to remain.
     let lasts = |id: MemberId| {
         let claim = now.ordinal(&seen.name, id).and_then(|ordinal| seen.claims.get(&ordinal));
         leader.is_well(id) && claim.is_none_or(|claim| !claim.terminating)
     };
-    if !has_majority(next, lasts) {
-        let well = next.iter().filter(|id| lasts(**id)).count();
+    let loses = now.voters.difference(next).any(|&id| leader.is_well(id));
+    let counts = |id: MemberId| if loses { lasts(id) } else { leader.is_well(id) };
+    if !has_majority(next, counts) {
+        let well = next.iter().filter(|id| counts(**id)).count();
         let until = format!(
             "{} of the {} voters that would remain to be well; {well} are",
             majority(next.len()),

@@ -25,7 +25,7 @@ mod world;
 use quorate_crds::ScaleDownPolicy;
 
 use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal, majority};
-use crate::observed::{Leader, Observed};
+use crate::observed::{Leader, NodeStatus, Observed};
 
 /// What of the spec decides over the steps. Made by `validate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,13 +167,14 @@ impl Step {
 /// Plans the next step. `fresh` is a random ID, used when the cluster has none.
 pub fn plan(wanted: &Wanted, seen: &Observed, fresh: u64) -> Plan {
     let step = if wanted.paused { None } else { next(wanted, seen, fresh) };
-    Plan { pods: pods(wanted, seen), disruptions: disruptions(wanted, seen), step }
+    Plan { pods: pods(wanted, seen), disruptions: disruptions(seen), step }
 }
 
 fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
     let pods = pods(wanted, seen);
-    identity::choose(pods, seen, fresh)
-        .or_else(|| repair::stuck_pods(wanted, seen))
+    // A pod that waits for ever would otherwise be waited for.
+    repair::stuck_pods(wanted, seen)
+        .or_else(|| identity::choose(pods, seen, fresh))
         .or_else(|| identity::bootstrap(seen))
         .or_else(|| {
             let leader = match membership::steady_leader(seen) {
@@ -184,36 +185,44 @@ fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
                 repair::terminating_volumes(wanted, seen, leader),
                 membership::change(wanted, seen, leader),
                 rollout::outdated_pods(wanted, seen, leader),
-                volumes::left_over(wanted, seen, leader),
+                volumes::left_over(wanted, seen),
                 membership::missing(wanted, seen, leader),
                 repair::strangers(seen),
             ];
-            // What can be done is done first: often it is what the others wait for. Otherwise the first is told.
-            let mut steps: Vec<Step> = steps.into_iter().flatten().collect();
-            let chosen = steps.iter().position(|step| matches!(step.course, Course::Act(_))).unwrap_or(0);
-            (chosen < steps.len()).then(|| steps.swap_remove(chosen))
+            first_to_act(steps.into_iter().flatten().collect())
         })
 }
 
-/// The pods of the `StatefulSet`: a pod stays for as long as a configuration names its member, and while no leader says what
-/// the configuration is, none is taken away.
+/// What can be done is done first: often it is what the others wait for. Otherwise the first is told.
+fn first_to_act(mut steps: Vec<Step>) -> Option<Step> {
+    let chosen = steps.iter().position(|step| matches!(step.course, Course::Act(_))).unwrap_or(0);
+    (chosen < steps.len()).then(|| steps.swap_remove(chosen))
+}
+
+/// The pods of the `StatefulSet`: a pod stays for as long as a configuration names its member. None is taken away before it is
+/// certain what the configuration is: one that is not committed goes back to the one before if its leader is lost, and that
+/// one may need the very pods that it did without.
 fn pods(wanted: &Wanted, seen: &Observed) -> u32 {
-    let current = seen.stateful_set.as_ref().map(|set| set.replicas);
-    let needed = match seen.leader() {
-        Some(leader) => leader.configuration().highest_ordinal(&seen.name).map(|highest| highest + 1),
-        // A StatefulSet that is gone is made again for all the volumes that it had.
-        None => current.or_else(|| seen.claims.keys().max().map(|highest| highest + 1)),
+    let above = |highest: Ordinal| highest + 1;
+    let named = seen.leader().and_then(|leader| leader.configuration().highest_ordinal(&seen.name));
+    let certain = seen
+        .confirmed_leader()
+        .is_some_and(|leader| leader.state.committed && !leader.configuration().is_joint());
+    let kept = match &seen.stateful_set {
+        _ if certain => None,
+        Some(set) => Some(set.replicas),
+        // One that is gone is made again for all the volumes that it had.
+        None => seen.claims.keys().copied().max().map(above),
     };
-    wanted.replicas.max(needed.unwrap_or(0))
+    wanted.replicas.max(named.map_or(0, above)).max(kept.unwrap_or(0))
 }
 
 /// How many pods may be evicted: as many voters as may be lost, less those that are lost although their pods look well (the
-/// pod of a lost volume runs another member). Pods that are not ready are counted by Kubernetes itself.
-fn disruptions(wanted: &Wanted, seen: &Observed) -> u32 {
+/// pod of a lost volume runs another member). Pods that are not ready are counted by Kubernetes itself. Nobody is evicted
+/// while it is not certain who the voters are.
+fn disruptions(seen: &Observed) -> u32 {
     let tolerated = |voters: usize| voters.saturating_sub(majority(voters));
-    let Some(leader) = seen.leader() else {
-        return u32::try_from(tolerated(wanted.replicas as usize)).unwrap_or(0);
-    };
+    let Some(leader) = seen.confirmed_leader() else { return 0 };
     let configuration = leader.configuration();
     let halves = [&configuration.voters, &configuration.outgoing];
     let spare = halves.iter().filter(|half| !half.is_empty()).map(|half| {
@@ -229,6 +238,17 @@ fn pod_looks_well(seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
     pod.is_some_and(|pod| pod.ready && !pod.terminating)
 }
 
+/// Whether a member is well and goes on running: the leader goes on hearing of one whose pod is ending, or has just ended, for
+/// an election timeout. So the member itself has to answer from a pod that nobody deletes, as one of the leader's term.
+fn stays_well(seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
+    let stands = |(ordinal, node): (&Ordinal, &NodeStatus)| {
+        leader.is_followed_by(node)
+            && node.member_id == id
+            && seen.pods.get(ordinal).is_some_and(|pod| !pod.terminating)
+    };
+    leader.is_well(id) && seen.nodes.iter().any(stands)
+}
+
 /// The voter, in good health, that should lead instead: the lowest ordinal of those that stay.
 fn successor(seen: &Observed, leader: Leader<'_>, stays: impl Fn(MemberId) -> bool) -> Option<MemberId> {
     let configuration = leader.configuration();
@@ -236,11 +256,11 @@ fn successor(seen: &Observed, leader: Leader<'_>, stays: impl Fn(MemberId) -> bo
         .voters
         .iter()
         .copied()
-        .filter(|&id| id != leader.status.member_id && stays(id) && leader.is_well(id))
+        .filter(|&id| id != leader.status.member_id && stays(id) && stays_well(seen, leader, id))
         .min_by_key(|&id| (configuration.ordinal(&seen.name, id), id))
 }
 
 /// Whether the other voters keep the quorum without this one.
-fn can_spare(leader: Leader<'_>, id: MemberId) -> bool {
-    leader.configuration().has_quorum(|other| other != id && leader.is_well(other))
+fn can_spare(seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
+    leader.configuration().has_quorum(|other| other != id && stays_well(seen, leader, other))
 }

@@ -1,6 +1,6 @@
 //! Pods that cannot run as they are.
 
-use super::{Action, Step, StepKind, Wanted, can_spare, successor};
+use super::{Action, Step, StepKind, Wanted, can_spare, first_to_act, successor};
 use crate::membership::{MemberId, Ordinal};
 use crate::observed::{ClaimState, Leader, Observed, PodState};
 
@@ -19,12 +19,14 @@ pub(super) fn stuck_pods(wanted: &Wanted, seen: &Observed) -> Option<Step> {
         if claim.terminating {
             return None;
         }
-        if pod.pending && claim.lost {
+        if pod.pending && claim.lost && claim.ours {
             return Some(delete_lost_claim(seen, ordinal, claim));
         }
         let outdated = ordinal < wanted.replicas && super::rollout::is_outdated(seen, pod);
         let runs_nothing = !seen.nodes.contains_key(&ordinal) && !is_heard(seen, ordinal);
-        (outdated && runs_nothing).then(|| {
+        // During an election nobody is heard and nobody is ready: that alone is no trouble of the pod.
+        let has_failed = pod.trouble.is_some() || pod.stuck;
+        (outdated && runs_nothing && has_failed).then(|| {
             let reason =
                 format!("{} does not come up, and its template is not the newest", seen.pod_name(ordinal));
             Step::act(StepKind::UpdatePod, reason, delete_pod(ordinal, pod))
@@ -44,12 +46,15 @@ fn delete_lost_claim(seen: &Observed, ordinal: Ordinal, claim: &ClaimState) -> S
 
 /// A claim that is being deleted waits for its pod to end. The pod is ended where the others keep the quorum without it.
 pub(super) fn terminating_volumes(wanted: &Wanted, seen: &Observed, leader: Leader<'_>) -> Option<Step> {
-    let (&ordinal, pod) = seen.pods.iter().find(|(ordinal, pod)| {
+    let why = "its volume is being deleted, and goes when the pod has ended";
+    let going = seen.pods.iter().filter(|(ordinal, pod)| {
         let going = seen.claims.get(ordinal).is_some_and(|claim| claim.terminating);
         going && !pod.terminating && **ordinal < wanted.replicas
-    })?;
-    let why = "its volume is being deleted, and goes when the pod has ended";
-    Some(before_deleting(seen, leader, ordinal).unwrap_or_else(|| recreate(seen, ordinal, pod, why)))
+    });
+    let steps = going.map(|(&ordinal, pod)| {
+        before_deleting(seen, leader, ordinal).unwrap_or_else(|| recreate(seen, ordinal, pod, why))
+    });
+    first_to_act(steps.collect())
 }
 
 /// Says when a pod holds a volume of another cluster: people have to decide what becomes of it.
@@ -71,7 +76,7 @@ pub(super) fn before_deleting(seen: &Observed, leader: Leader<'_>, ordinal: Ordi
     let pod = seen.pod_name(ordinal);
     let needed = members_of(seen, leader, ordinal)
         .filter(|id| leader.configuration().voters.contains(id))
-        .any(|id| !can_spare(leader, id));
+        .any(|id| !can_spare(seen, leader, id));
     if needed {
         let advice = if leader.configuration().voters.len() < 3 {
             "three voters: with fewer, no pod can go without an outage. Scale up, or delete the pod yourself"

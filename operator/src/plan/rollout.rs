@@ -5,7 +5,7 @@ use super::{Step, StepKind, Wanted};
 use crate::membership::Ordinal;
 use crate::observed::{Leader, Observed, PodState};
 
-/// Whether a pod was made from another template than the newest. Unknown counts as no.
+/// Whether a pod is known to be made from another template than the newest.
 pub(super) fn is_outdated(seen: &Observed, pod: &PodState) -> bool {
     let newest = seen.stateful_set.as_ref().and_then(|set| set.update_revision.as_ref());
     newest.is_some_and(|newest| pod.revision.as_ref() != Some(newest))
@@ -14,6 +14,10 @@ pub(super) fn is_outdated(seen: &Observed, pod: &PodState) -> bool {
 /// The next pod to update. A pod goes only while all others are well; one that is broken anyway goes first.
 pub(super) fn outdated_pods(wanted: &Wanted, seen: &Observed, leader: Leader<'_>) -> Option<Step> {
     let kind = StepKind::UpdatePod;
+    if seen.stateful_set.as_ref().is_none_or(|set| set.update_revision.is_none()) {
+        let until = "the StatefulSet's controller to take the newest template up";
+        return Some(Step::wait(kind, "the template of the pods may have changed", until));
+    }
     let outdated: Vec<Ordinal> = (0..wanted.replicas)
         .filter(|ordinal| {
             seen.pods.get(ordinal).is_some_and(|pod| !pod.terminating && is_outdated(seen, pod))

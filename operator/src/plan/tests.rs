@@ -18,6 +18,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         2 => ordinal.clone().prop_map(Fault::DeleteClaim),
         2 => ordinal.prop_map(Fault::LoseVolume),
         1 => Just(Fault::DeleteStatefulSet),
+        1 => Just(Fault::Depose),
         3 => (1..=7_u32).prop_map(Fault::Scale),
         1 => Just(Fault::Template),
         4 => Just(Fault::Calm),
@@ -39,12 +40,19 @@ proptest! {
         for (fault, rounds) in &faults {
             world.suffer(fault, late.as_ref());
             for _ in 0..*rounds {
+                // The operator may crash before it acts, and a slow one acts on what it saw a round ago. Nothing else is under
+                // way while a pod is deleted: the rounds of one operator follow one another.
+                if let Some(deletion @ Action::DeletePod { .. }) = &late {
+                    world.act(deletion);
+                    late = None;
+                }
+                let under_way = late.is_some();
                 let (plan, _) = world.round(true);
-                // The operator may crash before it acts, and a slow one acts on what it saw a round ago.
                 if let Some(action) = late.take() {
                     world.act(&action);
                 }
                 match plan.action() {
+                    Some(Action::DeletePod { .. }) if under_way => {}
                     Some(_) if world.chance.one_in(6) => {}
                     Some(action) if world.chance.one_in(6) => late = Some(action.clone()),
                     Some(action) => world.act(action),
@@ -111,7 +119,9 @@ fn calm(voters: u32) -> Observed {
             claim_size: None,
         }),
         pods: (0..voters).map(|ordinal| (ordinal, pod(ordinal))).collect(),
-        claims: (0..voters).map(|ordinal| (ordinal, crate::observed::ClaimState::default())).collect(),
+        claims: (0..voters)
+            .map(|ordinal| (ordinal, crate::observed::ClaimState { ours: true, ..Default::default() }))
+            .collect(),
         nodes: (0..voters).map(|ordinal| (ordinal, node(ordinal))).collect(),
     }
 }
@@ -198,8 +208,9 @@ fn scaling_down_removes_the_highest_ordinals_in_one_change() {
 #[test]
 fn a_leader_that_leaves_hands_over_first() {
     let mut seen = calm(5);
-    let mut leader = seen.nodes.remove(&0).expect("demo-0 leads");
+    let mut leader = seen.nodes[&0].clone();
     leader.member_id = member_id(4);
+    (lead(&mut seen).role, lead(&mut seen).progress) = (Role::Follower, [].into());
     seen.nodes.insert(4, leader);
     let found = step(&seen, 3);
     assert_eq!(found.course, Course::Act(Action::TransferLeadership { leader: 4, target: member_id(0) }));
@@ -235,6 +246,8 @@ fn a_lost_volume_is_replaced_in_one_change() {
     leader.configuration.as_mut().expect("a configuration").configuration = wanted;
     leader.progress.insert(77, Progress { active: true, caught_up: false });
     assert_eq!(step(&seen, 3).course, Course::Wait("demo-2 to come up and catch up".to_owned()));
+    let node = seen.nodes.get_mut(&2).expect("a node");
+    (node.cluster_id, node.role) = (1, Role::Learner);
     lead(&mut seen).progress.insert(77, caught_up);
     let Course::Act(Action::ChangeMembership { wanted, .. }) = step(&seen, 3).course else {
         panic!("not a change")
@@ -305,7 +318,7 @@ fn a_volume_goes_only_after_its_member_and_its_pod() {
     let left_over = || {
         let mut seen = calm(3);
         let uid = "claim-3".to_owned();
-        seen.claims.insert(3, crate::observed::ClaimState { uid, ..Default::default() });
+        seen.claims.insert(3, crate::observed::ClaimState { uid, ours: true, ..Default::default() });
         seen
     };
     let mut seen = left_over();
@@ -348,6 +361,145 @@ fn a_pod_whose_claim_is_being_deleted_goes_only_where_the_quorum_does_without() 
             "{found:?}"
         );
     }
+}
+
+#[test]
+fn a_pod_that_is_ending_is_counted_as_gone_although_the_leader_still_hears_it() {
+    let mut seen = calm(3);
+    for ordinal in [1, 2] {
+        seen.claims.get_mut(&ordinal).expect("a claim").terminating = true;
+    }
+    assert!(matches!(step(&seen, 3).course, Course::Act(Action::DeletePod { ordinal: 1, .. })));
+    seen.pods.get_mut(&1).expect("a pod").terminating = true;
+    assert!(matches!(step(&seen, 3).course, Course::Refuse(_)), "{:?}", step(&seen, 3));
+
+    // The next pod is there, with an empty volume, before the leader has missed the old member.
+    seen.pods.get_mut(&1).expect("a pod").terminating = false;
+    seen.claims.get_mut(&1).expect("a claim").terminating = false;
+    let node = seen.nodes.get_mut(&1).expect("a node");
+    (node.member_id, node.cluster_id, node.role, node.term) = (77, 0, Role::Waiting, 0);
+    let found = step(&seen, 3);
+    assert_eq!(found.kind, StepKind::ChangeLearners, "the new member comes before another one goes");
+    seen.nodes.remove(&1);
+    let found = step(&seen, 3);
+    assert!(matches!(found.course, Course::Refuse(_)), "nobody answers from it yet: {found:?}");
+}
+
+#[test]
+fn a_leader_does_not_hand_over_to_a_pod_that_is_ending() {
+    let mut seen = calm(3);
+    seen.stateful_set.as_mut().expect("a set").update_revision = Some("b".to_owned());
+    for ordinal in [1, 2] {
+        seen.pods.get_mut(&ordinal).expect("a pod").revision = Some("b".to_owned());
+    }
+    let target = |seen: &Observed| match step(seen, 3).course {
+        Course::Act(Action::TransferLeadership { target, .. }) => Some(target),
+        _ => None,
+    };
+    assert_eq!(target(&seen), Some(member_id(1)));
+    seen.pods.get_mut(&1).expect("a pod").terminating = true;
+    assert_eq!(target(&seen), None);
+}
+
+#[test]
+fn pods_go_only_when_it_is_certain_who_the_members_are() {
+    let shrunk = || {
+        let mut seen = calm(5);
+        lead(&mut seen).configuration = calm(3).nodes[&0].configuration.clone();
+        seen
+    };
+    assert_eq!(plan(&wants(3), &shrunk(), 99).pods, 3);
+
+    let mut uncommitted = shrunk();
+    lead(&mut uncommitted).configuration.as_mut().expect("a configuration").committed = false;
+    assert_eq!(plan(&wants(3), &uncommitted, 99).pods, 5, "it may be rolled back");
+
+    let mut deposed = shrunk();
+    for ordinal in [1, 2] {
+        deposed.nodes.get_mut(&ordinal).expect("a node").term = 3;
+    }
+    assert_eq!(plan(&wants(3), &deposed, 99).pods, 5, "another leader may have let others in");
+    assert_eq!(plan(&wants(3), &deposed, 99).disruptions, 0);
+
+    let mut alone = shrunk();
+    alone.nodes.retain(|&ordinal, _| ordinal == 0);
+    assert_eq!(plan(&wants(3), &alone, 99).pods, 5, "nobody says that it still leads");
+}
+
+#[test]
+fn nobody_is_evicted_while_it_is_not_certain_who_the_voters_are() {
+    let mut growing = calm(1);
+    lead(&mut growing).role = Role::Follower;
+    assert_eq!(plan(&wants(3), &growing, 99).disruptions, 0, "the only voter");
+}
+
+#[test]
+fn an_election_alone_ends_no_pod() {
+    let mut seen = calm(3);
+    seen.stateful_set.as_mut().expect("a set").update_revision = Some("b".to_owned());
+    seen.nodes.clear();
+    for pod in seen.pods.values_mut() {
+        pod.ready = false;
+    }
+    assert_eq!(step(&seen, 3).kind, StepKind::ElectLeader);
+    seen.pods.get_mut(&1).expect("a pod").stuck = true;
+    assert!(matches!(step(&seen, 3).course, Course::Act(Action::DeletePod { ordinal: 1, .. })));
+}
+
+#[test]
+fn a_new_cluster_takes_nothing_up_from_one_that_is_going() {
+    let before = || {
+        let mut seen = calm(3);
+        (seen.identity, seen.bootstrapped) = (None, false);
+        seen
+    };
+    let mut pods = before();
+    pods.pods.get_mut(&2).expect("a pod").terminating = true;
+    let mut claims = before();
+    claims.claims.get_mut(&1).expect("a claim").terminating = true;
+    for seen in [pods, claims] {
+        let found = step(&seen, 3);
+        assert_eq!(found.kind, StepKind::ChooseIdentity);
+        assert!(matches!(found.course, Course::Wait(_)), "{found:?}");
+    }
+
+    // A pod that was made too early waits for a claim that is gone now: it does not hold the choice up.
+    let mut wedged = before();
+    wedged.claims.remove(&1);
+    wedged.nodes.clear();
+    let pod = wedged.pods.get_mut(&1).expect("a pod");
+    (pod.ready, pod.pending) = (false, true);
+    assert!(matches!(step(&wedged, 3).course, Course::Act(Action::DeletePod { ordinal: 1, .. })));
+}
+
+#[test]
+fn a_pod_that_cannot_be_made_does_not_hold_up_the_replacement_of_a_lost_volume() {
+    let mut seen = calm(3);
+    let configuration = &mut lead(&mut seen).configuration.as_mut().expect("a configuration").configuration;
+    configuration.learners.insert(77);
+    configuration.members.insert(77, member(1));
+    let leader = lead(&mut seen);
+    leader.progress.insert(77, Progress { active: true, caught_up: true });
+    leader.progress.insert(member_id(1), Progress::default());
+    seen.nodes.get_mut(&1).expect("a node").member_id = 77;
+    // A quota admits four pods of five: demo-4 never comes.
+    let (pod, claim) = (seen.pods[&2].clone(), seen.claims[&2].clone());
+    seen.pods.insert(3, pod);
+    seen.claims.insert(3, claim);
+    seen.stateful_set.as_mut().expect("a set").replicas = 5;
+    let Course::Act(Action::ChangeMembership { wanted, .. }) = step(&seen, 5).course else {
+        panic!("{:?}", step(&seen, 5))
+    };
+    assert_eq!(wanted.voters, [10, 12, 77].into());
+}
+
+#[test]
+fn while_the_newest_template_is_not_taken_up_nothing_counts_as_done() {
+    let mut seen = calm(3);
+    seen.stateful_set.as_mut().expect("a set").update_revision = None;
+    let found = step(&seen, 3);
+    assert_eq!(found.kind, StepKind::UpdatePod);
+    assert!(matches!(found.course, Course::Wait(_)), "{found:?}");
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(super) enum Fault {
     LoseVolume(Ordinal),
     /// Somebody deletes the `StatefulSet` with its pods.
     DeleteStatefulSet,
+    /// The leader is cut off, and another one is elected before it knows.
+    Depose,
     /// The spec wants another number.
     Scale(u32),
     /// The spec wants another image.
@@ -66,6 +68,18 @@ struct Pod {
     /// Made while its claim was being deleted: it waits for a claim that nobody makes.
     wedged: bool,
     age: u32,
+    /// Ticks since it was last ready.
+    unready: u32,
+    /// Ticks until it ends; absent while nobody has deleted it. Until then it runs as before.
+    ends_in: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    replicas: u32,
+    revision: u32,
+    /// Its controller has taken up the newest template.
+    taken_up: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +96,11 @@ struct Cluster {
     term: u64,
     leader: Option<MemberId>,
     state: ConfigurationState,
+    /// What it goes back to if the newest configuration, not committed, is lost with its leader.
+    previous: ConfigurationState,
     caught_up: BTreeSet<MemberId>,
+    /// A leader that has been deposed and does not know, and what it says.
+    deposed: Option<(MemberId, NodeStatus)>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +108,7 @@ pub(super) struct World {
     pub(super) wanted: Wanted,
     identity: Option<u64>,
     bootstrapped: bool,
-    set: Option<(u32, u32)>,
+    set: Option<Set>,
     newest_revision: u32,
     pods: BTreeMap<Ordinal, Pod>,
     claims: BTreeMap<Ordinal, Claim>,
@@ -135,9 +153,10 @@ impl World {
             let state = PodState {
                 uid: pod.uid.to_string(),
                 revision: Some(pod.revision.to_string()),
-                terminating: false,
+                terminating: pod.ends_in.is_some(),
                 pending: !pod.running,
-                ready: pod.running && self.is_caught_up(ordinal),
+                ready: self.is_ready(ordinal),
+                stuck: pod.unready > SETTLED,
                 ip: pod.running.then(|| "10.0.0.1".to_owned()),
                 settled: pod.age > SETTLED,
                 trouble: None,
@@ -150,6 +169,7 @@ impl World {
                 terminating: claim.terminating,
                 bound: true,
                 lost: false,
+                ours: true,
                 size: None,
             };
             (ordinal, state)
@@ -158,19 +178,27 @@ impl World {
             name: NAME.to_owned(),
             identity: self.identity,
             bootstrapped: self.bootstrapped,
-            stateful_set: self.set.map(|(replicas, revision)| StatefulSetState {
-                replicas,
-                update_revision: Some(revision.to_string()),
-                claim_size: None,
-            }),
+            stateful_set: self.set_state(),
             pods: pods.collect(),
             claims: claims.collect(),
             nodes,
         }
     }
 
+    fn set_state(&self) -> Option<StatefulSetState> {
+        self.set.map(|set| StatefulSetState {
+            replicas: set.replicas,
+            update_revision: set.taken_up.then(|| set.revision.to_string()),
+            claim_size: None,
+        })
+    }
+
     fn node(&self, ordinal: Ordinal) -> Option<NodeStatus> {
         let claim = self.claims.get(&ordinal)?;
+        let deposed = self.cluster.as_ref().and_then(|cluster| cluster.deposed.as_ref());
+        if let Some((_, said)) = deposed.filter(|(id, _)| *id == claim.member) {
+            return Some(said.clone());
+        }
         let mut node = NodeStatus {
             cluster_id: claim.cluster,
             member_id: claim.member,
@@ -202,18 +230,31 @@ impl World {
         })
     }
 
-    fn is_caught_up(&self, ordinal: Ordinal) -> bool {
-        let caught_up = self.cluster.as_ref().map(|cluster| &cluster.caught_up);
-        self.claims
-            .get(&ordinal)
-            .is_some_and(|claim| caught_up.is_some_and(|set| set.contains(&claim.member)))
+    /// While there is no leader, nobody is ready.
+    fn is_ready(&self, ordinal: Ordinal) -> bool {
+        let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.leader.is_some()) else {
+            return false;
+        };
+        let runs = self.pods.get(&ordinal).is_some_and(|pod| pod.running);
+        runs && self.claims.get(&ordinal).is_some_and(|claim| cluster.caught_up.contains(&claim.member))
     }
 
-    /// Whether the voters that run, without this one, hold the majorities.
+    fn leads(&self, ordinal: Ordinal) -> bool {
+        let leader = self.cluster.as_ref().and_then(|cluster| cluster.leader);
+        leader.is_some() && self.claims.get(&ordinal).map(|claim| claim.member) == leader
+    }
+
+    /// Whether the voters that run and stay, without this one, hold the majorities.
     fn quorate_without(&self, gone: Option<MemberId>) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| {
-            cluster.state.configuration.has_quorum(|id| Some(id) != gone && self.runs(id))
-        })
+        let stays = |id: MemberId| {
+            self.claims.iter().any(|(ordinal, claim)| {
+                let pod = self.pods.get(ordinal);
+                claim.member == id && pod.is_some_and(|pod| pod.running && pod.ends_in.is_none())
+            })
+        };
+        self.cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.state.configuration.has_quorum(|id| Some(id) != gone && stays(id)))
     }
 
     // --- What a plan must never do ------------------------------------------------------------------------------
@@ -221,9 +262,19 @@ impl World {
     /// Asserts that a plan is safe in the world as it is.
     pub(super) fn check(&self, plan: &Plan) {
         for (ordinal, claim) in self.claims.range(plan.pods..) {
-            let named = self.cluster.as_ref().is_some_and(|c| c.state.configuration.contains(claim.member));
-            let has_pod = self.set.is_some_and(|(replicas, _)| *ordinal < replicas);
-            assert!(!(named && has_pod), "the pod of a member goes while a configuration names it: {plan:?}");
+            let has_pod = self.set.is_some_and(|set| *ordinal < set.replicas);
+            assert!(
+                !(self.is_named(claim.member) && has_pod),
+                "the pod of a member goes while a configuration names it: {plan:?}"
+            );
+        }
+        if let Some(cluster) = &self.cluster {
+            let halves = [&cluster.state.configuration.voters, &cluster.state.configuration.outgoing];
+            let spare = halves.iter().filter(|half| !half.is_empty()).map(|half| (half.len() - 1) / 2).min();
+            assert!(
+                plan.disruptions as usize <= spare.unwrap_or(0),
+                "more evictions than the quorum survives"
+            );
         }
         match plan.action() {
             Some(Action::SetIdentity(_)) => assert_eq!(self.identity, None, "an ID is never replaced"),
@@ -233,23 +284,30 @@ impl World {
                     "founded twice"
                 );
             }
-            Some(Action::ChangeMembership { expected, wanted, .. }) => self.check_change(*expected, wanted),
+            // One that only believes that it leads commits nothing.
+            Some(Action::ChangeMembership { leader, expected, wanted }) if self.leads(*leader) => {
+                self.check_change(*expected, wanted);
+            }
             Some(Action::DeletePod { ordinal, .. }) => {
                 let member = self.claims.get(ordinal).map(|claim| claim.member);
                 let costs = self.quorate_without(None) && !self.quorate_without(member);
                 assert!(!costs, "the deletion of pod {ordinal} costs the quorum");
             }
             Some(Action::DeleteClaim { ordinal, .. }) => {
-                let member = self.claims.get(ordinal).map(|claim| claim.member);
-                let named = self
-                    .cluster
-                    .as_ref()
-                    .zip(member)
-                    .is_some_and(|(c, id)| c.state.configuration.contains(id));
+                let named = self.claims.get(ordinal).is_some_and(|claim| self.is_named(claim.member));
                 assert!(!named, "the volume of a member of the configuration is deleted");
             }
-            Some(Action::TransferLeadership { .. }) | None => {}
+            Some(Action::ChangeMembership { .. } | Action::TransferLeadership { .. }) | None => {}
         }
+    }
+
+    /// Whether a configuration names a member: the newest one, or the one that may come back.
+    fn is_named(&self, id: MemberId) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| {
+            let uncommitted = !cluster.state.committed;
+            cluster.state.configuration.contains(id)
+                || (uncommitted && cluster.previous.configuration.contains(id))
+        })
     }
 
     fn check_change(&self, expected: ConfigurationId, wanted: &Configuration) {
@@ -278,16 +336,22 @@ impl World {
             self.identity = self.identity.or(Some(*id));
             return;
         }
-        self.set = Some((plan.pods, self.newest_revision));
+        let taken_up = self.set.is_some_and(|set| {
+            set.taken_up && (set.replicas, set.revision) == (plan.pods, self.newest_revision)
+        });
+        self.set = Some(Set { replicas: plan.pods, revision: self.newest_revision, taken_up });
         self.bootstrapped |= seen.founded();
     }
 
     /// Carries an action out, maybe a round later than it was planned.
     pub(super) fn act(&mut self, action: &Action) {
         match action {
-            Action::SetIdentity(_) => {}
             Action::Bootstrap { ordinal, cluster_id } => self.found(*ordinal, *cluster_id),
-            Action::ChangeMembership { expected, wanted, .. } => self.change(*expected, wanted),
+            Action::ChangeMembership { leader, expected, wanted } if self.leads(*leader) => {
+                self.change(*expected, wanted);
+            }
+            // The ID is written with the status. One that only believes that it leads commits nothing.
+            Action::SetIdentity(_) | Action::ChangeMembership { .. } => {}
             Action::TransferLeadership { target, .. } => {
                 let well = self.runs(*target);
                 if let Some(cluster) = self.cluster.as_mut()
@@ -301,7 +365,7 @@ impl World {
             }
             Action::DeletePod { ordinal, uid } => {
                 if self.pods.get(ordinal).is_some_and(|pod| pod.uid.to_string() == *uid) {
-                    self.pods.remove(ordinal);
+                    self.end(*ordinal);
                 }
             }
             Action::DeleteClaim { ordinal, uid } => {
@@ -311,6 +375,14 @@ impl World {
                     claim.terminating = true;
                 }
             }
+        }
+    }
+
+    /// A pod is deleted: it runs on for a while before it is gone.
+    fn end(&mut self, ordinal: Ordinal) {
+        let ticks = u32::try_from(self.chance.next() % 4).unwrap_or(0);
+        if let Some(pod) = self.pods.get_mut(&ordinal) {
+            pod.ends_in = Some(pod.ends_in.map_or(ticks, |earlier| earlier.min(ticks)));
         }
     }
 
@@ -332,7 +404,8 @@ impl World {
         };
         let state =
             ConfigurationState { id: ConfigurationId { term: 1, index: 1 }, configuration, committed: true };
-        self.cluster = Some(Cluster { id, term: 1, leader: None, state, caught_up: [claim.member].into() });
+        let (previous, caught_up) = (state.clone(), [claim.member].into());
+        self.cluster = Some(Cluster { id, term: 1, leader: None, state, previous, caught_up, deposed: None });
     }
 
     fn change(&mut self, expected: ConfigurationId, wanted: &Configuration) {
@@ -345,6 +418,7 @@ impl World {
         {
             return;
         }
+        cluster.previous = state.clone();
         let before = state.configuration.clone();
         state.configuration = wanted.clone();
         if before.voters != wanted.voters {
@@ -369,8 +443,13 @@ impl World {
     }
 
     fn run_controller(&mut self) {
-        let Some((replicas, revision)) = self.set else { return };
-        self.pods.retain(|&ordinal, _| ordinal < replicas);
+        let Some(set) = self.set.as_mut() else { return };
+        set.taken_up |= self.chance.one_in(2);
+        let Set { replicas, revision, .. } = *set;
+        let surplus: Vec<_> = self.pods.range(replicas..).map(|(&ordinal, _)| ordinal).collect();
+        for ordinal in surplus {
+            self.end(ordinal);
+        }
         for ordinal in 0..replicas {
             if self.pods.contains_key(&ordinal) || self.chance.one_in(2) {
                 continue;
@@ -381,15 +460,22 @@ impl World {
                 self.claims.insert(ordinal, Claim { uid, terminating: false, member, cluster: 0 });
             }
             let uid = self.fresh();
-            self.pods.insert(ordinal, Pod { uid, revision, running: false, wedged, age: 0 });
+            let pod = Pod { uid, revision, running: false, wedged, age: 0, unready: 0, ends_in: None };
+            self.pods.insert(ordinal, pod);
         }
     }
 
     fn run_pods(&mut self) {
         let in_use: BTreeSet<_> = self.pods.iter().filter(|(_, pod)| !pod.wedged).map(|(&o, _)| o).collect();
         self.claims.retain(|ordinal, claim| !claim.terminating || in_use.contains(ordinal));
-        for pod in self.pods.values_mut() {
+        // Its claim goes a little later: a pod may be made in between.
+        self.pods.retain(|_, pod| pod.ends_in != Some(0));
+        let ready: BTreeSet<_> =
+            self.pods.keys().copied().filter(|&ordinal| self.is_ready(ordinal)).collect();
+        for (ordinal, pod) in &mut self.pods {
             pod.age += 1;
+            pod.unready = if ready.contains(ordinal) { 0 } else { pod.unready + 1 };
+            pod.ends_in = pod.ends_in.map(|ticks| ticks - 1);
             pod.running |= !pod.wedged && self.chance.one_in(2);
         }
     }
@@ -397,7 +483,15 @@ impl World {
     fn run_cluster(&mut self) {
         let Some(mut cluster) = self.cluster.take() else { return };
         let quorate = cluster.state.configuration.has_quorum(|id| self.runs(id));
-        cluster.leader = cluster.leader.filter(|&id| quorate && self.runs(id));
+        let before = cluster.leader;
+        cluster.leader = before.filter(|&id| quorate && self.runs(id));
+        if before.is_some() && cluster.leader.is_none() {
+            self.lose_uncommitted(&mut cluster);
+        }
+        // It finds out sooner or later.
+        let ignorant = !self.chance.one_in(4);
+        cluster.deposed = cluster.deposed.take().filter(|(id, _)| ignorant && self.runs(*id));
+        let quorate = cluster.state.configuration.has_quorum(|id| self.runs(id));
         if cluster.leader.is_none() && quorate && self.chance.one_in(2) {
             let able = |id: &MemberId| self.runs(*id) && cluster.caught_up.contains(id);
             let candidates: Vec<_> =
@@ -408,6 +502,35 @@ impl World {
         }
         if cluster.leader.is_some() {
             self.make_progress(&mut cluster);
+        }
+        self.cluster = Some(cluster);
+    }
+
+    /// What a lost leader alone had is lost with it; what others had too may stay.
+    fn lose_uncommitted(&mut self, cluster: &mut Cluster) {
+        if !cluster.state.committed && self.chance.one_in(2) {
+            cluster.state = cluster.previous.clone();
+        }
+    }
+
+    /// Another leader is elected by the others; the old one goes on believing that it leads.
+    fn depose(&mut self) {
+        let Some(mut cluster) = self.cluster.take() else { return };
+        if let Some(old) = cluster.leader.filter(|id| self.runs(*id)) {
+            self.cluster = Some(cluster.clone());
+            let ordinal =
+                self.claims.iter().find(|(_, claim)| claim.member == old).map(|(&ordinal, _)| ordinal);
+            let said = ordinal.and_then(|ordinal| self.node(ordinal));
+            let mut next = cluster.clone();
+            self.lose_uncommitted(&mut next);
+            let able = |id: MemberId| id != old && self.runs(id) && next.caught_up.contains(&id);
+            let successor = next.state.configuration.voters.iter().copied().find(|&id| able(id));
+            if next.state.configuration.has_quorum(able) && successor.is_some() {
+                next.leader = successor;
+                next.term += 1;
+                next.deposed = said.map(|said| (old, said));
+                cluster = next;
+            }
         }
         self.cluster = Some(cluster);
     }
@@ -423,6 +546,7 @@ impl World {
         if !cluster.state.committed && self.chance.one_in(2) {
             cluster.state.committed = true;
         } else if cluster.state.committed && cluster.state.configuration.is_joint() && self.chance.one_in(2) {
+            cluster.previous = cluster.state.clone();
             cluster.state.configuration.outgoing.clear();
             cluster.state.configuration.forget_strangers();
             cluster.state.id = ConfigurationId { term: cluster.term, index: cluster.state.id.index + 1 };
@@ -433,7 +557,8 @@ impl World {
     }
 
     /// Something goes wrong while `late` is still on its way. Volumes are lost only where a quorum of them remains, in the
-    /// configuration that is and in the one that `late` asks for: no operator brings back more.
+    /// configurations that are and in the one that `late` asks for: no operator brings back more. A claim that is deleted
+    /// under its running pod is not lost yet: there it is the operator who must not go too far.
     pub(super) fn suffer(&mut self, fault: &Fault, late: Option<&Action>) {
         match fault {
             Fault::Crash(ordinal) => {
@@ -441,17 +566,37 @@ impl World {
                     pod.running = false;
                 }
             }
-            Fault::DeletePod(ordinal) => drop(self.pods.remove(ordinal)),
-            Fault::DeleteClaim(ordinal) if self.can_lose(*ordinal, late) => self.mark(*ordinal),
-            Fault::LoseVolume(ordinal) if self.can_lose(*ordinal, late) => {
-                self.mark(*ordinal);
-                self.pods.remove(ordinal);
+            Fault::DeletePod(ordinal) => {
+                if !self.is_doomed(*ordinal) || self.can_lose(&[*ordinal].into(), late) {
+                    self.end(*ordinal);
+                }
             }
-            Fault::DeleteClaim(_) | Fault::LoseVolume(_) | Fault::Calm => {}
+            Fault::DeleteClaim(ordinal) => {
+                let held = self.pods.get(ordinal).is_some_and(|pod| !pod.wedged && pod.ends_in.is_none());
+                if self.cluster.is_some()
+                    && (held && !ends(late, *ordinal) || self.can_lose(&[*ordinal].into(), late))
+                {
+                    self.mark(*ordinal);
+                }
+            }
+            Fault::LoseVolume(ordinal) => {
+                if self.can_lose(&[*ordinal].into(), late) {
+                    self.mark(*ordinal);
+                    self.end(*ordinal);
+                }
+            }
             Fault::DeleteStatefulSet => {
-                self.set = None;
-                self.pods.clear();
+                let doomed: BTreeSet<_> = self.pods.keys().copied().filter(|&o| self.is_doomed(o)).collect();
+                if doomed.is_empty() || self.can_lose(&doomed, late) {
+                    self.set = None;
+                    let all: Vec<_> = self.pods.keys().copied().collect();
+                    for ordinal in all {
+                        self.end(ordinal);
+                    }
+                }
             }
+            Fault::Depose => self.depose(),
+            Fault::Calm => {}
             Fault::Scale(replicas) => self.wanted.replicas = *replicas,
             Fault::Template => self.newest_revision += 1,
         }
@@ -463,29 +608,48 @@ impl World {
         }
     }
 
-    /// Whether the volumes that are not being deleted hold a quorum without this one. Before the members are there, the
-    /// founder's volume is all there is.
-    fn can_lose(&self, ordinal: Ordinal, late: Option<&Action>) -> bool {
+    /// Whether the volume of a pod goes with it.
+    fn is_doomed(&self, ordinal: Ordinal) -> bool {
+        self.claims.get(&ordinal).is_some_and(|claim| claim.terminating)
+    }
+
+    /// Whether the volumes that stay hold a quorum without these: those that are not being deleted, and those whose pod
+    /// nobody ends. Before the members are there, the founder's volume is all there is.
+    fn can_lose(&self, lost: &BTreeSet<Ordinal>, late: Option<&Action>) -> bool {
         let Some(cluster) = &self.cluster else { return false };
-        let stays = |id: MemberId| {
-            self.claims.iter().any(|(&o, claim)| claim.member == id && o != ordinal && !claim.terminating)
+        let held = |ordinal: Ordinal| {
+            let pod = self.pods.get(&ordinal);
+            pod.is_some_and(|pod| !pod.wedged && pod.ends_in.is_none()) && !ends(late, ordinal)
         };
+        let stays = |id: MemberId| {
+            self.claims.iter().any(|(&o, claim)| {
+                claim.member == id && !lost.contains(&o) && (!claim.terminating || held(o))
+            })
+        };
+        let before = cluster.state.committed || cluster.previous.configuration.has_quorum(stays);
         let asked = match late {
             Some(Action::ChangeMembership { wanted, .. }) => wanted.has_quorum(stays),
             _ => true,
         };
-        asked && cluster.state.configuration.has_quorum(stays)
+        asked && before && cluster.state.configuration.has_quorum(stays)
     }
 
     // --- The end ------------------------------------------------------------------------------------------------
 
     /// One round of the operator. Returns the action that was planned.
     pub(super) fn round(&mut self, lossy: bool) -> (Plan, Observed) {
-        let seen = self.observe(lossy);
+        let mut seen = self.observe(lossy);
         let fresh = 1_000_000 + self.fresh();
         let planned = plan(&self.wanted, &seen, fresh);
         self.check(&planned);
         self.apply(&planned, &seen);
+        if let Some(Action::SetIdentity(_)) = planned.action() {
+            return (planned, seen);
+        }
+        // The step is planned with the `StatefulSet` as it has become.
+        seen.stateful_set = self.set_state();
+        let planned = plan(&self.wanted, &seen, fresh);
+        self.check(&planned);
         (planned, seen)
     }
 
@@ -519,4 +683,9 @@ impl World {
             && self.claims.keys().copied().collect::<BTreeSet<_>>() == ordinals
             && self.pods.values().all(|pod| pod.revision == self.newest_revision)
     }
+}
+
+/// Whether an action that is on its way deletes this pod.
+fn ends(late: Option<&Action>, ordinal: Ordinal) -> bool {
+    matches!(late, Some(Action::DeletePod { ordinal: other, .. }) if *other == ordinal)
 }

@@ -106,6 +106,11 @@ pub fn labels(cluster: &RaftCluster) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
+/// Whether an object with these labels was made for a cluster of this name.
+pub fn are_ours(cluster: &RaftCluster, found: &BTreeMap<String, String>) -> bool {
+    labels(cluster).iter().all(|(key, value)| found.get(key) == Some(value))
+}
+
 /// The selector of a cluster's pods, as text.
 pub fn selector(cluster: &RaftCluster) -> String {
     labels(cluster).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")

@@ -183,10 +183,19 @@ fn arguments(cluster: &RaftCluster) -> Vec<String> {
     .collect()
 }
 
-/// What founds or joins a cluster is the operator's to say, and it says it to the running node.
-const NOT_FOR_USERS: [&str; 2] = ["QUORATE_BOOTSTRAP", "QUORATE_JOIN"];
+/// The node's options that are the operator's business, beside those that it sets.
+const NOT_FOR_USERS: [&str; 9] = [
+    "QUORATE_DATA_DIR",
+    "QUORATE_NAME",
+    "QUORATE_LISTEN_CLIENT",
+    "QUORATE_LISTEN_PEER",
+    "QUORATE_LISTEN_HTTP",
+    "QUORATE_ADVERTISE_CLIENT",
+    "QUORATE_ADVERTISE_PEER",
+    "QUORATE_BOOTSTRAP",
+    "QUORATE_JOIN",
+];
 
-/// The certificates are told in the environment, where raftctl finds them too: `kubectl exec POD -- raftctl status`.
 fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
     let pod_name = EnvVar {
         name: "POD_NAME".to_owned(),
@@ -199,21 +208,19 @@ fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
             ..EnvVarSource::default()
         }),
     };
-    let file = |name: &str, file: &str| EnvVar {
-        name: name.to_owned(),
+    // Not as arguments: raftctl in the pod reads them too.
+    let files = [("PEER_CERT", "tls.crt"), ("PEER_KEY", "tls.key"), ("PEER_CA", "ca.crt")];
+    let files = files.map(|(option, file)| EnvVar {
+        name: format!("QUORATE_{option}"),
         value: Some(format!("{CERTIFICATE_DIRECTORY}/{file}")),
         value_from: None,
+    });
+    let mut variables: Vec<_> = std::iter::once(pod_name).chain(files).collect();
+    let is_users = |name: &str| {
+        !NOT_FOR_USERS.contains(&name) && !variables.iter().any(|variable| variable.name == name)
     };
-    let mut variables = vec![
-        pod_name,
-        file("QUORATE_PEER_CERT", "tls.crt"),
-        file("QUORATE_PEER_KEY", "tls.key"),
-        file("QUORATE_PEER_CA", "ca.crt"),
-    ];
-    let is_taken =
-        |name: &str| NOT_FOR_USERS.contains(&name) || variables.iter().any(|variable| variable.name == name);
-    let users: Vec<EnvVar> =
-        cluster.spec.env.iter().filter(|variable| !is_taken(&variable.name)).cloned().collect();
+    let users: Vec<_> =
+        cluster.spec.env.iter().filter(|variable| is_users(&variable.name)).cloned().collect();
     variables.extend(users);
     variables
 }

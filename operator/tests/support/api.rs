@@ -113,10 +113,7 @@ impl Api {
                     .unwrap_or_default();
                 self.patch(&path, body, kind.contains("apply-patch"))
             }
-            Method::PUT => {
-                self.put(&path, body);
-                success(&self.get(&path).expect("just put"))
-            }
+            Method::PUT => self.replace(&path, body),
             Method::DELETE => self.delete(&path, &body),
             _ => failure(405, "not that method"),
         }
@@ -130,7 +127,8 @@ impl Api {
         if !is_collection {
             return failure(404, "there is no such object");
         }
-        assert!(query.contains("labelSelector="), "the operator lists only its own: {query}");
+        let selects = query.contains("labelSelector=");
+        assert_eq!(selects, path.ends_with("pods"), "its own pods, and claims whoever made them: {query}");
         let objects = self.objects.lock();
         let items: Vec<_> = objects
             .iter()
@@ -152,6 +150,15 @@ impl Api {
         success(&self.get(&path).expect("just put"))
     }
 
+    fn replace(&self, path: &str, object: Value) -> Response<Body> {
+        let Some(current) = self.get(path) else { return failure(404, "there is no such object") };
+        if object["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"] {
+            return failure(409, "the object has been modified");
+        }
+        self.put(path, object);
+        success(&self.get(path).expect("just put"))
+    }
+
     fn patch(&self, path: &str, patch: Value, apply: bool) -> Response<Body> {
         let (target, status_only) =
             path.strip_suffix("/status").map_or((path, false), |target| (target, true));
@@ -167,10 +174,12 @@ impl Api {
         if status_only {
             object["status"] = patch["status"].clone();
         } else if apply {
-            let (status, uid) = (object["status"].clone(), object["metadata"]["uid"].clone());
-            object = patch;
-            object["status"] = status;
-            object["metadata"]["uid"] = uid;
+            let before = std::mem::replace(&mut object, patch);
+            object["status"] = before["status"].clone();
+            object["metadata"]["uid"] = before["metadata"]["uid"].clone();
+            let generation = before["metadata"]["generation"].as_u64().unwrap_or(0);
+            object["metadata"]["generation"] =
+                (generation + u64::from(object["spec"] != before["spec"])).into();
         } else {
             merge(&mut object, &patch);
         }

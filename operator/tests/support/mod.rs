@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod nodes;
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kube::core::DeserializeGuard;
@@ -71,6 +72,15 @@ impl Stage {
         let Some(set) = self.api.get(STATEFUL_SET) else { return };
         let replicas = set["spec"]["replicas"].as_u64().expect("a number");
         let labels = &set["spec"]["selector"]["matchLabels"];
+        let mut hasher = DefaultHasher::new();
+        set["spec"]["template"].to_string().hash(&mut hasher);
+        let revision = format!("demo-{:x}", hasher.finish());
+        self.api.edit(STATEFUL_SET, |set| {
+            set["status"] =
+                json!({"observedGeneration": set["metadata"]["generation"], "updateRevision": &revision});
+        });
+        let mut pod_labels = labels.clone();
+        pod_labels["controller-revision-hash"] = revision.into();
         let pod_path = |ordinal: u64| format!("/api/v1/namespaces/ns/pods/demo-{ordinal}");
         for ordinal in 0..replicas {
             let claim = format!("/api/v1/namespaces/ns/persistentvolumeclaims/data-demo-{ordinal}");
@@ -85,7 +95,7 @@ impl Stage {
             if self.api.get(&pod_path(ordinal)).is_none() {
                 self.api.put(
                     &pod_path(ordinal),
-                    json!({"metadata": {"name": format!("demo-{ordinal}"), "namespace": "ns", "labels": labels},
+                    json!({"metadata": {"name": format!("demo-{ordinal}"), "namespace": "ns", "labels": pod_labels},
                         "status": {"phase": "Running", "podIP": format!("10.0.0.{ordinal}"),
                             "conditions": [{"type": "Ready", "status": "True"}]}}),
                 );

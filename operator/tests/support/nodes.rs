@@ -25,6 +25,9 @@ struct World {
     term: u64,
     caught_up: Vec<MemberId>,
     last: u64,
+    /// Nodes that run and do not answer the operator.
+    silent: Vec<u64>,
+    forgotten: Vec<String>,
 }
 
 impl Nodes {
@@ -44,6 +47,16 @@ impl Nodes {
     pub(crate) fn lose_volume(&self, ordinal: u64) {
         self.world.lock().nodes.remove(&ordinal);
         self.start(ordinal);
+    }
+
+    /// The node of a pod runs on, and does not answer the operator.
+    pub(crate) fn silence(&self, ordinal: u64) {
+        self.world.lock().silent.push(ordinal);
+    }
+
+    /// What the operator has closed its connections to.
+    pub(crate) fn forgotten(&self) -> Vec<String> {
+        self.world.lock().forgotten.clone()
     }
 
     pub(crate) fn stop(&self, ordinal: u64) {
@@ -99,7 +112,8 @@ impl Nodes {
 
 impl World {
     fn status(&self, ordinal: u64) -> Option<NodeStatus> {
-        let &(member_id, cluster_id) = self.nodes.get(&ordinal)?;
+        let &(member_id, cluster_id) =
+            self.nodes.get(&ordinal).filter(|_| !self.silent.contains(&ordinal))?;
         let mut status = NodeStatus {
             cluster_id,
             member_id,
@@ -194,5 +208,7 @@ impl Admin for Nodes {
         async { Ok(()) }.boxed()
     }
 
-    fn forget(&self, _: &str) {}
+    fn forget(&self, suffix: &str) {
+        self.world.lock().forgotten.push(suffix.to_owned());
+    }
 }
