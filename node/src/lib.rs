@@ -11,5 +11,6 @@ mod peer;
 pub mod replica;
 pub mod rpc;
 pub mod server;
+pub mod snapshots;
 pub mod storage;
 pub mod tls;

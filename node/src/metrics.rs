@@ -28,6 +28,14 @@ pub struct Metrics {
     pub read_batches: Counter,
     /// Changes of leader that this node has seen.
     pub leader_changes: Counter,
+    /// Snapshots of the state that were taken.
+    pub snapshots_taken: Counter,
+    /// Snapshots that came from other members.
+    pub snapshots_received: Counter,
+    /// Snapshots that were begun in vain.
+    pub snapshots_failed: Counter,
+    /// Bytes of snapshots that are durable.
+    pub snapshot_written: Counter,
     wal_append: Histogram,
     wal_group_entries: Histogram,
     wal_written: Counter,
@@ -39,6 +47,10 @@ impl Default for Metrics {
             proposals: Counter::default(),
             read_batches: Counter::default(),
             leader_changes: Counter::default(),
+            snapshots_taken: Counter::default(),
+            snapshots_received: Counter::default(),
+            snapshots_failed: Counter::default(),
+            snapshot_written: Counter::default(),
             // From 32 us to 1 s.
             wal_append: Histogram::new(exponential_buckets(0.000_032, 2.0, 16)),
             wal_group_entries: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
@@ -75,6 +87,20 @@ impl Metrics {
             "raft_leader_changes",
             "Changes of leader that this node has seen",
             self.leader_changes.clone(),
+        );
+        let snapshots = [
+            ("snapshots_taken", "Snapshots of the state that were taken", &self.snapshots_taken),
+            ("snapshots_received", "Snapshots that came from other members", &self.snapshots_received),
+            ("snapshots_failed", "Snapshots that were begun, to take or to receive, in vain", &self.snapshots_failed),
+        ];
+        for (name, help, counter) in snapshots {
+            quorate.register(name, help, counter.clone());
+        }
+        quorate.register_with_unit(
+            "snapshot_written",
+            "Snapshots that were written",
+            Unit::Bytes,
+            self.snapshot_written.clone(),
         );
         quorate.register_with_unit(
             "wal_append",

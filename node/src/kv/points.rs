@@ -10,17 +10,17 @@ pub struct SnapshotPolicy {
 }
 
 impl Default for SnapshotPolicy {
-    /// 64 MiB: what the log takes anyway before it can give anything back.
+    /// 16 MiB: the log before it stays in memory for so long.
     fn default() -> Self {
-        Self { least_bytes: 64 << 20 }
+        Self { least_bytes: 16 << 20 }
     }
 }
 
 impl SnapshotPolicy {
     /// Whether a snapshot is due after entries of `weight` bytes since the last one, of a state of `state` bytes. A large state waits
-    /// for as many bytes of entries as it has itself: so snapshots never write more than the log does.
+    /// for half as many bytes of entries as it has itself: so snapshots never write more than twice what the log does.
     pub fn is_due(self, weight: u64, state: u64) -> bool {
-        weight >= self.least_bytes.max(state)
+        weight >= self.least_bytes.max(state / 2)
     }
 }
 

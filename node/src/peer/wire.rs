@@ -5,6 +5,7 @@ use quorate_raft::{self as raft, Body, Entry, LogId, MemberId, Payload, Snapshot
 
 use crate::codec::{self, CodecError};
 use crate::replica::Message;
+use crate::snapshots::{Manifest, ManifestError, Part};
 
 /// Why a message is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,9 @@ pub(super) enum WireError {
     /// Its entries are bad.
     #[error(transparent)]
     Entries(#[from] CodecError),
+    /// Its manifest is none.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
 }
 
 /// About how many bytes a message has.
@@ -32,6 +36,10 @@ pub(super) fn size(message: &Message) -> usize {
             FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
         }
         Message::ForwardRejected { numbers, .. } => FRAME + 10 * numbers.len(),
+        Message::SnapshotRequest { .. } | Message::SnapshotMissing { .. } => FRAME,
+        // A hash for each.
+        Message::SnapshotManifest { manifest, .. } => FRAME + 32 * manifest.pieces() as usize,
+        Message::SnapshotPiece { bytes, .. } => FRAME + bytes.len(),
     }
 }
 
@@ -53,7 +61,26 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
         Message::ForwardRejected { term, numbers, .. } => {
             pb::Message { term, body: Some(Wire::ForwardRejected(pb::ForwardRejected { requests: numbers })) }
         }
+        Message::SnapshotRequest { id, part, .. } => {
+            let piece = match part {
+                Part::Manifest => None,
+                Part::Piece(number) => Some(number),
+            };
+            timeless(Wire::SnapshotRequest(pb::SnapshotRequest { id: Some(id_to_wire(id)), piece }))
+        }
+        Message::SnapshotManifest { manifest, .. } => timeless(Wire::SnapshotManifest(manifest.to_wire())),
+        Message::SnapshotPiece { id, number, bytes: data, .. } => {
+            timeless(Wire::SnapshotPiece(pb::SnapshotPiece { id: Some(id_to_wire(id)), number, data }))
+        }
+        Message::SnapshotMissing { id, .. } => {
+            timeless(Wire::SnapshotMissing(pb::SnapshotMissing { id: Some(id_to_wire(id)) }))
+        }
     }
+}
+
+/// A message whose truth is of no term.
+fn timeless(body: Wire) -> pb::Message {
+    pb::Message { term: 0, body: Some(body) }
 }
 
 fn body_to_wire(body: Body) -> Wire {
@@ -97,6 +124,22 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::Forward(pb::Forward { commands }) => return Ok(Message::Forward { from, to, term, commands }),
         Wire::ForwardRejected(pb::ForwardRejected { requests: numbers }) => {
             return Ok(Message::ForwardRejected { from, to, term, numbers });
+        }
+        Wire::SnapshotRequest(pb::SnapshotRequest { id, piece }) => {
+            let id = id_from_wire(id, "snapshot")?;
+            let part = piece.map_or(Part::Manifest, Part::Piece);
+            return Ok(Message::SnapshotRequest { from, to, id, part });
+        }
+        Wire::SnapshotManifest(manifest) => {
+            let manifest = Box::new(Manifest::from_wire(manifest)?);
+            return Ok(Message::SnapshotManifest { from, to, manifest });
+        }
+        Wire::SnapshotPiece(pb::SnapshotPiece { id, number, data: bytes }) => {
+            let id = id_from_wire(id, "snapshot")?;
+            return Ok(Message::SnapshotPiece { from, to, id, number, bytes });
+        }
+        Wire::SnapshotMissing(pb::SnapshotMissing { id }) => {
+            return Ok(Message::SnapshotMissing { from, to, id: id_from_wire(id, "snapshot")? });
         }
         Wire::AppendEntries(append) => {
             let previous = id_from_wire(append.previous, "previous entry")?;
@@ -186,10 +229,27 @@ mod tests {
         let forwards = [
             Message::Forward { from, to, term: 5, commands: vec!["a".into(), "b".into()] },
             Message::ForwardRejected { from, to, term: 5, numbers: vec![u64::MAX] },
+            Message::SnapshotRequest { from, to, id, part: Part::Manifest },
+            Message::SnapshotRequest { from, to, id, part: Part::Piece(0) },
+            Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },
+            Message::SnapshotPiece { from, to, id, number: 2, bytes: "piece".into() },
+            Message::SnapshotMissing { from, to, id },
         ];
         for message in raft.into_iter().chain(forwards) {
             assert_eq!(from_wire(from, to, to_wire(message.clone())), Ok(message));
         }
+    }
+
+    fn manifest() -> Manifest {
+        let wire = quorate_api::snapshot::Manifest {
+            index: 8,
+            term: 3,
+            configuration: Some(codec::configuration_to_wire(&Configuration::default())),
+            bytes: 5,
+            hashes: vec![7; 32].into(),
+            ..Default::default()
+        };
+        Manifest::from_wire(wire).unwrap()
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What replicas say to one another: the protocol's messages, and commands on their way to the leader.
 
 use bytes::Bytes;
-use quorate_raft::{self as raft, MemberId, Term};
+use quorate_raft::{self as raft, LogId, MemberId, Term};
+
+use crate::snapshots::{Manifest, Part};
 
 /// A message from one replica to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,48 @@ pub enum Message {
         /// The commands' numbers.
         numbers: Vec<u64>,
     },
+    /// The sender lacks a snapshot, and asks for a part of it.
+    SnapshotRequest {
+        /// Who lacks it.
+        from: MemberId,
+        /// Who may have it.
+        to: MemberId,
+        /// Which snapshot.
+        id: LogId,
+        /// Which part of it.
+        part: Part,
+    },
+    /// What the snapshot is that was asked for.
+    SnapshotManifest {
+        /// Who has it.
+        from: MemberId,
+        /// Who asked.
+        to: MemberId,
+        /// Its identity, and how to know its pieces.
+        manifest: Box<Manifest>,
+    },
+    /// A piece of a snapshot.
+    SnapshotPiece {
+        /// Who has it.
+        from: MemberId,
+        /// Who asked.
+        to: MemberId,
+        /// Of which snapshot.
+        id: LogId,
+        /// Which piece, counted from 0.
+        number: u32,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// The sender does not have the snapshot, or the part of it, that was asked for.
+    SnapshotMissing {
+        /// Who was asked.
+        from: MemberId,
+        /// Who asked.
+        to: MemberId,
+        /// For which snapshot.
+        id: LogId,
+    },
 }
 
 impl Message {
@@ -40,7 +84,12 @@ impl Message {
     pub fn to(&self) -> MemberId {
         match self {
             Message::Raft(message) => message.to,
-            Message::Forward { to, .. } | Message::ForwardRejected { to, .. } => *to,
+            Message::Forward { to, .. }
+            | Message::ForwardRejected { to, .. }
+            | Message::SnapshotRequest { to, .. }
+            | Message::SnapshotManifest { to, .. }
+            | Message::SnapshotPiece { to, .. }
+            | Message::SnapshotMissing { to, .. } => *to,
         }
     }
 }

@@ -3,9 +3,12 @@
 //! Synchronous, without threads, clock, disk or network: inputs are calls, and what they bring about is data ([`Effects`]).
 //! The server gives it a thread, timers and queues; a simulator gives it virtual ones.
 
+mod fetch;
 mod membership;
 mod message;
 mod reads;
+mod snapshots;
+mod tail;
 mod writes;
 
 use std::sync::Arc;
@@ -18,14 +21,17 @@ use quorate_raft::{
     Status, TransferError, Write, WriteId,
 };
 
-use crate::kv::{KvError, Response, Store};
+use crate::kv::{KvError, Response, SnapshotPolicy, Store};
+use crate::snapshots::Job;
 
 pub use membership::Standing;
 pub use message::Message;
 pub use writes::Command;
 
+use fetch::Fetcher;
 use membership::Membership;
 use reads::Reads;
+use tail::Tail;
 use writes::Writes;
 
 /// Versions of keys that a tick looks at to remove what was compacted: a millisecond or two.
@@ -42,6 +48,10 @@ pub struct Options {
     pub raft: Config,
     /// How many ticks a request may wait before it is given up.
     pub request_ticks: u64,
+    /// Where snapshots are taken. The same on all members.
+    pub snapshots: SnapshotPolicy,
+    /// How many bytes of entries are kept behind a snapshot, for members that are a little behind.
+    pub kept_log_bytes: u64,
 }
 
 /// The answer to one request.
@@ -88,6 +98,10 @@ pub struct Effects {
     pub messages: Vec<Message>,
     /// To the clients.
     pub answers: Vec<Answer>,
+    /// Work on snapshots, in order. What comes of it is to be reported to [`Replica::reported`].
+    pub jobs: Vec<Job>,
+    /// The log before this entry is not needed any more: a snapshot that covers it is durable.
+    pub release: Option<Index>,
     /// Something that [`Replica::status`] or [`Replica::standing`] shows has changed.
     pub status_changed: bool,
 }
@@ -105,6 +119,11 @@ pub struct Replica {
     membership: Membership,
     writes: Writes,
     reads: Reads,
+    policy: SnapshotPolicy,
+    tail: Tail,
+    fetcher: Fetcher,
+    jobs: Vec<Job>,
+    release: Option<Index>,
     answers: Vec<Answer>,
     messages: Vec<Message>,
     now: u64,
@@ -112,9 +131,17 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica with what its disk holds, above an empty `store`: the committed part of the log is applied again.
+    /// A replica with what its disk holds, above a `store` that is what the restored snapshot holds, or empty: the committed part
+    /// of the log behind that is applied again.
     pub fn new(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Self {
         let id = options.raft.id;
+        let mut membership = Membership::new(id);
+        let snapshot = restored.snapshot.as_ref();
+        if let Some(snapshot) = snapshot {
+            membership.committed(&snapshot.configuration);
+        }
+        let applied = snapshot.map_or(0, |snapshot| snapshot.id.index);
+        let patience = u64::from(options.raft.election_ticks) * 2;
         let raft = Raft::new(options.raft, restored);
         let revision = store.read().revision();
         Replica {
@@ -123,10 +150,15 @@ impl Replica {
             raft,
             revision,
             store,
-            applied: 0,
-            membership: Membership::new(id),
+            applied,
+            membership,
             writes: Writes::default(),
             reads: Reads::default(),
+            policy: options.snapshots,
+            tail: Tail::new(options.kept_log_bytes),
+            fetcher: Fetcher::new(id, patience),
+            jobs: Vec::new(),
+            release: None,
             answers: Vec::new(),
             messages: Vec::new(),
             now: 0,
@@ -141,12 +173,11 @@ impl Replica {
     pub fn replay(&mut self, commit: Index) {
         while self.applied < commit {
             let before = self.applied;
-            let effects = self.output();
+            let Effects { write, messages, jobs, .. } = self.output();
             assert!(self.applied > before, "what is committed on disk can be applied");
-            debug_assert!(
-                effects.write.is_none() && effects.messages.is_empty(),
-                "nobody has asked for anything yet"
-            );
+            debug_assert!(write.is_none() && messages.is_empty(), "nobody has asked for anything yet");
+            // Those are for whoever takes the first output.
+            self.jobs = jobs;
         }
     }
 
@@ -158,6 +189,7 @@ impl Replica {
         self.store.write().collect(COLLECTED_A_TICK);
         self.writes.tick(self.now, &mut self.answers);
         self.reads.tick(self.now, &mut self.answers);
+        self.tick_snapshots();
     }
 
     /// A client wants commands to be done, in order.
@@ -188,6 +220,12 @@ impl Replica {
             Message::Raft(message) => self.raft.step(message),
             Message::Forward { from, term, commands, .. } => self.writes.forwarded(from, term, commands),
             Message::ForwardRejected { term, numbers, .. } => self.writes.rejected(term, &numbers),
+            Message::SnapshotRequest { from, id, part, .. } => self.jobs.push(Job::Read(from, id, part)),
+            Message::SnapshotManifest { from, manifest, .. } => self.fetcher.manifest(from, *manifest, self.now),
+            Message::SnapshotPiece { from, id, number, bytes, .. } => {
+                self.fetcher.piece(from, id, number, bytes, self.now);
+            }
+            Message::SnapshotMissing { from, id, .. } => self.fetcher.missing(from, id, self.now),
         }
     }
 
@@ -226,6 +264,7 @@ impl Replica {
         for done in output.reads {
             self.reads.settled(done, self.applied, &mut self.answers);
         }
+        self.fetch(output.wanted);
         if status_changed {
             self.status = self.raft.status();
         }
@@ -233,13 +272,15 @@ impl Replica {
             write: output.write,
             messages: std::mem::take(&mut self.messages),
             answers: std::mem::take(&mut self.answers),
+            jobs: std::mem::take(&mut self.jobs),
+            release: self.release.take(),
             status_changed,
         }
     }
 
     /// Whether [`Self::output`] has something to do without any further input.
     pub fn has_output(&self) -> bool {
-        self.raft.has_output() || self.reads.is_due() || self.writes.is_due()
+        self.raft.has_output() || self.reads.is_due() || self.writes.is_due() || !self.jobs.is_empty()
     }
 
     /// What the protocol knows, now.
@@ -300,6 +341,7 @@ impl Replica {
             assert_eq!(entry.index, self.applied + 1, "entries are applied in order, without a gap");
             self.applied = entry.index;
             self.writes.entered_term(entry.term);
+            let weight = entry.weight() as u64;
             match entry.payload {
                 Payload::Noop => {}
                 Payload::Command(bytes) => {
@@ -311,6 +353,10 @@ impl Replica {
                     self.membership.committed(&configuration);
                     configured = true;
                 }
+            }
+            self.tail.applied(self.applied, weight);
+            if store.weigh(weight, self.policy) {
+                self.jobs.extend(snapshots::begin(&self.raft, self.applied, &mut store));
             }
         }
         self.revision = store.revision();

@@ -157,6 +157,18 @@ impl Writes {
         }
     }
 
+    /// A snapshot, whose last entry is of `term`, took the place of the state. What was handed over may be in it, or may yet be
+    /// applied: nobody can tell, and nobody waits for it any more (failure 32).
+    pub(super) fn overtaken(&mut self, term: Term, answers: &mut Vec<Answer>) {
+        self.applied_term = term;
+        let sent = self.waiting.extract_if(.., |_, waiting| waiting.sent.is_some());
+        answers.extend(sent.map(|(number, waiting)| Answer {
+            client: waiting.client,
+            number,
+            outcome: Outcome::NotApplied(Failure::TimedOut),
+        }));
+    }
+
     /// Command `number` is applied. Whom to answer: none if its client is no longer waiting.
     pub(super) fn applied(&mut self, number: u64) -> Option<Client> {
         self.waiting.remove(&number).map(|waiting| waiting.client)

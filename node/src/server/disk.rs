@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use quorate_raft::Write;
+use quorate_raft::{Index, Write};
 
 use super::event::Event;
 use super::mailbox::Mailbox;
@@ -33,6 +33,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     writes: Vec<Write>,
+    /// The log before this entry is not needed any more.
+    release: Option<Index>,
     stop: bool,
 }
 
@@ -52,6 +54,13 @@ impl Disk {
         self.shared.queue.lock().writes.push(write);
         self.shared.arrived.notify_one();
     }
+
+    /// Gives up the log before entry `index`: a snapshot that covers it is durable.
+    pub(crate) fn release_before(&self, index: Index) {
+        let mut queue = self.shared.queue.lock();
+        queue.release = queue.release.max(Some(index));
+        self.shared.arrived.notify_one();
+    }
 }
 
 impl Drop for Disk {
@@ -69,18 +78,17 @@ impl Drop for Disk {
 fn run(mut wal: Wal, shared: &Shared, mailbox: &Mailbox, metrics: &Metrics) {
     let mut group = Vec::new();
     let mut prepared = false;
-    loop {
-        if !take(shared, &mut group, prepared) {
-            return;
-        }
-        let result = match group.last() {
-            Some(last) => append(&mut wal, &group, metrics).map(|()| {
+    while let Some(release) = take(shared, &mut group, prepared) {
+        let result = match (group.last(), release) {
+            (Some(last), _) => append(&mut wal, &group, metrics).map(|()| {
                 mailbox.post(Event::Persisted(last.id));
                 prepared = false;
             }),
+            (None, Some(_)) => Ok(()),
             // Nothing to write: a piece of the work that makes later writes cheap.
-            None => wal.prepare().map(|more| prepared = !more),
+            (None, None) => wal.prepare().map(|more| prepared = !more),
         };
+        let result = result.and_then(|()| release.map_or(Ok(()), |index| wal.release_before(index)));
         if let Err(error) = result {
             mailbox.post(Event::DiskFailed(error.to_string()));
             return;
@@ -98,10 +106,12 @@ fn append(wal: &mut Wal, group: &[Write], metrics: &Metrics) -> Result<(), WalEr
     Ok(())
 }
 
-/// Takes everything that waits. While nothing does: sleeps, or for a little while only if there is other work. False at the end.
-fn take(shared: &Shared, group: &mut Vec<Write>, prepared: bool) -> bool {
+/// Takes everything that waits, and what of the log may go, if anything. While nothing waits: sleeps, or for a little while only if
+/// there is other work. None at the end.
+#[allow(clippy::option_option)]
+fn take(shared: &Shared, group: &mut Vec<Write>, prepared: bool) -> Option<Option<Index>> {
     let mut queue = shared.queue.lock();
-    while queue.writes.is_empty() && !queue.stop {
+    while queue.writes.is_empty() && queue.release.is_none() && !queue.stop {
         if prepared {
             shared.arrived.wait(&mut queue);
         } else if shared.arrived.wait_for(&mut queue, IDLE).timed_out() {
@@ -109,5 +119,5 @@ fn take(shared: &Shared, group: &mut Vec<Write>, prepared: bool) -> bool {
         }
     }
     std::mem::swap(&mut queue.writes, group);
-    !(group.is_empty() && queue.stop)
+    (!group.is_empty() || !queue.stop).then(|| queue.release.take())
 }

@@ -11,6 +11,7 @@ use quorate_raft::{HardState, MemberId, Raft, Restored, Write, WriteId};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::archivist::Archivist;
 use super::disk::Disk;
 use super::event::{ClusterError, Event};
 use super::gateway::Answers;
@@ -36,6 +37,7 @@ pub(crate) struct Driver {
     pub(crate) replica: Replica,
     pub(crate) home: Home,
     pub(crate) disk: Disk,
+    pub(crate) archivist: Archivist,
     pub(crate) peers: Peers,
     /// By [`Client`].
     pub(crate) gateways: Vec<Gateway>,
@@ -155,6 +157,7 @@ impl Driver {
                 let _ = reply.send(self.replica.transfer(target));
             }
             Event::Persisted(id) => return self.persisted(id),
+            Event::Snapshot(report) => self.replica.reported(report),
             Event::DiskFailed(reason) => return Err(End::DiskFailed(reason)),
             Event::Stopping => {
                 self.publisher.stopping();
@@ -167,10 +170,14 @@ impl Driver {
 
     /// Sets off what the replica asks for.
     fn act(&mut self) {
-        let Effects { write, messages, answers, status_changed } = self.replica.output();
+        let Effects { write, messages, answers, jobs, release, status_changed } = self.replica.output();
         if let Some(write) = write {
             self.disk.write(write);
         }
+        if let Some(index) = release {
+            self.disk.release_before(index);
+        }
+        self.archivist.push(jobs);
         if status_changed {
             self.publisher.publish(&self.replica, self.home.cluster());
             self.peers.configure(self.publisher.members());

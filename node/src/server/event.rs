@@ -4,6 +4,7 @@ use quorate_raft::{ChangeError, Configuration, LogId, MemberId, TransferError, W
 use tokio::sync::oneshot;
 
 use crate::replica::{Client, Command, Message};
+use crate::snapshots::Report;
 
 /// What the replica's loop acts upon. Nothing reaches the replica in any other way, but for time.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(crate) enum Event {
     },
     /// Everything up to this write is durable.
     Persisted(WriteId),
+    /// Something has come of a job on snapshots.
+    Snapshot(Report),
     /// The log cannot be written: the end of this process.
     DiskFailed(String),
     /// The node is going away: say so.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quorate_raft::{Entry, MemberId, Payload};
+use quorate_raft::{Entry, MemberId, Payload, Restored};
 
 use super::event::ClusterError;
 use crate::storage::disk::OsDisk;
@@ -19,9 +19,12 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// The identity found in `dir`, beside the log that begins with `first`.
-    pub(crate) fn new(dir: PathBuf, identity: Identity, first: Option<&Entry>) -> Self {
-        let founder = identity.cluster != 0 && first.is_some_and(|entry| founds(entry, identity.member));
+    /// The identity found in `dir`, beside what was restored from there.
+    pub(crate) fn new(dir: PathBuf, identity: Identity, restored: &Restored) -> Self {
+        let first = restored.entries.first().filter(|entry| entry.index == 1);
+        // A log that was compacted does not tell any more; to found its cluster again changes nothing.
+        let founder = identity.cluster != 0
+            && first.map_or(restored.snapshot.is_some(), |entry| founds(entry, identity.member));
         let half_founded = identity.cluster == 0 && first.is_some();
         Home { dir, identity, founder, half_founded }
     }
@@ -75,7 +78,7 @@ impl Home {
 /// Whether a log that begins with this entry was begun by `member` alone.
 fn founds(first: &Entry, member: MemberId) -> bool {
     match &first.payload {
-        Payload::Configuration(c) => first.index == 1 && c.voters.len() == 1 && c.voters.contains(&member),
+        Payload::Configuration(c) => c.voters.len() == 1 && c.voters.contains(&member),
         Payload::Noop | Payload::Command(_) => false,
     }
 }

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | main | the loop (the protocol, the state, who waits for what) and the connections to other members; admin, HTTP, signals |
 //! | `wal` | writes and syncs the log |
+//! | `snapshots` | writes and reads snapshots, at a pace that leaves the disk to the log |
 //! | `clients-N` | a runtime each: the client port's connections, dealt out among them |
 //!
 //! They meet in queues. The loop waits for none of the others.
 
+mod archivist;
 mod clients;
 mod connection;
 mod disk;

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tonic::transport::Server;
 
+use super::archivist::Archivist;
 use super::clients::{self, ClientPort, Clients};
 use super::connection;
 use super::disk::Disk;
@@ -28,11 +29,12 @@ use super::view::{NodeStatus, NodeView, Role, Unready};
 use crate::admin::AdminService;
 use crate::cli::Cli;
 use crate::http;
-use crate::kv::Store;
+use crate::kv::{SnapshotPolicy, Store};
 use crate::metrics::Metrics;
 use crate::peer::{PeerService, Peers, WINDOW_BYTES};
 use crate::replica::{Client, Options, Replica};
 use crate::rpc::PeerScheme;
+use crate::snapshots::{Archive, SnapshotError, Worker};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
 use crate::storage::{self, DirLock, OpenError, Wal, WalError, WalOptions};
@@ -49,6 +51,9 @@ const ELECTION: Duration = Duration::from_millis(500);
 
 /// A leader whose disk completes no write for this long steps down: longer than a healthy disk is ever busy with one fsync.
 const DISK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How many bytes of the log are kept behind a snapshot, for members that are a little behind.
+const KEPT_LOG_BYTES: u64 = 8 << 20;
 
 /// How long handing over leadership may take at the end.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,6 +78,9 @@ pub enum RunError {
     /// The data directory.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The snapshots in it.
+    #[error("cannot use the snapshots in the data directory: {0}")]
+    Snapshots(#[from] SnapshotError),
     /// The first entry of a new cluster.
     #[error("cannot found a cluster: {0}")]
     Found(#[from] WalError),
@@ -160,8 +168,11 @@ struct Disks {
     dir: PathBuf,
     identity: Identity,
     wal: Wal,
-    /// What the log holds.
+    archive: Archive,
+    /// What the log and the newest snapshot hold.
     found: Restored,
+    /// The state as of that snapshot.
+    state: Store,
 }
 
 impl Disks {
@@ -172,14 +183,24 @@ impl Disks {
         if recovered.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
-        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, found: recovered.into() })
+        let mut archive = Archive::open(Arc::new(OsDisk), dir)?;
+        let (snapshot, state) = match archive.restore()? {
+            Some((manifest, state)) => (Some(manifest.snapshot), state),
+            None => (None, Store::new()),
+        };
+        let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
+        if recovered.base.index > covered {
+            return Err(OpenError::NoSnapshot { dir: dir.to_owned(), base: recovered.base.index, covered }.into());
+        }
+        let found = Restored { snapshot, ..recovered.into() };
+        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found, state })
     }
 
     /// Founds a cluster, unless there is one already.
     fn bootstrap(&mut self, me: &log::Member) -> Result<(), RunError> {
         match self.identity.cluster {
             0 => {}
-            cluster if self.found.entries.is_empty() => {
+            cluster if self.found.entries.is_empty() && self.found.snapshot.is_none() => {
                 return Err(ClusterError::NotFounder(cluster).into());
             }
             _ => return Ok(()),
@@ -233,8 +254,9 @@ impl Node {
         say_hello(&me, &listeners, disks.identity.cluster);
 
         let metrics = Metrics::default();
-        let Disks { lock, dir, identity, wal, found } = disks;
-        let start = Start { found, wal, home: (dir, identity), store, metrics: metrics.clone() };
+        let Disks { lock, dir, identity, wal, archive, found, state } = disks;
+        *store.write() = state;
+        let start = Start { found, wal, archive, home: (dir, identity), store, metrics: metrics.clone() };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
 
         // The state holds by now what was committed when the process ended: from here on there is something to tell.
@@ -288,6 +310,7 @@ impl Node {
 struct Start {
     found: Restored,
     wal: Wal,
+    archive: Archive,
     home: (PathBuf, Identity),
     store: Arc<RwLock<Store>>,
     metrics: Metrics,
@@ -317,12 +340,15 @@ impl Start {
                 seed: getrandom::u64().map_err(io::Error::other)?,
             },
             request_ticks: ticks(REQUEST_TIMEOUT),
+            snapshots: SnapshotPolicy::default(),
+            kept_log_bytes: KEPT_LOG_BYTES,
         };
-        let home = Home::new(dir, identity, self.found.entries.first());
+        let home = Home::new(dir, identity, &self.found);
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
         let mut publisher = Publisher::new(view.clone(), self.metrics.clone(), restored.hard_state.commit);
         let committed = restored.hard_state.commit;
+        let worker = Worker::new(self.archive, Arc::clone(&self.store));
         let mut replica = Replica::new(options.clone(), restored, self.store);
         replica.replay(committed);
         publisher.publish(&replica, home.cluster());
@@ -331,6 +357,7 @@ impl Start {
             options,
             replica,
             home,
+            archivist: Archivist::start(worker, mailbox.clone(), self.metrics.clone())?,
             disk: Disk::start(self.wal, mailbox, self.metrics.clone())?,
             peers: peers.clone(),
             gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),

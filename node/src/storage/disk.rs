@@ -9,6 +9,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
+/// What a device wants its memory, offsets and lengths to be multiples of.
+const ALIGNMENT: usize = 4096;
+
 /// A file system.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes a directory. Its name is durable after `sync_dir` of its parent.
@@ -19,6 +24,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>>;
     /// Makes a new, empty file; fails when the name is taken.
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>>;
+    /// Makes a new file that is written once, in multiples of 4 KiB at multiples of 4 KiB, and read by whoever opens it again: where
+    /// that can be, past the page cache.
+    fn create_streamed(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        self.create(path)
+    }
     /// Gives a file another name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -72,6 +82,19 @@ impl Disk for OsDisk {
         Ok(Box::new(fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?))
     }
 
+    fn create_streamed(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        match options.clone().custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path) {
+            Ok(file) => Ok(Box::new(DirectFile(file))),
+            // The file system has no such way; it may have made the file all the same.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Ok(Box::new(options.create_new(false).create(true).open(path)?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -100,6 +123,36 @@ impl File for fs::File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+/// A file that is written past the page cache, from memory that is aligned as the device wants it.
+#[derive(Debug)]
+struct DirectFile(fs::File);
+
+impl File for DirectFile {
+    fn len(&self) -> io::Result<u64> {
+        File::len(&self.0)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let length = buffer.len().next_multiple_of(ALIGNMENT);
+        let mut aligned = vec![0; length + ALIGNMENT];
+        let start = aligned.as_ptr().align_offset(ALIGNMENT);
+        self.0.read_exact_at(&mut aligned[start..start + length], offset)?;
+        buffer.copy_from_slice(&aligned[start..start + buffer.len()]);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut aligned = vec![0; bytes.len() + ALIGNMENT];
+        let start = aligned.as_ptr().align_offset(ALIGNMENT);
+        aligned[start..start + bytes.len()].copy_from_slice(bytes);
+        self.0.write_all_at(&aligned[start..start + bytes.len()], offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 

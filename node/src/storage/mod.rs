@@ -64,6 +64,20 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// The log begins after an entry that no snapshot covers.
+    #[error(
+        "the log in {} begins after entry {base}, but the newest snapshot that can be read covers {covered}. Nothing was changed. \
+         Restore the volume as it was, or remove this member from its cluster and start a new one with an empty data directory",
+        dir.display()
+    )]
+    NoSnapshot {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the log begins after.
+        base: quorate_raft::Index,
+        /// What the newest snapshot covers.
+        covered: quorate_raft::Index,
+    },
     /// The log could not be begun.
     #[error(transparent)]
     Begin(#[from] WalError),

@@ -1,0 +1,248 @@
+//! Fetches the snapshot that this member lacks: its manifest, and then its pieces, a few at a time, from whoever has them.
+//!
+//! Every member's snapshot at an entry is the same bytes, so a source that falls silent, or has another file in its place, is left
+//! for the next one, and what has come stays. Those that follow are asked before the leader: it has enough to do.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_raft::{LogId, MemberId, Snapshot, Status};
+
+use super::Message;
+use crate::snapshots::{Found, Job, Manifest, Part, SnapshotError};
+
+/// Pieces that are asked for, on their way or being written, at most: what a transfer holds in memory here.
+const WINDOW: usize = 4;
+
+/// How often every source may fail, in a row, before the snapshot is given up: then what the leader offers next is wanted.
+const ROUNDS: usize = 3;
+
+/// The snapshot that is being fetched, if any.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    me: MemberId,
+    /// How long an answer may take, in ticks.
+    patience: u64,
+    fetch: Option<Fetch>,
+    /// What is to be said of it, and done about it.
+    pub(super) messages: Vec<Message>,
+    pub(super) jobs: Vec<Job>,
+    /// Parts that did not match their hashes.
+    pub(super) refused: u64,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    snapshot: Snapshot,
+    sources: Vec<MemberId>,
+    /// Which of them is asked.
+    source: usize,
+    /// Sources that failed since something came last.
+    failures: usize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The manifest was asked for at this tick.
+    Manifest(u64),
+    Pieces {
+        manifest: Manifest,
+        /// Not asked for yet, or in vain.
+        missing: VecDeque<u32>,
+        /// When they were asked for.
+        asked: BTreeMap<u32, u64>,
+        /// Those that have come, and are being written.
+        writing: usize,
+    },
+    /// All pieces are written. The state is being restored.
+    Restoring,
+}
+
+impl Fetcher {
+    pub(super) fn new(me: MemberId, patience: u64) -> Self {
+        Self { me, patience, fetch: None, messages: Vec::new(), jobs: Vec::new(), refused: 0 }
+    }
+
+    /// What the protocol wants now. A fetch that is of no use any more is given up.
+    pub(super) fn follow(&mut self, wanted: Option<Snapshot>, status: &Status, now: u64) {
+        let wanted_id = wanted.as_ref().map(|snapshot| snapshot.id);
+        if self.id() == wanted_id {
+            return;
+        }
+        if self.fetch.take().is_some() {
+            self.jobs.push(Job::Abandon);
+        }
+        let Some(snapshot) = wanted else { return };
+        tracing::info!(index = snapshot.id.index, term = snapshot.id.term, "fetches a snapshot: the log it needs is gone");
+        let sources = self.sources(&snapshot, status);
+        self.fetch = Some(Fetch { snapshot, sources, source: 0, failures: 0, stage: Stage::Manifest(now) });
+        self.ask_manifest(now);
+    }
+
+    /// The snapshot that is being fetched.
+    pub(super) fn id(&self) -> Option<LogId> {
+        self.fetch.as_ref().map(|fetch| fetch.snapshot.id)
+    }
+
+    /// How many pieces have come, of how many.
+    pub(super) fn progress(&self) -> Option<(u32, u32)> {
+        match &self.fetch.as_ref()?.stage {
+            Stage::Manifest(_) => None,
+            Stage::Pieces { manifest, missing, asked, .. } => {
+                let left = (missing.len() + asked.len()) as u32;
+                Some((manifest.pieces() - left, manifest.pieces()))
+            }
+            Stage::Restoring => None,
+        }
+    }
+
+    /// Whoever may have it: those that follow, and then the leader.
+    fn sources(&self, snapshot: &Snapshot, status: &Status) -> Vec<MemberId> {
+        let mut members = snapshot.configuration.members();
+        members.extend(status.configuration.members());
+        members.remove(&self.me);
+        let leader = status.leader.filter(|leader| *leader != self.me);
+        members.into_iter().filter(|id| Some(*id) != leader).chain(leader).collect()
+    }
+
+    /// A manifest has come.
+    pub(super) fn manifest(&mut self, from: MemberId, manifest: Manifest, now: u64) {
+        let Some(fetch) = &mut self.fetch else { return };
+        if !matches!(fetch.stage, Stage::Manifest(_)) || manifest.id() != fetch.snapshot.id {
+            return;
+        }
+        if manifest.snapshot != fetch.snapshot {
+            tracing::warn!(%from, "a member's snapshot has another configuration than the leader's: refused");
+            self.refused += 1;
+            return self.next_source(now);
+        }
+        tracing::info!(bytes = manifest.bytes(), pieces = manifest.pieces(), "fetches the pieces of a snapshot");
+        fetch.failures = 0;
+        self.jobs.push(Job::Receive(manifest.clone()));
+        let missing = (0..manifest.pieces()).collect();
+        fetch.stage = Stage::Pieces { manifest, missing, asked: BTreeMap::new(), writing: 0 };
+        self.ask_pieces(now);
+    }
+
+    /// A piece has come.
+    pub(super) fn piece(&mut self, from: MemberId, id: LogId, number: u32, bytes: Bytes, now: u64) {
+        let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.snapshot.id == id) else { return };
+        let Stage::Pieces { manifest, missing, asked, writing } = &mut fetch.stage else { return };
+        if asked.remove(&number).is_none() {
+            return;
+        }
+        if !manifest.fits(number, &bytes) {
+            tracing::warn!(%from, number, "a piece of a snapshot does not match its hash: refused");
+            missing.push_front(number);
+            self.refused += 1;
+            return self.next_source(now);
+        }
+        *writing += 1;
+        fetch.failures = 0;
+        self.jobs.push(Job::Write(id, number, bytes));
+    }
+
+    /// A source does not have it.
+    pub(super) fn missing(&mut self, from: MemberId, id: LogId, now: u64) {
+        let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.snapshot.id == id) else { return };
+        if fetch.sources.get(fetch.source) == Some(&from) {
+            self.next_source(now);
+        }
+    }
+
+    /// A piece that has come is written.
+    pub(super) fn written(&mut self, id: LogId, now: u64) {
+        let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.snapshot.id == id) else { return };
+        let Stage::Pieces { missing, asked, writing, .. } = &mut fetch.stage else { return };
+        *writing = writing.saturating_sub(1);
+        if missing.is_empty() && asked.is_empty() && *writing == 0 {
+            fetch.stage = Stage::Restoring;
+        } else {
+            self.ask_pieces(now);
+        }
+    }
+
+    /// The snapshot `id` is here, or cannot be had. Whether that is the one that was being fetched.
+    pub(super) fn ended(&mut self, id: LogId) -> bool {
+        self.fetch.take_if(|fetch| fetch.snapshot.id == id).is_some()
+    }
+
+    /// Time passes. What has not come is asked for again, elsewhere. Returns the snapshot that nobody seems to have.
+    pub(super) fn tick(&mut self, now: u64) -> Option<LogId> {
+        let fetch = self.fetch.as_mut()?;
+        let late = |asked: u64| now >= asked + self.patience;
+        let failed = match &mut fetch.stage {
+            Stage::Manifest(asked) => late(*asked),
+            Stage::Pieces { missing, asked, .. } => {
+                let expired: Vec<u32> = asked.extract_if(.., |_, asked| late(*asked)).map(|(n, _)| n).collect();
+                expired.iter().rev().for_each(|number| missing.push_front(*number));
+                !expired.is_empty()
+            }
+            Stage::Restoring => false,
+        };
+        if failed {
+            self.next_source(now);
+        }
+        let fetch = self.fetch.as_ref()?;
+        (fetch.failures > ROUNDS * fetch.sources.len()).then_some(fetch.snapshot.id)
+    }
+
+    fn next_source(&mut self, now: u64) {
+        let Some(fetch) = &mut self.fetch else { return };
+        fetch.failures += 1;
+        fetch.source = (fetch.source + 1) % fetch.sources.len().max(1);
+        match &mut fetch.stage {
+            Stage::Manifest(_) => self.ask_manifest(now),
+            Stage::Pieces { missing, asked, .. } => {
+                // They were asked of the other one.
+                missing.extend(std::mem::take(asked).into_keys());
+                self.ask_pieces(now);
+            }
+            Stage::Restoring => {}
+        }
+    }
+
+    fn ask_manifest(&mut self, now: u64) {
+        let Some(fetch) = &mut self.fetch else { return };
+        fetch.stage = Stage::Manifest(now);
+        let id = fetch.snapshot.id;
+        self.ask(id, Part::Manifest);
+    }
+
+    fn ask_pieces(&mut self, now: u64) {
+        let Some(Fetch { snapshot, stage: Stage::Pieces { missing, asked, writing, .. }, .. }) = &mut self.fetch
+        else {
+            return;
+        };
+        let (id, mut numbers) = (snapshot.id, Vec::new());
+        while asked.len() + *writing < WINDOW
+            && let Some(number) = missing.pop_front()
+        {
+            asked.insert(number, now);
+            numbers.push(number);
+        }
+        numbers.into_iter().for_each(|number| self.ask(id, Part::Piece(number)));
+    }
+
+    fn ask(&mut self, id: LogId, part: Part) {
+        let Some(fetch) = &self.fetch else { return };
+        if let Some(to) = fetch.sources.get(fetch.source) {
+            self.messages.push(Message::SnapshotRequest { from: self.me, to: *to, id, part });
+        }
+    }
+}
+
+/// The answer to a member that asked for a part.
+pub(super) fn answer(from: MemberId, to: MemberId, id: LogId, part: Part, found: Option<Found>) -> Message {
+    match (found, part) {
+        (Some(Found::Manifest(manifest)), _) => Message::SnapshotManifest { from, to, manifest: Box::new(manifest) },
+        (Some(Found::Piece(bytes)), Part::Piece(number)) => Message::SnapshotPiece { from, to, id, number, bytes },
+        (Some(Found::Piece(_)) | None, _) => Message::SnapshotMissing { from, to, id },
+    }
+}
+
+/// Says why a snapshot did not come.
+pub(super) fn complain(id: LogId, error: &SnapshotError) {
+    tracing::warn!(index = id.index, %error, "a snapshot was not received; it will be tried again");
+}

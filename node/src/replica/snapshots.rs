@@ -1,0 +1,93 @@
+//! Snapshots as the replica sees them: when one is due, what the log may give up for it, and what takes the state's place.
+
+use quorate_raft::{Index, Raft, Snapshot};
+
+use super::{Replica, fetch};
+use crate::kv::Store;
+use crate::snapshots::{Job, Manifest, Report};
+
+/// Begins the snapshot that is due at `applied`, which `store` is at: none if the one before is still being written.
+pub(super) fn begin(raft: &Raft, applied: Index, store: &mut Store) -> Option<Job> {
+    let source = store.snapshot()?;
+    let snapshot = raft.snapshot_at(applied).expect("what is applied is committed, and newer than the last snapshot");
+    Some(Job::Take(snapshot, source))
+}
+
+impl Replica {
+    /// Something has come of a job.
+    pub fn reported(&mut self, report: Report) {
+        match report {
+            Report::Taken(manifest) => self.taken(manifest),
+            Report::NotTaken(id, error) => {
+                tracing::warn!(index = id.index, %error, "a snapshot was not taken; the log is kept until the next one");
+            }
+            Report::Written(id, _) => self.fetcher.written(id, self.now),
+            Report::Received(manifest, store) => self.received(&manifest, store),
+            Report::NotReceived(id, error) => {
+                if self.fetcher.ended(id) {
+                    fetch::complain(id, &error);
+                    self.raft.install_failed(id);
+                }
+            }
+            Report::Read(to, id, part, found) => {
+                self.messages.push(fetch::answer(self.id, to, id, part, found));
+            }
+        }
+    }
+
+    /// The snapshot that is being fetched: pieces that have come, of how many. None while it is not known, or there is none.
+    pub fn fetching(&self) -> Option<(u32, u32)> {
+        self.fetcher.progress()
+    }
+
+    /// How many parts of snapshots were refused since the start: they were not what they should be.
+    pub fn refused_parts(&self) -> u64 {
+        self.fetcher.refused
+    }
+
+    /// A snapshot of the state is durable: the log up to it may go, but for what members may need that are a little behind.
+    fn taken(&mut self, manifest: Manifest) {
+        let keep_after = self.tail.before(manifest.id().index);
+        tracing::debug!(index = manifest.id().index, bytes = manifest.bytes(), keep_after, "took a snapshot");
+        self.raft.compact(manifest.snapshot, keep_after);
+        self.release = self.release.max(Some(keep_after + 1));
+    }
+
+    /// A snapshot has come. Unless the log has got there meanwhile, it takes the place of the state.
+    fn received(&mut self, manifest: &Manifest, store: Box<Store>) {
+        let Snapshot { id, configuration, .. } = &manifest.snapshot;
+        self.fetcher.ended(*id);
+        let mut unused = store;
+        if self.raft.installed(&manifest.snapshot) {
+            assert!(id.index > self.applied, "a snapshot of the past takes the place of nothing");
+            tracing::info!(index = id.index, term = id.term, bytes = manifest.bytes(), "installed a snapshot");
+            std::mem::swap(&mut *self.store.write(), &mut *unused);
+            self.applied = id.index;
+            self.revision = self.store.read().revision();
+            self.membership.committed(configuration);
+            self.tail.reset();
+            self.writes.overtaken(id.term, &mut self.answers);
+            self.reads.applied(id.index, &mut self.answers);
+        }
+        self.jobs.push(Job::Discard(unused));
+    }
+
+    pub(super) fn tick_snapshots(&mut self) {
+        if let Some(id) = self.fetcher.tick(self.now) {
+            tracing::warn!(index = id.index, "no member has the snapshot that is wanted; the leader will offer another");
+            self.fetcher.ended(id);
+            self.jobs.push(Job::Abandon);
+            self.raft.install_failed(id);
+        }
+    }
+
+    /// Fetches what the protocol wants.
+    pub(super) fn fetch(&mut self, wanted: Option<Snapshot>) {
+        if wanted.as_ref().map(|snapshot| snapshot.id) != self.fetcher.id() {
+            let status = self.raft.status();
+            self.fetcher.follow(wanted, &status, self.now);
+        }
+        self.jobs.append(&mut self.fetcher.jobs);
+        self.messages.append(&mut self.fetcher.messages);
+    }
+}

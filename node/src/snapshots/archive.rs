@@ -1,0 +1,162 @@
+//! The snapshots in a data directory.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quorate_raft::LogId;
+
+use super::file::{Kept, Part};
+use super::manifest::Manifest;
+use super::{Context, DIR, SnapshotError};
+use crate::kv::Store;
+use crate::kv::snapshot::Restore;
+use crate::storage::disk::Disk;
+
+/// How many are kept.
+const KEPT: usize = 2;
+
+const SUFFIX: &str = ".snapshot";
+const PART: &str = ".part";
+
+/// The snapshots of one member.
+#[derive(Debug)]
+pub struct Archive {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Oldest first.
+    kept: Vec<Kept>,
+}
+
+impl Archive {
+    /// Opens the snapshots in data directory `dir`. What was not finished is removed; what is damaged is reported, and left alone
+    /// until newer ones are there.
+    pub fn open(disk: Arc<dyn Disk>, data_dir: &Path) -> Result<Self, SnapshotError> {
+        let dir = data_dir.join(DIR);
+        match disk.create_dir(&dir) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).during("create", &dir);
+            }
+            _ => disk.sync_dir(data_dir).during("sync", data_dir)?,
+        }
+        let mut kept = Vec::new();
+        for name in names(disk.as_ref(), &dir)? {
+            let path = dir.join(&name);
+            if name.ends_with(PART) {
+                disk.remove(&path).during("remove", &path)?;
+            } else if let Some(id) = id_of(&name) {
+                let file = disk.open(&path).during("open", &path)?;
+                match Kept::open(file, path) {
+                    Ok(found) if found.manifest.id() == id => kept.push(found),
+                    Ok(found) => tracing::warn!(file = %found.path.display(), "a snapshot has another's name"),
+                    Err(error @ SnapshotError::Damaged { .. }) => tracing::warn!(%error, "a snapshot is of no use"),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        kept.sort_by_key(|kept| kept.manifest.id().index);
+        Ok(Self { disk, dir, kept })
+    }
+
+    /// The newest state, restored and verified; an older one if the newest is damaged. None if there is none.
+    pub fn restore(&mut self) -> Result<Option<(Manifest, Store)>, SnapshotError> {
+        while let Some(newest) = self.kept.last() {
+            match restore(newest) {
+                Ok(store) => return Ok(Some((newest.manifest.clone(), store))),
+                Err(error @ SnapshotError::Io { .. }) => return Err(error),
+                Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
+            }
+            self.kept.pop();
+        }
+        Ok(None)
+    }
+
+    /// Manifests, oldest first.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.kept.iter().map(|kept| &kept.manifest)
+    }
+
+    pub(super) fn find(&self, id: LogId) -> Option<&Kept> {
+        self.kept.iter().find(|kept| kept.manifest.id() == id)
+    }
+
+    /// A new file for the snapshot `id`.
+    pub(super) fn begin(&self, id: LogId) -> Result<Part, SnapshotError> {
+        let path = self.dir.join(format!("{}{PART}", stem(id)));
+        self.remove(&path)?;
+        let file = self.disk.create_streamed(&path).during("create", &path)?;
+        Ok(Part { file, path })
+    }
+
+    /// Gives up a file that was begun.
+    pub(super) fn abandon(&self, part: Part) {
+        let Part { file, path } = part;
+        drop(file);
+        if let Err(error) = self.remove(&path) {
+            tracing::debug!(%error, "what is left of a snapshot stays until the next start");
+        }
+    }
+
+    /// Ends the file of a snapshot, all of whose pieces are written, and gives it its name, durably. It is kept from then on; the
+    /// oldest goes.
+    pub(super) fn keep(&mut self, part: Part, manifest: Manifest) -> Result<(), SnapshotError> {
+        part.finish(&manifest)?;
+        let Part { file, path: from } = part;
+        drop(file);
+        let path = self.dir.join(format!("{}{SUFFIX}", stem(manifest.id())));
+        self.disk.rename(&from, &path).during("rename", &from)?;
+        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        let file = self.disk.open(&path).during("open", &path)?;
+        self.kept.retain(|kept| kept.manifest.id() != manifest.id());
+        self.kept.push(Kept { file, path, manifest });
+        self.kept.sort_by_key(|kept| kept.manifest.id().index);
+        self.remove_others()
+    }
+
+    /// Removes all files but the newest [`KEPT`] that are good.
+    fn remove_others(&mut self) -> Result<(), SnapshotError> {
+        self.kept.drain(..self.kept.len().saturating_sub(KEPT));
+        for name in names(self.disk.as_ref(), &self.dir)? {
+            let path = self.dir.join(&name);
+            if name.ends_with(SUFFIX) && !self.kept.iter().any(|kept| kept.path == path) {
+                self.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), SnapshotError> {
+        match self.disk.remove(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).during("remove", path),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes the state of a file.
+fn restore(kept: &Kept) -> Result<Store, SnapshotError> {
+    let mut restore = Restore::new();
+    let failed = |source| SnapshotError::Restore { path: kept.path.clone(), source };
+    for number in 0..kept.manifest.pieces() {
+        restore.push(&kept.verified_piece(number)?).map_err(failed)?;
+    }
+    restore.finish().map_err(failed)
+}
+
+fn names(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, SnapshotError> {
+    let mut names = disk.list(dir).during("list", dir)?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn stem(id: LogId) -> String {
+    format!("{:016x}-{:016x}", id.index, id.term)
+}
+
+/// The snapshot in a file of this name.
+fn id_of(name: &str) -> Option<LogId> {
+    let (index, term) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    let id = LogId { term: number(term)?, index: number(index)? };
+    (stem(id) == name.strip_suffix(SUFFIX)?).then_some(id)
+}

@@ -1,0 +1,118 @@
+//! What a snapshot is, and how to know its pieces.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_api::snapshot as wire;
+use quorate_raft::{LogId, Snapshot};
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+
+use crate::codec::{self, CodecError};
+use crate::kv::snapshot::PIECE_BYTES;
+
+/// A snapshot's identity, length and the hash of each of its pieces. The same on every member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// What the protocol knows it by.
+    pub snapshot: Snapshot,
+    bytes: u64,
+    /// The SHA-256 of each piece, one behind the other.
+    hashes: Bytes,
+}
+
+/// Why bytes are no manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Its configuration is bad.
+    #[error(transparent)]
+    Configuration(#[from] CodecError),
+    /// It does not agree with itself.
+    #[error("{hashes} hashes for {bytes} bytes")]
+    Hashes {
+        /// How many there are.
+        hashes: usize,
+        /// The length of the pieces.
+        bytes: u64,
+    },
+}
+
+impl Manifest {
+    /// Which snapshot.
+    pub fn id(&self) -> LogId {
+        self.snapshot.id
+    }
+
+    /// The length of all pieces.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many pieces there are. Never none.
+    pub fn pieces(&self) -> u32 {
+        (self.hashes.len() / SHA256_OUTPUT_LEN) as u32
+    }
+
+    /// The length of piece `number`, counted from 0.
+    pub fn piece_bytes(&self, number: u32) -> usize {
+        let begin = u64::from(number) * PIECE_BYTES as u64;
+        self.bytes.saturating_sub(begin).min(PIECE_BYTES as u64) as usize
+    }
+
+    /// Whether `bytes` are piece `number`.
+    pub fn fits(&self, number: u32, bytes: &[u8]) -> bool {
+        let start = number as usize * SHA256_OUTPUT_LEN;
+        let hash = self.hashes.get(start..start + SHA256_OUTPUT_LEN);
+        bytes.len() == self.piece_bytes(number) && hash == Some(digest(&SHA256, bytes).as_ref())
+    }
+
+    /// On the wire, and at the end of a file.
+    pub fn to_wire(&self) -> wire::Manifest {
+        let Snapshot { id, configuration, configuration_id } = &self.snapshot;
+        wire::Manifest {
+            index: id.index,
+            term: id.term,
+            configuration: Some(codec::configuration_to_wire(configuration)),
+            configuration_index: configuration_id.index,
+            configuration_term: configuration_id.term,
+            bytes: self.bytes,
+            hashes: self.hashes.clone(),
+        }
+    }
+
+    /// The manifest that was sent or stored.
+    pub fn from_wire(wire: wire::Manifest) -> Result<Self, ManifestError> {
+        let wire::Manifest { bytes, hashes, .. } = wire;
+        let configuration = codec::configuration_from_wire(wire.configuration.unwrap_or_default())?;
+        let snapshot = Snapshot {
+            id: LogId { term: wire.term, index: wire.index },
+            configuration,
+            configuration_id: LogId { term: wire.configuration_term, index: wire.configuration_index },
+        };
+        let wanted = bytes.div_ceil(PIECE_BYTES as u64);
+        let agrees = wanted > 0
+            && u32::try_from(wanted).is_ok()
+            && hashes.len() as u64 == wanted.saturating_mul(SHA256_OUTPUT_LEN as u64);
+        if !agrees {
+            return Err(ManifestError::Hashes { hashes: hashes.len() / SHA256_OUTPUT_LEN, bytes });
+        }
+        Ok(Self { snapshot, bytes, hashes })
+    }
+}
+
+/// The manifest of a snapshot whose pieces come one by one.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    bytes: u64,
+    hashes: BytesMut,
+}
+
+impl Draft {
+    /// Takes note of the next piece.
+    pub(super) fn add(&mut self, piece: &[u8]) {
+        self.bytes += piece.len() as u64;
+        self.hashes.put_slice(digest(&SHA256, piece).as_ref());
+    }
+
+    /// The manifest of `snapshot`, which has these pieces.
+    pub(super) fn finish(self, snapshot: Snapshot) -> Manifest {
+        Manifest { snapshot, bytes: self.bytes, hashes: self.hashes.freeze() }
+    }
+}

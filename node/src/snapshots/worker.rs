@@ -1,0 +1,302 @@
+//! Work on snapshots, a piece at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use quorate_raft::{LogId, MemberId, Snapshot};
+
+use super::SnapshotError;
+use super::archive::Archive;
+use super::file::{self, Kept};
+use super::manifest::{Draft, Manifest};
+use crate::kv::Store;
+use crate::kv::snapshot::{Restore, SnapshotSource};
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Job {
+    /// Write a snapshot of the state. Ends with [`Report::Taken`] or [`Report::NotTaken`]. One at a time.
+    Take(Snapshot, SnapshotSource),
+    /// Begin to receive a snapshot; what was received of another one is given up. Ends, when all its pieces have come, with
+    /// [`Report::Received`], or at any time with [`Report::NotReceived`].
+    Receive(Manifest),
+    /// A verified piece of the snapshot that is being received. Answered by [`Report::Written`], unless that has ended.
+    Write(LogId, u32, Bytes),
+    /// Give up what is being received.
+    Abandon,
+    /// Read a part of a snapshot for another member. Answered by [`Report::Read`].
+    Read(MemberId, LogId, Part),
+    /// Let a state go that nobody needs: that takes a while.
+    Discard(Box<Store>),
+}
+
+/// A part of a snapshot that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What it is.
+    Manifest,
+    /// A piece, counted from 0.
+    Piece(u32),
+}
+
+/// What has come of jobs.
+#[derive(Debug)]
+pub enum Report {
+    /// A snapshot of the state is durable.
+    Taken(Manifest),
+    /// None was written.
+    NotTaken(LogId, SnapshotError),
+    /// A piece that was received is written.
+    Written(LogId, u32),
+    /// A snapshot has come as a whole, is durable and verified, and makes this state.
+    Received(Manifest, Box<Store>),
+    /// It has not.
+    NotReceived(LogId, SnapshotError),
+    /// A part for another member; none if it is not here.
+    Read(MemberId, LogId, Part, Option<Found>),
+}
+
+/// A part that was read.
+#[derive(Debug)]
+pub enum Found {
+    /// The manifest.
+    Manifest(Manifest),
+    /// The piece that was asked for, as it stands on the disk.
+    Piece(Bytes),
+}
+
+/// Does jobs, a piece at a time.
+#[derive(Debug)]
+pub struct Worker {
+    archive: Archive,
+    /// What snapshots are taken of.
+    state: Arc<RwLock<Store>>,
+    /// Of others than [`Self::taking`], in the order that they came.
+    jobs: VecDeque<Job>,
+    taking: Option<Taking>,
+    receiving: Option<Receiving>,
+}
+
+#[derive(Debug)]
+struct Taking {
+    snapshot: Snapshot,
+    source: SnapshotSource,
+    draft: Draft,
+    pieces: u32,
+    part: Option<file::Part>,
+}
+
+/// A snapshot that comes from other members.
+#[derive(Debug)]
+enum Receiving {
+    /// Its pieces are coming.
+    Pieces {
+        manifest: Manifest,
+        part: file::Part,
+        /// Which have not come.
+        missing: Vec<bool>,
+        /// How many those are.
+        left: u32,
+    },
+    /// It is read back.
+    Restoring { id: LogId, next: u32, restore: Restore },
+}
+
+impl Worker {
+    /// Works on `archive`, and takes snapshots of `state`.
+    pub fn new(archive: Archive, state: Arc<RwLock<Store>>) -> Self {
+        Self { archive, state, jobs: VecDeque::new(), taking: None, receiving: None }
+    }
+
+    /// Adds a job.
+    pub fn push(&mut self, job: Job) {
+        match job {
+            Job::Take(snapshot, source) => {
+                debug_assert!(self.taking.is_none(), "one snapshot at a time");
+                self.taking = Some(Taking {
+                    snapshot,
+                    source,
+                    draft: Draft::default(),
+                    pieces: 0,
+                    part: None,
+                });
+            }
+            job => self.jobs.push_back(job),
+        }
+    }
+
+    /// Whether there is something to do.
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+            || self.taking.is_some()
+            || matches!(self.receiving, Some(Receiving::Restoring { .. }))
+    }
+
+    /// Does a piece of what there is to do: at most about 256 KiB are written or read. Others wait for some jobs, so they come
+    /// first.
+    pub fn step(&mut self) -> Option<Report> {
+        match self.jobs.pop_front() {
+            Some(job) => self.perform(job),
+            None if matches!(self.receiving, Some(Receiving::Restoring { .. })) => self.restore(),
+            None => self.take(),
+        }
+    }
+
+    fn perform(&mut self, job: Job) -> Option<Report> {
+        match job {
+            Job::Take(..) => unreachable!("it is not in the queue"),
+            Job::Receive(manifest) => self.receive(manifest),
+            Job::Write(id, number, piece) => self.write(id, number, &piece),
+            Job::Abandon => {
+                self.abandon();
+                None
+            }
+            Job::Read(to, id, part) => Some(Report::Read(to, id, part, self.read(id, part))),
+            Job::Discard(store) => {
+                drop(store);
+                None
+            }
+        }
+    }
+
+    /// Writes the next piece of the snapshot that is being taken, or ends it.
+    fn take(&mut self) -> Option<Report> {
+        let mut taking = self.taking.take()?;
+        let next = match taking.source.next_piece(&self.state) {
+            Ok(next) => next,
+            Err(replaced) => return Some(self.not_taken(taking, replaced.into())),
+        };
+        let Some(piece) = next else { return Some(self.end_taking(taking)) };
+        if let Err(error) = taking.write(&self.archive, &piece) {
+            return Some(self.not_taken(taking, error));
+        }
+        self.taking = Some(taking);
+        None
+    }
+
+    fn end_taking(&mut self, mut taking: Taking) -> Report {
+        let id = taking.snapshot.id;
+        let part = taking.part.take().expect("a snapshot has at least one piece");
+        let manifest = taking.draft.finish(taking.snapshot);
+        match self.archive.keep(part, manifest.clone()) {
+            Ok(()) => Report::Taken(manifest),
+            Err(error) => Report::NotTaken(id, error),
+        }
+    }
+
+    fn not_taken(&self, taking: Taking, error: SnapshotError) -> Report {
+        if let Some(part) = taking.part {
+            self.archive.abandon(part);
+        }
+        Report::NotTaken(taking.snapshot.id, error)
+    }
+
+    fn receive(&mut self, manifest: Manifest) -> Option<Report> {
+        self.abandon();
+        let id = manifest.id();
+        if self.archive.find(id).is_some() {
+            // It came, or was taken, before.
+            self.receiving = Some(Receiving::Restoring { id, next: 0, restore: Restore::new() });
+            return None;
+        }
+        match self.archive.begin(id) {
+            Ok(part) => {
+                let left = manifest.pieces();
+                let missing = vec![true; left as usize];
+                self.receiving = Some(Receiving::Pieces { manifest, part, missing, left });
+                None
+            }
+            Err(error) => Some(Report::NotReceived(id, error)),
+        }
+    }
+
+    fn write(&mut self, id: LogId, number: u32, piece: &[u8]) -> Option<Report> {
+        let Some(Receiving::Pieces { manifest, part, missing, left }) = &mut self.receiving else { return None };
+        if manifest.id() != id || !missing.get(number as usize).is_some_and(|missing| *missing) {
+            return None;
+        }
+        if let Err(error) = part.write_piece(number, piece) {
+            self.abandon();
+            return Some(Report::NotReceived(id, error));
+        }
+        missing[number as usize] = false;
+        *left -= 1;
+        if *left > 0 {
+            return Some(Report::Written(id, number));
+        }
+        self.end_receiving(id, number)
+    }
+
+    /// All pieces are there: from here on the snapshot is one of this member's own.
+    fn end_receiving(&mut self, id: LogId, number: u32) -> Option<Report> {
+        let Some(Receiving::Pieces { manifest, part, .. }) = self.receiving.take() else { return None };
+        if let Err(error) = self.archive.keep(part, manifest) {
+            return Some(Report::NotReceived(id, error));
+        }
+        self.receiving = Some(Receiving::Restoring { id, next: 0, restore: Restore::new() });
+        Some(Report::Written(id, number))
+    }
+
+    /// Reads the next piece back: what is restored is what the disk has.
+    fn restore(&mut self) -> Option<Report> {
+        let Some(Receiving::Restoring { id, next, mut restore }) = self.receiving.take() else { return None };
+        let Some(kept) = self.archive.find(id) else {
+            // Newer ones that were taken here have pushed it out.
+            return Some(Report::NotReceived(id, SnapshotError::Superseded));
+        };
+        match restore_piece(kept, next, &mut restore) {
+            Err(error) => Some(Report::NotReceived(id, error)),
+            Ok(()) if next + 1 < kept.manifest.pieces() => {
+                self.receiving = Some(Receiving::Restoring { id, next: next + 1, restore });
+                None
+            }
+            Ok(()) => Some(match restore.finish() {
+                Ok(store) => Report::Received(kept.manifest.clone(), Box::new(store)),
+                Err(source) => {
+                    Report::NotReceived(id, SnapshotError::Restore { path: kept.path.clone(), source })
+                }
+            }),
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some(Receiving::Pieces { part, .. }) = self.receiving.take() {
+            self.archive.abandon(part);
+        }
+    }
+
+    fn read(&self, id: LogId, part: Part) -> Option<Found> {
+        let kept = self.archive.find(id)?;
+        match part {
+            Part::Manifest => Some(Found::Manifest(kept.manifest.clone())),
+            Part::Piece(number) if number < kept.manifest.pieces() => match kept.read_piece(number) {
+                Ok(piece) => Some(Found::Piece(piece)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read a snapshot for another member");
+                    None
+                }
+            },
+            Part::Piece(_) => None,
+        }
+    }
+}
+
+impl Taking {
+    fn write(&mut self, archive: &Archive, piece: &[u8]) -> Result<(), SnapshotError> {
+        if self.part.is_none() {
+            self.part = Some(archive.begin(self.snapshot.id)?);
+        }
+        let part = self.part.as_ref().expect("it was begun");
+        part.write_piece(self.pieces, piece)?;
+        self.draft.add(piece);
+        self.pieces += 1;
+        Ok(())
+    }
+}
+
+fn restore_piece(kept: &Kept, number: u32, restore: &mut Restore) -> Result<(), SnapshotError> {
+    let piece = kept.verified_piece(number)?;
+    restore.push(&piece).map_err(|source| SnapshotError::Restore { path: kept.path.clone(), source })
+}
