@@ -91,7 +91,11 @@ impl Metrics {
         let snapshots = [
             ("snapshots_taken", "Snapshots of the state that were taken", &self.snapshots_taken),
             ("snapshots_received", "Snapshots that came from other members", &self.snapshots_received),
-            ("snapshots_failed", "Snapshots that were begun, to take or to receive, in vain", &self.snapshots_failed),
+            (
+                "snapshots_failed",
+                "Snapshots that were begun, to take or to receive, in vain",
+                &self.snapshots_failed,
+            ),
         ];
         for (name, help, counter) in snapshots {
             quorate.register(name, help, counter.clone());

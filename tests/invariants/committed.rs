@@ -30,6 +30,11 @@ impl Committed {
         LogId { term: self.entries[index as usize - 1].term, index }
     }
 
+    /// Everything that is committed up to `index`.
+    pub(crate) fn until(&self, index: Index) -> &[Name] {
+        &self.entries[..index as usize]
+    }
+
     /// Whether `id` is committed.
     pub(crate) fn holds(&self, id: LogId) -> bool {
         id.index <= self.last() && (id.index == 0 || self.at(id.index) == id)
@@ -73,7 +78,9 @@ impl Committed {
     ) -> bool {
         let wanted = self.entries[index as usize - 1];
         let has = |id: &MemberId| {
-            members.get(id).is_some_and(|m| m.durable.get(index as usize - 1) == Some(&wanted))
+            members
+                .get(id)
+                .is_some_and(|m| index <= m.covered || m.durable.get(index as usize - 1) == Some(&wanted))
         };
         let found = leader.configurations_around(index).into_iter().flatten().any(|c| quorum(c, has));
         assert!(

@@ -28,6 +28,18 @@ impl Configurations {
         );
     }
 
+    /// Those that are committed at or before `index`, in the order of the log.
+    pub(crate) fn until(
+        &self,
+        index: Index,
+        is_committed: impl Fn(LogId) -> bool,
+    ) -> Vec<(LogId, Configuration)> {
+        let seen = self.seen.iter().filter(|(id, _)| id.index <= index && is_committed(**id));
+        let mut found: Vec<_> = seen.map(|(id, configuration)| (*id, configuration.clone())).collect();
+        found.sort_by_key(|(id, _)| id.index);
+        found
+    }
+
     pub(crate) fn knows(&self, id: LogId) -> bool {
         self.seen.contains_key(&id)
     }

@@ -30,6 +30,8 @@ impl Name {
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     pub(crate) id: WriteId,
+    /// The log begins anew, with this in the place of what it held: the part of the log that a snapshot covers.
+    pub(crate) anew: Option<Vec<Name>>,
     pub(crate) first: Index,
     pub(crate) entries: Vec<Name>,
     pub(crate) hard_state: Option<HardState>,
@@ -38,7 +40,7 @@ pub(crate) struct UnderWay {
 /// One member.
 #[derive(Debug, Default)]
 pub(crate) struct Member {
-    /// The log as the member has it in memory; entry 1 first.
+    /// The log as the member has it in memory, what it has given up behind a snapshot included; entry 1 first.
     pub(crate) log: Vec<Name>,
     /// The configurations in it.
     pub(crate) configurations: Vec<(LogId, Configuration)>,
@@ -46,6 +48,8 @@ pub(crate) struct Member {
     pub(crate) durable: Vec<Name>,
     pub(crate) durable_state: HardState,
     pub(crate) under_way: VecDeque<UnderWay>,
+    /// What a durable snapshot of its own covers.
+    pub(crate) covered: Index,
     pub(crate) applied: Index,
     pub(crate) term: Term,
     pub(crate) commit: Index,
@@ -58,7 +62,14 @@ impl Member {
     }
 
     /// A write was handed out: its entries follow by [`Self::push`].
-    pub(crate) fn begin(&mut self, write: &Write) {
+    ///
+    /// If the log begins anew, `covered` is what the snapshot stands for, with the configurations in it.
+    pub(crate) fn begin(&mut self, write: &Write, covered: Option<(Vec<Name>, Vec<(LogId, Configuration)>)>) {
+        let anew = covered.map(|(log, configurations)| {
+            self.log.clone_from(&log);
+            self.configurations = configurations;
+            log
+        });
         let first = write.entries.first().map_or(self.log.len() as Index + 1, |entry| entry.index);
         assert!(
             first <= self.log.len() as Index + 1,
@@ -68,7 +79,7 @@ impl Member {
         self.log.truncate(first as usize - 1);
         while self.configurations.pop_if(|(id, _)| id.index >= first).is_some() {}
         let hard_state = write.hard_state;
-        self.under_way.push_back(UnderWay { id: write.id, first, entries: Vec::new(), hard_state });
+        self.under_way.push_back(UnderWay { id: write.id, anew, first, entries: Vec::new(), hard_state });
     }
 
     /// An entry goes to the end of the log.
@@ -95,6 +106,12 @@ impl Member {
         }
     }
 
+    /// Whether its disk has the entries up to `index` as its memory has them: in the log, or in what a snapshot covers.
+    pub(crate) fn has_durably(&self, index: Index) -> bool {
+        let name = |log: &[Name]| log.get(index as usize - 1).copied();
+        index <= self.covered || (name(&self.durable).is_some() && name(&self.durable) == name(&self.log))
+    }
+
     /// Everything that it has is durable, with this hard state.
     pub(crate) fn settle(&mut self, hard_state: HardState) {
         self.under_way.clear();
@@ -111,6 +128,9 @@ impl Member {
 
 /// What a write makes of a disk.
 pub(crate) fn take(log: &mut Vec<Name>, state: &mut HardState, write: &UnderWay) {
+    if let Some(anew) = &write.anew {
+        log.clone_from(anew);
+    }
     log.truncate(write.first as usize - 1);
     log.extend_from_slice(&write.entries);
     *state = write.hard_state.unwrap_or(*state);

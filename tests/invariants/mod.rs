@@ -17,12 +17,14 @@ mod once;
 mod promises;
 mod reads;
 mod recovery;
+mod snapshots;
 mod state_machine;
 mod votes;
 
 use std::collections::BTreeMap;
 
 use quorate_node::replica::Message;
+use quorate_node::snapshots::Manifest;
 use quorate_raft::{
     Body, Configuration, HardState, Index, LogId, MemberId, Payload, Restored, Role, Status, Write, WriteId,
 };
@@ -41,6 +43,7 @@ pub(crate) struct Invariants {
     once: once::Once,
     machine: state_machine::StateMachineSafety,
     reads: reads::Reads,
+    snapshots: snapshots::Snapshots,
     votes: votes::Votes,
 }
 
@@ -57,16 +60,35 @@ impl Invariants {
     }
 
     /// A member has read its disk, and starts from what it found.
-    pub(crate) fn started(&mut self, id: MemberId, found: &Restored) {
+    ///
+    /// If its disk was `damaged`, an older snapshot may take the place of the newest.
+    pub(crate) fn started(&mut self, id: MemberId, found: &Restored, damaged: bool) {
+        if damaged {
+            self.members.get_mut(&id).expect("it was founded").covered = 0;
+        }
+        self.recover(id, found);
+    }
+
+    /// A member has a snapshot, durably: one that it took, or one that came. Whether nobody had it before.
+    pub(crate) fn has_snapshot(&mut self, id: MemberId, manifest: &Manifest) -> bool {
         let member = self.members.get_mut(&id).expect("it was founded");
-        recovery::started(id, member, found);
+        member.covered = member.covered.max(manifest.id().index);
+        self.snapshots.durable(id, manifest, &self.committed)
     }
 
     /// A member handed out a write: its log and its hard state are what it says from now on.
     pub(crate) fn wrote(&mut self, id: MemberId, write: &Write) {
         let mut member = self.members.remove(&id).expect("it was founded");
         monotonic::wrote(id, &member, write);
-        member.begin(write);
+        let covered = write.reset.map(|reset| {
+            assert!(
+                self.committed.holds(reset),
+                "RECOVERY: {id} begins anew after {reset:?}, which is not committed"
+            );
+            let configurations = self.configurations.until(reset.index, |id| self.committed.holds(id));
+            (self.committed.until(reset.index).to_vec(), configurations)
+        });
+        member.begin(write, covered);
         for entry in &write.entries {
             self.note(id, &mut member, entry);
         }
@@ -142,7 +164,10 @@ impl Invariants {
     /// Whether a write replaces a part of the log, and whether that takes a configuration with it.
     pub(crate) fn replaces(&self, id: MemberId, write: &Write) -> (bool, bool) {
         let member = &self.members[&id];
-        let Some(first) = write.entries.first().map(|entry| entry.index) else { return (false, false) };
+        let Some(first) = write.entries.first().map(|entry| entry.index).filter(|_| write.reset.is_none())
+        else {
+            return (false, false);
+        };
         let configured = member.configurations.last().is_some_and(|(id, _)| id.index >= first);
         (first <= member.log.len() as Index, configured)
     }

@@ -17,8 +17,7 @@ pub(crate) fn sent(member: &Member, message: &Message) {
     );
     match &message.body {
         Body::AppendAccepted { matched } => assert!(
-            member.durable.len() as u64 >= *matched
-                && member.durable[..*matched as usize].last() == member.log[..*matched as usize].last(),
+            *matched == 0 || member.has_durably(*matched),
             "PROMISES: accepts what is not durable: {message:?}"
         ),
         Body::Vote { pre_vote: false, granted: true } => assert_eq!(

@@ -1,37 +1,70 @@
 //! What a disk gives back is what it was given up to one of its writes, and no less than it has called durable.
 
-use quorate_raft::{MemberId, Restored};
+use quorate_raft::{MemberId, Restored, Snapshot};
 
-use super::member::{Member, Name, take};
+use super::Invariants;
+use super::member::{Name, take};
 
-/// A member starts from what it found on its disk.
-pub(crate) fn started(id: MemberId, member: &mut Member, found: &Restored) {
-    let names: Vec<Name> = found.entries.iter().map(Name::of).collect();
-    let state = (found.hard_state.term, found.hard_state.vote);
-    let mut log = std::mem::take(&mut member.durable);
-    let mut known = member.durable_state;
-    let promised = (known, log.len());
-    let mut writes = member.under_way.drain(..);
-    while (known.term, known.vote) != state || log != names {
-        let Some(write) = writes.next() else {
-            panic!(
-                "RECOVERY: {id} has found {:?} and {} entries; {:?} and {} entries were durable",
-                found.hard_state,
-                names.len(),
-                promised.0,
-                promised.1
-            );
+impl Invariants {
+    /// A member starts from what it found on its disk.
+    pub(super) fn recover(&mut self, id: MemberId, found: &Restored) {
+        if let Some(snapshot) = &found.snapshot {
+            self.snapshots.found(snapshot);
+        }
+        let snapshot = found.snapshot.as_ref();
+        let mut member = self.members.remove(&id).expect("it was founded");
+        let covered = snapshot.map_or(0, |snapshot| snapshot.id.index);
+        assert!(covered >= member.covered, "RECOVERY: {id} has lost its snapshot at {}", member.covered);
+        member.covered = covered;
+
+        let names: Vec<Name> = found.entries.iter().map(Name::of).collect();
+        let state = (found.hard_state.term, found.hard_state.vote);
+        let mut log = std::mem::take(&mut member.durable);
+        let mut known = member.durable_state;
+        let promised = (known, log.len());
+        let mut writes = member.under_way.drain(..);
+        // What was given up lies before the first entry that was found.
+        let first = found.entries.first().map_or(usize::MAX, |entry| entry.index as usize);
+        let ends = |log: &[Name]| match log.get(first.min(log.len() + 1) - 1..) {
+            Some(rest) if first != usize::MAX => rest == names,
+            _ => names.is_empty() && log.len() as u64 <= covered,
         };
-        take(&mut log, &mut known, &write);
+        while (known.term, known.vote) != state || !ends(&log) {
+            let Some(write) = writes.next() else {
+                panic!(
+                    "RECOVERY: {id} has found {:?}, {} entries from {first} on, and a snapshot at {covered}; {:?} and {} entries were durable",
+                    found.hard_state,
+                    names.len(),
+                    promised.0,
+                    promised.1
+                );
+            };
+            take(&mut log, &mut known, &write);
+        }
+        drop(writes);
+        member.log = log;
+        member.configurations.retain(|(id, _)| id.index < first as u64);
+        for entry in &found.entries {
+            if let quorate_raft::Payload::Configuration(configuration) = &entry.payload {
+                member.configurations.push((entry.id(), (**configuration).clone()));
+            }
+        }
+        member.settle(found.hard_state);
+        if let Some(snapshot) = snapshot {
+            self.begin_after(&mut member, snapshot);
+        }
+        member.applied = covered;
+        member.term = found.hard_state.term;
+        member.commit = found.hard_state.commit.max(covered);
+        self.members.insert(id, member);
     }
-    drop(writes);
-    member.configurations.clear();
-    member.log.clear();
-    for entry in &found.entries {
-        member.push(entry);
+
+    /// A snapshot whose last entry the log does not hold takes its place in memory, and on disk with the next write.
+    fn begin_after(&self, member: &mut super::Member, snapshot: &Snapshot) {
+        let at = snapshot.id.index;
+        if member.term_at(at) != Some(snapshot.id.term) {
+            member.log = self.committed.until(at).to_vec();
+            member.configurations = self.configurations.until(at, |id| self.committed.holds(id));
+        }
     }
-    member.settle(found.hard_state);
-    member.applied = 0;
-    member.term = found.hard_state.term;
-    member.commit = found.hard_state.commit;
 }

@@ -15,9 +15,8 @@ pub(crate) struct StateMachineSafety {
 impl StateMachineSafety {
     /// A member has applied everything up to `applied`. That these entries are committed is known already.
     pub(crate) fn applied(&mut self, id: MemberId, member: &Member, applied: Index, revision: i64) {
-        let (at, from) = (applied as usize, member.applied as usize);
         assert!(
-            member.durable.get(from..at) == member.log.get(from..at),
+            (member.applied + 1..=applied).all(|index| member.has_durably(index)),
             "STATE MACHINE SAFETY: {id} has applied entries up to {applied} that are not on its disk"
         );
         let known = *self.revisions.entry(applied).or_insert(revision);

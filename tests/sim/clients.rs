@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
+use quorate_api::etcdserverpb::CompactionRequest;
 use quorate_api::log;
 use quorate_api::log::command::Operation as Applied;
 use quorate_node::kv::{ReadTxn, Response, Store};
@@ -215,6 +216,13 @@ pub(crate) fn submit(replica: &mut Replica, origin: MemberId, number: u64, input
     };
     let command = log::Command { origin: origin.0, request: number, operation: Some(operation) };
     replica.write(waiter, vec![Command { number, bytes: command.encode_to_vec().into() }]);
+}
+
+/// Asks a replica for a compaction.
+pub(crate) fn compact(replica: &mut Replica, origin: MemberId, number: u64, revision: i64) {
+    let operation = Applied::Compact(CompactionRequest { revision, physical: false });
+    let command = log::Command { origin: origin.0, request: number, operation: Some(operation) };
+    replica.write(Waiter::default(), vec![Command { number, bytes: command.encode_to_vec().into() }]);
 }
 
 /// What a response of the state tells.

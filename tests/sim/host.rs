@@ -1,15 +1,16 @@
 //! One member: its disk, its clock, and the process that runs on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use quorate_node::kv::Store;
+use quorate_node::kv::{SnapshotPolicy, Store};
 use quorate_node::replica::{Options, Replica};
+use quorate_node::snapshots::{Archive, Report, SnapshotError, Worker};
 use quorate_node::storage::identity::Identity;
 use quorate_node::storage::{OpenError, Recovered, Wal, WalError, WalOptions};
-use quorate_raft::{Config, MemberId, Restored, Role, Term, Write, WriteId};
+use quorate_raft::{Config, Index, MemberId, Restored, Role, Snapshot, Term, Write, WriteId};
 use quorate_tests::linearizability::kv::Input;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -23,6 +24,9 @@ use crate::time::Time;
 pub(crate) const ELECTION_TICKS: u32 = 25;
 const HEARTBEAT_TICKS: u32 = 5;
 const REQUEST_TICKS: u64 = 350;
+
+/// The pieces of snapshots: as small as can be.
+const PIECE_BYTES: u32 = 4096;
 
 /// The cluster of all runs.
 pub(crate) const CLUSTER: u64 = 0x51_0e;
@@ -56,7 +60,7 @@ pub(crate) struct Host {
 pub(crate) enum Stage {
     Down,
     /// It reads its disk.
-    Starting(Box<Result<Opened, OpenError>>),
+    Starting(Box<Result<Opened, StartError>>),
     Up(Box<Process>),
 }
 
@@ -65,7 +69,30 @@ pub(crate) enum Stage {
 pub(crate) struct Opened {
     pub(crate) identity: Identity,
     pub(crate) wal: Wal,
+    pub(crate) archive: Archive,
     pub(crate) recovered: Recovered,
+    /// The newest snapshot, and what it holds.
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) state: Store,
+}
+
+/// Why a process cannot start.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    Log(OpenError),
+    Snapshots(SnapshotError),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<SnapshotError> for StartError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Snapshots(error)
+    }
 }
 
 /// A process.
@@ -76,6 +103,12 @@ pub(crate) struct Process {
     pub(crate) wal: Wal,
     /// Writes that wait for the disk.
     pub(crate) queue: Vec<Write>,
+    /// The log before this entry may go.
+    pub(crate) release: Option<Index>,
+    /// Its snapshots.
+    pub(crate) worker: Worker,
+    /// Numbers of compactions that were asked for: nobody waits for their answer.
+    pub(crate) compactions: BTreeSet<u64>,
     pub(crate) task: Option<Task>,
     /// When the newest group was handed to the disk.
     pub(crate) task_since: Time,
@@ -96,6 +129,8 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(crate) enum Task {
     Append(WriteId, Result<(), WalError>),
+    Release(Result<(), WalError>),
+    Snapshot(Option<Report>),
     Prepare(Result<bool, WalError>),
     Adopt(Result<(), OpenError>),
 }
@@ -159,7 +194,7 @@ impl Host {
     }
 
     /// Reads the disk.
-    pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, OpenError> {
+    pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, StartError> {
         let identity = Identity::open(&self.disk, &dir(), self.id)?;
         let options = WalOptions {
             member: identity.member,
@@ -167,14 +202,28 @@ impl Host {
             disk: Arc::new(self.disk.clone()),
         };
         let (wal, recovered) = Wal::open(&dir(), options)?;
-        Ok(Opened { identity, wal, recovered })
+        let mut archive = Archive::open(Arc::new(self.disk.clone()), &dir())?;
+        let (snapshot, state) = match archive.restore()? {
+            Some((manifest, state)) => (Some(manifest.snapshot), state),
+            None => (None, Store::new()),
+        };
+        // As the server does.
+        let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
+        if recovered.base.index > covered {
+            let base = recovered.base.index;
+            return Err(OpenError::NoSnapshot { dir: dir(), base, covered }.into());
+        }
+        Ok(Opened { identity, wal, archive, recovered, snapshot, state })
     }
 
     /// A process on what was found.
     pub(crate) fn process_on(&mut self, plan: &Plan, opened: Opened) -> (Process, Restored) {
-        let Opened { identity, wal, recovered } = opened;
+        let Opened { identity, wal, archive, recovered, snapshot, state } = opened;
         // As the server does: a log without a cluster is that of a founding that was cut short.
-        let restored = if identity.cluster == 0 { Restored::default() } else { recovered.into() };
+        let restored = match identity.cluster {
+            0 => Restored::default(),
+            _ => Restored { snapshot, ..recovered.into() },
+        };
         let raft = Config {
             id: self.id,
             election_ticks: ELECTION_TICKS,
@@ -187,13 +236,23 @@ impl Host {
             max_inflight_bytes: plan.max_inflight_bytes,
             seed: self.random.random(),
         };
-        let options = Options { raft, request_ticks: REQUEST_TICKS };
-        let replica = Replica::new(options, restored.clone(), Arc::new(RwLock::new(Store::new())));
+        let options = Options {
+            raft,
+            request_ticks: REQUEST_TICKS,
+            snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
+            kept_log_bytes: plan.kept_log_bytes,
+        };
+        let state = Arc::new(RwLock::new(state));
+        let worker = Worker::new(archive, Arc::clone(&state));
+        let replica = Replica::new(options, restored.clone(), state);
         let process = Process {
             replica,
             identity,
             wal,
             queue: Vec::new(),
+            release: None,
+            worker,
+            compactions: BTreeSet::new(),
             task: None,
             task_since: 0,
             prepared: false,

@@ -1,11 +1,12 @@
 //! How processes begin and end.
 
+use quorate_node::snapshots::SnapshotError;
 use quorate_node::storage::{OpenError, WalError};
 use quorate_raft::MemberId;
 use rand::RngExt;
 
 use crate::disk::Crash;
-use crate::host::{Process, Stage, name};
+use crate::host::{Process, Stage, StartError, name};
 use crate::time::{MILLI, SECOND};
 use crate::world::{Event, World};
 
@@ -45,13 +46,17 @@ impl World {
                 if host.flipped {
                     self.coverage.count("starts on a flipped bit that did no harm");
                 }
+                let damaged = host.flipped;
                 let (process, restored) = host.process_on(&self.plan, opened);
                 let (life, tick) = (host.life, host.clock.tick(self.agenda.now()));
                 let tick = host.random.random_range(0..tick);
                 host.stage = Stage::Up(Box::new(process));
                 self.agenda.after(tick, Event::Tick(id, life));
                 self.agenda.after(5 * MILLI, Event::DiskIdle(id, life));
-                self.invariants.started(id, &restored);
+                self.invariants.started(id, &restored, damaged);
+                if restored.snapshot.is_some() {
+                    self.coverage.count("processes started from a snapshot");
+                }
                 self.coverage.count("processes started");
                 self.say(|| {
                     format!(
@@ -68,11 +73,22 @@ impl World {
     }
 
     /// A process cannot use its disk: if that may pass, it is tried again.
-    fn start_failed(&mut self, id: MemberId, error: &OpenError) {
-        self.say(|| format!("{} does not start: {error}", name(id)));
+    fn start_failed(&mut self, id: MemberId, error: &StartError) {
+        self.say(|| format!("{} does not start: {error:?}", name(id)));
         let host = self.hosts.get_mut(&id).expect("a member");
+        let error = match error {
+            StartError::Log(error) => error,
+            StartError::Snapshots(SnapshotError::Io { source, .. }) => {
+                self.coverage.count(match source.kind() {
+                    std::io::ErrorKind::StorageFull => "starts in vain: disk full",
+                    _ => "starts in vain: device errors",
+                });
+                return self.start_later(id);
+            }
+            StartError::Snapshots(error) => panic!("{} has lost a snapshot: {error}", name(id)),
+        };
         match error {
-            OpenError::Damaged { .. } | OpenError::Foreign { .. } => {
+            OpenError::Damaged { .. } | OpenError::Foreign { .. } | OpenError::NoSnapshot { .. } => {
                 assert!(host.flipped, "{} refuses its disk, which nobody has damaged: {error}", name(id));
                 self.coverage.count("starts refused: damage");
                 return self.lose(id);

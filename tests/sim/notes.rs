@@ -1,6 +1,7 @@
 //! What the steps of members show to the coverage.
 
 use quorate_node::replica::Message;
+use quorate_node::snapshots::Report;
 use quorate_raft::{Body, Configuration, LogId, MemberId, Payload, Role, Status, Write};
 
 use crate::host::{ELECTION_TICKS, name, names};
@@ -94,12 +95,16 @@ impl World {
                 self.coverage.add("commands forwarded", commands.len() as u64);
             }
             Message::ForwardRejected { .. } => self.coverage.count("forwards rejected"),
+            Message::SnapshotRequest { .. } | Message::SnapshotManifest { .. } => {}
+            Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
+            Message::SnapshotMissing { .. } => self.coverage.count("snapshots asked for in vain"),
             Message::Raft(message) => {
                 let reached = match &message.body {
                     Body::RequestVote { pre_vote: true, .. } => "pre-votes asked for",
                     Body::Vote { pre_vote: true, granted: false } => "pre-votes refused",
                     Body::Vote { pre_vote: false, granted: false } => "votes refused",
                     Body::AppendRejected { .. } => "appends rejected",
+                    Body::InstallSnapshot { .. } => "snapshots offered",
                     Body::ReadIndex { .. } => "read rounds asked of the leader",
                     Body::ReadIndexReply { index: None, .. } => {
                         "read rounds refused by a member that does not lead"
@@ -112,6 +117,31 @@ impl World {
                 };
                 self.coverage.count(reached);
             }
+        }
+    }
+
+    pub(crate) fn note_report(&mut self, id: MemberId, report: &Report) {
+        match report {
+            Report::Taken(manifest) => {
+                self.coverage.count("snapshots taken");
+                self.say(|| format!("{} has taken a snapshot at {:?}", name(id), manifest.id()));
+            }
+            Report::Received(manifest, _) => {
+                self.coverage.count("snapshots received");
+                if manifest.pieces() > 1 {
+                    self.coverage.count("snapshots received in several pieces");
+                }
+                self.say(|| format!("{} has received the snapshot at {:?}", name(id), manifest.id()));
+            }
+            Report::NotTaken(at, error) => {
+                self.coverage.count("snapshots not taken");
+                self.say(|| format!("{} has not taken a snapshot at {at:?}: {error}", name(id)));
+            }
+            Report::NotReceived(at, error) => {
+                self.coverage.count("snapshots not received");
+                self.say(|| format!("{} has not received the snapshot at {at:?}: {error}", name(id)));
+            }
+            Report::Written(..) | Report::Read(..) => {}
         }
     }
 }

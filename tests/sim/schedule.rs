@@ -24,6 +24,9 @@ pub(crate) struct Plan {
     /// The most that a client rests between two operations.
     pub(crate) rest: Time,
     pub(crate) segment_bytes: u64,
+    /// So many bytes of entries make a snapshot due, and so many are kept behind it.
+    pub(crate) snapshot_bytes: u64,
+    pub(crate) kept_log_bytes: u64,
     pub(crate) max_append_bytes: usize,
     pub(crate) max_inflight_bytes: usize,
     /// What a message takes at the least, and how much more it may take.
@@ -50,6 +53,8 @@ impl Plan {
             clients: random.random_range(2..=6),
             rest: logarithmic(&mut random, 100 * MILLI, 3 * SECOND),
             segment_bytes: random.random_range(3..=64) * 4096,
+            snapshot_bytes: logarithmic(&mut random, 200, 100_000),
+            kept_log_bytes: logarithmic(&mut random, 1, 10_000),
             max_append_bytes: logarithmic(&mut random, 64, 1 << 20) as usize,
             max_inflight_bytes: logarithmic(&mut random, 256, 1 << 20) as usize,
             latency: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),

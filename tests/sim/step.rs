@@ -1,6 +1,7 @@
 //! What a process does, as the server's loop and its disk's thread do it: it takes what has come, acts upon it, and writes in groups.
 
 use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Standing};
+use quorate_node::snapshots::Report;
 use quorate_node::storage::WalError;
 use quorate_raft::{MemberId, Role, Status, Write};
 use rand::RngExt;
@@ -72,7 +73,9 @@ impl World {
         process.acts = false;
         process.steps += 1;
         let looks = process.steps.is_multiple_of(FULL_LOOK);
-        let Effects { write, messages, answers, status_changed } = process.replica.output();
+        let Effects { write, messages, answers, jobs, release, status_changed } = process.replica.output();
+        jobs.into_iter().for_each(|job| process.worker.push(job));
+        process.release = process.release.max(release);
         let status = (status_changed || looks).then(|| process.replica.status());
         let (applied, revision) = (process.replica.applied(), process.replica.revision());
         if let Some(write) = write {
@@ -127,6 +130,14 @@ impl World {
         let Answer { number, outcome, .. } = answer;
         let host = self.hosts.get_mut(&id).expect("a member");
         let process = host.process_mut().expect("it answers");
+        if process.compactions.remove(&number) {
+            let done = matches!(outcome, Outcome::Applied(Ok(_)));
+            return self.coverage.count(if done {
+                "compactions done"
+            } else {
+                "compactions refused or given up"
+            });
+        }
         let pending = process.pending.remove(&number).expect("a request is answered once");
         let leads = process.shown.0 == Role::Leader;
         let reply = match outcome {
@@ -172,9 +183,18 @@ impl World {
             return;
         }
         let Some(last) = process.queue.last().map(|write| write.id) else {
-            if process.adopts && process.identity.cluster == 0 {
-                host.disk.begin(now);
-                process.task = Some(Task::Adopt(process.identity.join(&host.disk, &dir(), CLUSTER)));
+            let other = |process: &mut Process| {
+                if process.adopts && process.identity.cluster == 0 {
+                    return Some(Task::Adopt(process.identity.join(&host.disk, &dir(), CLUSTER)));
+                }
+                if let Some(index) = process.release.take() {
+                    return Some(Task::Release(process.wal.release_before(index)));
+                }
+                process.worker.is_busy().then(|| Task::Snapshot(process.worker.step()))
+            };
+            host.disk.begin(now);
+            process.task = other(process);
+            if process.task.is_some() {
                 self.agenda.at(host.disk.ends(), Event::DiskDone(id, host.life));
             }
             return;
@@ -228,7 +248,17 @@ impl World {
                 self.coverage.count("clusters adopted");
                 None
             }
-            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) => {
+            Task::Release(Ok(())) => {
+                self.coverage.count("beginnings of logs given up");
+                None
+            }
+            Task::Snapshot(report) => {
+                if let Some(report) = report {
+                    self.reported(id, report);
+                }
+                None
+            }
+            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) | Task::Release(Err(error)) => {
                 Some(error.to_string()).zip(Some(Some(error)))
             }
             Task::Adopt(Err(error)) => Some((error.to_string(), None)),
@@ -240,6 +270,16 @@ impl World {
             }
             Some((words, error)) => self.disk_failed(id, &words, error.as_ref()),
         }
+    }
+
+    /// Something has come of a job on snapshots.
+    fn reported(&mut self, id: MemberId, report: Report) {
+        if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
+            self.invariants.has_snapshot(id, manifest);
+        }
+        self.note_report(id, &report);
+        let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it has reported");
+        process.replica.reported(report);
     }
 
     /// The server ends its process when the log cannot be written.

@@ -7,12 +7,14 @@ use super::Store;
 pub struct SnapshotPolicy {
     /// At least so many bytes of entries lie between two snapshots.
     pub least_bytes: u64,
+    /// The bytes of each of its pieces but the last, a multiple of 4 KiB.
+    pub piece_bytes: u32,
 }
 
 impl Default for SnapshotPolicy {
-    /// 16 MiB: the log before it stays in memory for so long.
+    /// Every 16 MiB at the most: the log stays in memory for so long. In pieces of 256 KiB.
     fn default() -> Self {
-        Self { least_bytes: 16 << 20 }
+        Self { least_bytes: 16 << 20, piece_bytes: 256 << 10 }
     }
 }
 

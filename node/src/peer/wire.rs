@@ -247,6 +247,7 @@ mod tests {
             configuration: Some(codec::configuration_to_wire(&Configuration::default())),
             bytes: 5,
             hashes: vec![7; 32].into(),
+            piece_bytes: 4096,
             ..Default::default()
         };
         Manifest::from_wire(wire).unwrap()

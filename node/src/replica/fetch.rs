@@ -74,7 +74,11 @@ impl Fetcher {
             self.jobs.push(Job::Abandon);
         }
         let Some(snapshot) = wanted else { return };
-        tracing::info!(index = snapshot.id.index, term = snapshot.id.term, "fetches a snapshot: the log it needs is gone");
+        tracing::info!(
+            index = snapshot.id.index,
+            term = snapshot.id.term,
+            "fetches a snapshot: the log it needs is gone"
+        );
         let sources = self.sources(&snapshot, status);
         self.fetch = Some(Fetch { snapshot, sources, source: 0, failures: 0, stage: Stage::Manifest(now) });
         self.ask_manifest(now);
@@ -117,7 +121,11 @@ impl Fetcher {
             self.refused += 1;
             return self.next_source(now);
         }
-        tracing::info!(bytes = manifest.bytes(), pieces = manifest.pieces(), "fetches the pieces of a snapshot");
+        tracing::info!(
+            bytes = manifest.bytes(),
+            pieces = manifest.pieces(),
+            "fetches the pieces of a snapshot"
+        );
         fetch.failures = 0;
         self.jobs.push(Job::Receive(manifest.clone()));
         let missing = (0..manifest.pieces()).collect();
@@ -175,7 +183,8 @@ impl Fetcher {
         let failed = match &mut fetch.stage {
             Stage::Manifest(asked) => late(*asked),
             Stage::Pieces { missing, asked, .. } => {
-                let expired: Vec<u32> = asked.extract_if(.., |_, asked| late(*asked)).map(|(n, _)| n).collect();
+                let expired: Vec<u32> =
+                    asked.extract_if(.., |_, asked| late(*asked)).map(|(n, _)| n).collect();
                 expired.iter().rev().for_each(|number| missing.push_front(*number));
                 !expired.is_empty()
             }
@@ -211,7 +220,8 @@ impl Fetcher {
     }
 
     fn ask_pieces(&mut self, now: u64) {
-        let Some(Fetch { snapshot, stage: Stage::Pieces { missing, asked, writing, .. }, .. }) = &mut self.fetch
+        let Some(Fetch { snapshot, stage: Stage::Pieces { missing, asked, writing, .. }, .. }) =
+            &mut self.fetch
         else {
             return;
         };
@@ -236,8 +246,12 @@ impl Fetcher {
 /// The answer to a member that asked for a part.
 pub(super) fn answer(from: MemberId, to: MemberId, id: LogId, part: Part, found: Option<Found>) -> Message {
     match (found, part) {
-        (Some(Found::Manifest(manifest)), _) => Message::SnapshotManifest { from, to, manifest: Box::new(manifest) },
-        (Some(Found::Piece(bytes)), Part::Piece(number)) => Message::SnapshotPiece { from, to, id, number, bytes },
+        (Some(Found::Manifest(manifest)), _) => {
+            Message::SnapshotManifest { from, to, manifest: Box::new(manifest) }
+        }
+        (Some(Found::Piece(bytes)), Part::Piece(number)) => {
+            Message::SnapshotPiece { from, to, id, number, bytes }
+        }
         (Some(Found::Piece(_)) | None, _) => Message::SnapshotMissing { from, to, id },
     }
 }
@@ -245,4 +259,119 @@ pub(super) fn answer(from: MemberId, to: MemberId, id: LogId, part: Part, found:
 /// Says why a snapshot did not come.
 pub(super) fn complain(id: LogId, error: &SnapshotError) {
     tracing::warn!(index = id.index, %error, "a snapshot was not received; it will be tried again");
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::snapshot as wire;
+    use quorate_raft::Role;
+
+    use super::*;
+
+    const ID: LogId = LogId { term: 2, index: 7 };
+
+    fn snapshot() -> Snapshot {
+        let configuration_id = LogId { term: 1, index: 1 };
+        let voters = [1, 2, 3].map(MemberId).into();
+        let configuration = quorate_raft::Configuration { voters, ..Default::default() };
+        Snapshot { id: ID, configuration, configuration_id }
+    }
+
+    fn manifest_of(pieces: &[&[u8]]) -> Manifest {
+        let hashes: Vec<u8> = pieces
+            .iter()
+            .flat_map(|piece| ring::digest::digest(&ring::digest::SHA256, piece).as_ref().to_vec())
+            .collect();
+        let wire = wire::Manifest {
+            index: ID.index,
+            term: ID.term,
+            configuration: Some(crate::codec::configuration_to_wire(&snapshot().configuration)),
+            configuration_index: 1,
+            configuration_term: 1,
+            bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
+            hashes: hashes.into(),
+            piece_bytes: 4096,
+        };
+        Manifest::from_wire(wire).unwrap()
+    }
+
+    fn fetcher() -> Fetcher {
+        let status = Status {
+            id: MemberId(1),
+            role: Role::Follower,
+            term: 2,
+            leader: Some(MemberId(2)),
+            last: LogId::default(),
+            commit: 0,
+            configuration: snapshot().configuration,
+            configuration_id: LogId::default(),
+            disk_hangs: false,
+        };
+        let mut fetcher = Fetcher::new(MemberId(1), 10);
+        fetcher.follow(Some(snapshot()), &status, 0);
+        fetcher
+    }
+
+    /// Whom it asks, for what.
+    fn asked(fetcher: &mut Fetcher) -> Vec<(u64, Part)> {
+        let asked = |message| match message {
+            Message::SnapshotRequest { to, part, .. } => (to.0, part),
+            other => panic!("{other:?}"),
+        };
+        fetcher.messages.drain(..).map(asked).collect()
+    }
+
+    #[test]
+    fn a_follower_is_asked_before_the_leader() {
+        let mut fetcher = fetcher();
+        assert_eq!(asked(&mut fetcher), [(3, Part::Manifest)]);
+        fetcher.missing(MemberId(3), ID, 1);
+        assert_eq!(asked(&mut fetcher), [(2, Part::Manifest)]);
+    }
+
+    #[test]
+    fn few_pieces_are_under_way_and_wrong_ones_come_from_elsewhere() {
+        let pieces: Vec<Vec<u8>> = (0..6).map(|n| vec![n; 4096]).collect();
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        let mut fetcher = fetcher();
+        asked(&mut fetcher);
+        fetcher.manifest(MemberId(3), manifest_of(&pieces), 1);
+        assert!(matches!(fetcher.jobs[..], [Job::Receive(_)]));
+        assert_eq!(asked(&mut fetcher), [0, 1, 2, 3].map(|n| (3, Part::Piece(n))));
+        fetcher.piece(MemberId(3), ID, 1, pieces[1].to_vec().into(), 2);
+        assert!(asked(&mut fetcher).is_empty(), "it is not written yet");
+        fetcher.written(ID, 2);
+        assert_eq!(asked(&mut fetcher), [(3, Part::Piece(4))]);
+        // Another piece in its place: all that is under way is asked of the other one.
+        fetcher.piece(MemberId(3), ID, 0, pieces[2].to_vec().into(), 3);
+        assert_eq!(fetcher.refused, 1);
+        let mut again = asked(&mut fetcher);
+        again.sort_by_key(|(_, part)| format!("{part:?}"));
+        assert_eq!(again, [0, 2, 3, 4].map(|n| (2, Part::Piece(n))));
+    }
+
+    #[test]
+    fn a_manifest_with_another_configuration_is_refused() {
+        let mut fetcher = fetcher();
+        asked(&mut fetcher);
+        let mut other = manifest_of(&[b"x"]);
+        other.snapshot.configuration.voters.insert(MemberId(4));
+        fetcher.manifest(MemberId(3), other, 1);
+        assert_eq!((fetcher.refused, fetcher.jobs.len()), (1, 0));
+        assert_eq!(asked(&mut fetcher), [(2, Part::Manifest)]);
+    }
+
+    #[test]
+    fn a_source_that_is_silent_is_left_and_nobody_is_asked_for_ever() {
+        let mut fetcher = fetcher();
+        asked(&mut fetcher);
+        let mut sources = Vec::new();
+        let given_up = (1..1000).find_map(|now| {
+            let given_up = fetcher.tick(now);
+            sources.extend(asked(&mut fetcher));
+            given_up
+        });
+        assert_eq!(given_up, Some(ID));
+        assert!(sources.len() >= 2 * ROUNDS && sources.windows(2).all(|pair| pair[0].0 != pair[1].0));
+    }
 }

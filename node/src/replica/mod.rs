@@ -221,7 +221,9 @@ impl Replica {
             Message::Forward { from, term, commands, .. } => self.writes.forwarded(from, term, commands),
             Message::ForwardRejected { term, numbers, .. } => self.writes.rejected(term, &numbers),
             Message::SnapshotRequest { from, id, part, .. } => self.jobs.push(Job::Read(from, id, part)),
-            Message::SnapshotManifest { from, manifest, .. } => self.fetcher.manifest(from, *manifest, self.now),
+            Message::SnapshotManifest { from, manifest, .. } => {
+                self.fetcher.manifest(from, *manifest, self.now)
+            }
             Message::SnapshotPiece { from, id, number, bytes, .. } => {
                 self.fetcher.piece(from, id, number, bytes, self.now);
             }
@@ -356,7 +358,12 @@ impl Replica {
             }
             self.tail.applied(self.applied, weight);
             if store.weigh(weight, self.policy) {
-                self.jobs.extend(snapshots::begin(&self.raft, self.applied, &mut store));
+                self.jobs.extend(snapshots::begin(
+                    &self.raft,
+                    self.applied,
+                    &mut store,
+                    self.policy.piece_bytes,
+                ));
             }
         }
         self.revision = store.revision();

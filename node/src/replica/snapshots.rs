@@ -7,9 +7,10 @@ use crate::kv::Store;
 use crate::snapshots::{Job, Manifest, Report};
 
 /// Begins the snapshot that is due at `applied`, which `store` is at: none if the one before is still being written.
-pub(super) fn begin(raft: &Raft, applied: Index, store: &mut Store) -> Option<Job> {
-    let source = store.snapshot()?;
-    let snapshot = raft.snapshot_at(applied).expect("what is applied is committed, and newer than the last snapshot");
+pub(super) fn begin(raft: &Raft, applied: Index, store: &mut Store, piece_bytes: u32) -> Option<Job> {
+    let source = store.snapshot(piece_bytes as usize)?;
+    let snapshot =
+        raft.snapshot_at(applied).expect("what is applied is committed, and newer than the last snapshot");
     Some(Job::Take(snapshot, source))
 }
 
@@ -60,7 +61,12 @@ impl Replica {
         let mut unused = store;
         if self.raft.installed(&manifest.snapshot) {
             assert!(id.index > self.applied, "a snapshot of the past takes the place of nothing");
-            tracing::info!(index = id.index, term = id.term, bytes = manifest.bytes(), "installed a snapshot");
+            tracing::info!(
+                index = id.index,
+                term = id.term,
+                bytes = manifest.bytes(),
+                "installed a snapshot"
+            );
             std::mem::swap(&mut *self.store.write(), &mut *unused);
             self.applied = id.index;
             self.revision = self.store.read().revision();
@@ -74,7 +80,10 @@ impl Replica {
 
     pub(super) fn tick_snapshots(&mut self) {
         if let Some(id) = self.fetcher.tick(self.now) {
-            tracing::warn!(index = id.index, "no member has the snapshot that is wanted; the leader will offer another");
+            tracing::warn!(
+                index = id.index,
+                "no member has the snapshot that is wanted; the leader will offer another"
+            );
             self.fetcher.ended(id);
             self.jobs.push(Job::Abandon);
             self.raft.install_failed(id);

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::event::Event;
 use super::mailbox::Mailbox;
-use crate::kv::snapshot::PIECE_BYTES;
+use crate::kv::SnapshotPolicy;
 use crate::metrics::Metrics;
 use crate::snapshots::{Job, Report, Worker};
 
@@ -18,7 +18,7 @@ const PACE: f64 = 200e6;
 
 /// How long a step of a piece takes at least.
 fn step_time() -> Duration {
-    Duration::from_secs_f64(PIECE_BYTES as f64 / PACE)
+    Duration::from_secs_f64(f64::from(SnapshotPolicy::default().piece_bytes) / PACE)
 }
 
 /// The queue to the snapshots' thread. Bounded by what is asked for: one snapshot is taken at a time, one is received, and other

@@ -190,7 +190,9 @@ impl Disks {
         };
         let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
         if recovered.base.index > covered {
-            return Err(OpenError::NoSnapshot { dir: dir.to_owned(), base: recovered.base.index, covered }.into());
+            return Err(
+                OpenError::NoSnapshot { dir: dir.to_owned(), base: recovered.base.index, covered }.into()
+            );
         }
         let found = Restored { snapshot, ..recovered.into() };
         Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found, state })

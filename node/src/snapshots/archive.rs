@@ -48,8 +48,12 @@ impl Archive {
                 let file = disk.open(&path).during("open", &path)?;
                 match Kept::open(file, path) {
                     Ok(found) if found.manifest.id() == id => kept.push(found),
-                    Ok(found) => tracing::warn!(file = %found.path.display(), "a snapshot has another's name"),
-                    Err(error @ SnapshotError::Damaged { .. }) => tracing::warn!(%error, "a snapshot is of no use"),
+                    Ok(found) => {
+                        tracing::warn!(file = %found.path.display(), "a snapshot has another's name")
+                    }
+                    Err(error @ SnapshotError::Damaged { .. }) => {
+                        tracing::warn!(%error, "a snapshot is of no use")
+                    }
                     Err(error) => return Err(error),
                 }
             }

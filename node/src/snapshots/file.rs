@@ -1,7 +1,7 @@
 //! A snapshot's file: its pieces, its manifest, and a block that says where that is.
 //!
 //! ```text
-//!  the pieces, each at a multiple of 256 KiB; zeros up to the next multiple of 4096
+//!  the pieces, one behind the other; zeros up to the next multiple of 4096
 //!  the manifest: a quorate.snapshot.v1.Manifest; zeros up to the next multiple of 4096
 //!  the last 4096 bytes, little-endian:
 //!  byte  size
@@ -23,10 +23,10 @@ use quorate_api::snapshot as wire;
 
 use super::manifest::Manifest;
 use super::{Context, SnapshotError};
-use crate::kv::snapshot::PIECE_BYTES;
 use crate::storage::disk::File;
 
-const BLOCK: usize = 4096;
+/// What everything in a file is aligned to.
+pub(super) const BLOCK: usize = 4096;
 const MAGIC: &[u8; 8] = b"QUORSNP\x01";
 /// How much of the last block says something.
 const TRAILER: usize = 32;
@@ -47,9 +47,9 @@ pub(super) struct Kept {
 }
 
 impl Part {
-    /// Writes piece `number`; all but the last have the same length.
-    pub(super) fn write_piece(&self, number: u32, piece: &[u8]) -> Result<(), SnapshotError> {
-        self.write(u64::from(number) * PIECE_BYTES as u64, piece.to_vec())
+    /// Writes a piece at `offset`; all but the last are as long as a multiple of a block.
+    pub(super) fn write_piece(&self, offset: u64, piece: &[u8]) -> Result<(), SnapshotError> {
+        self.write(offset, piece.to_vec())
     }
 
     /// Ends the file, and makes all of it durable.
@@ -109,8 +109,7 @@ impl Kept {
     /// Reads piece `number`, as it stands there.
     pub(super) fn read_piece(&self, number: u32) -> Result<Bytes, SnapshotError> {
         let mut piece = vec![0; self.manifest.piece_bytes(number)];
-        let offset = u64::from(number) * PIECE_BYTES as u64;
-        self.file.read_at(&mut piece, offset).during("read", &self.path)?;
+        self.file.read_at(&mut piece, self.manifest.offset(number)).during("read", &self.path)?;
         Ok(piece.into())
     }
 

@@ -5,8 +5,11 @@ use quorate_api::snapshot as wire;
 use quorate_raft::{LogId, Snapshot};
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
+use super::file::BLOCK;
 use crate::codec::{self, CodecError};
-use crate::kv::snapshot::PIECE_BYTES;
+
+/// A piece has to fit into a message.
+const MOST_PIECE_BYTES: u32 = 4 << 20;
 
 /// A snapshot's identity, length and the hash of each of its pieces. The same on every member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Manifest {
     /// What the protocol knows it by.
     pub snapshot: Snapshot,
     bytes: u64,
+    /// Of each piece but the last.
+    piece_bytes: u32,
     /// The SHA-256 of each piece, one behind the other.
     hashes: Bytes,
 }
@@ -25,12 +30,14 @@ pub enum ManifestError {
     #[error(transparent)]
     Configuration(#[from] CodecError),
     /// It does not agree with itself.
-    #[error("{hashes} hashes for {bytes} bytes")]
+    #[error("{hashes} hashes for {bytes} bytes in pieces of {piece_bytes}")]
     Hashes {
         /// How many there are.
         hashes: usize,
-        /// The length of the pieces.
+        /// The length of all pieces.
         bytes: u64,
+        /// The length of one.
+        piece_bytes: u32,
     },
 }
 
@@ -52,8 +59,12 @@ impl Manifest {
 
     /// The length of piece `number`, counted from 0.
     pub fn piece_bytes(&self, number: u32) -> usize {
-        let begin = u64::from(number) * PIECE_BYTES as u64;
-        self.bytes.saturating_sub(begin).min(PIECE_BYTES as u64) as usize
+        self.bytes.saturating_sub(self.offset(number)).min(self.piece_bytes.into()) as usize
+    }
+
+    /// Where piece `number` begins.
+    pub(super) fn offset(&self, number: u32) -> u64 {
+        u64::from(number) * u64::from(self.piece_bytes)
     }
 
     /// Whether `bytes` are piece `number`.
@@ -74,26 +85,30 @@ impl Manifest {
             configuration_term: configuration_id.term,
             bytes: self.bytes,
             hashes: self.hashes.clone(),
+            piece_bytes: self.piece_bytes,
         }
     }
 
     /// The manifest that was sent or stored.
     pub fn from_wire(wire: wire::Manifest) -> Result<Self, ManifestError> {
-        let wire::Manifest { bytes, hashes, .. } = wire;
+        let wire::Manifest { bytes, hashes, piece_bytes, .. } = wire;
         let configuration = codec::configuration_from_wire(wire.configuration.unwrap_or_default())?;
         let snapshot = Snapshot {
             id: LogId { term: wire.term, index: wire.index },
             configuration,
             configuration_id: LogId { term: wire.configuration_term, index: wire.configuration_index },
         };
-        let wanted = bytes.div_ceil(PIECE_BYTES as u64);
+        let wanted = bytes.div_ceil(u64::from(piece_bytes).max(1));
         let agrees = wanted > 0
             && u32::try_from(wanted).is_ok()
+            && (1..=MOST_PIECE_BYTES).contains(&piece_bytes)
+            && piece_bytes.is_multiple_of(BLOCK as u32)
             && hashes.len() as u64 == wanted.saturating_mul(SHA256_OUTPUT_LEN as u64);
         if !agrees {
-            return Err(ManifestError::Hashes { hashes: hashes.len() / SHA256_OUTPUT_LEN, bytes });
+            let hashes = hashes.len() / SHA256_OUTPUT_LEN;
+            return Err(ManifestError::Hashes { hashes, bytes, piece_bytes });
         }
-        Ok(Self { snapshot, bytes, hashes })
+        Ok(Self { snapshot, bytes, piece_bytes, hashes })
     }
 }
 
@@ -111,8 +126,8 @@ impl Draft {
         self.hashes.put_slice(digest(&SHA256, piece).as_ref());
     }
 
-    /// The manifest of `snapshot`, which has these pieces.
-    pub(super) fn finish(self, snapshot: Snapshot) -> Manifest {
-        Manifest { snapshot, bytes: self.bytes, hashes: self.hashes.freeze() }
+    /// The manifest of `snapshot`, which has these pieces, of so many bytes each.
+    pub(super) fn finish(self, snapshot: Snapshot, piece_bytes: u32) -> Manifest {
+        Manifest { snapshot, bytes: self.bytes, piece_bytes, hashes: self.hashes.freeze() }
     }
 }

@@ -84,7 +84,8 @@ struct Taking {
     snapshot: Snapshot,
     source: SnapshotSource,
     draft: Draft,
-    pieces: u32,
+    /// Bytes.
+    written: u64,
     part: Option<file::Part>,
 }
 
@@ -115,13 +116,8 @@ impl Worker {
         match job {
             Job::Take(snapshot, source) => {
                 debug_assert!(self.taking.is_none(), "one snapshot at a time");
-                self.taking = Some(Taking {
-                    snapshot,
-                    source,
-                    draft: Draft::default(),
-                    pieces: 0,
-                    part: None,
-                });
+                self.taking =
+                    Some(Taking { snapshot, source, draft: Draft::default(), written: 0, part: None });
             }
             job => self.jobs.push_back(job),
         }
@@ -134,7 +130,7 @@ impl Worker {
             || matches!(self.receiving, Some(Receiving::Restoring { .. }))
     }
 
-    /// Does a piece of what there is to do: at most about 256 KiB are written or read. Others wait for some jobs, so they come
+    /// Does a piece of what there is to do: at most about a piece is written or read. Others wait for some jobs, so they come
     /// first.
     pub fn step(&mut self) -> Option<Report> {
         match self.jobs.pop_front() {
@@ -179,7 +175,7 @@ impl Worker {
     fn end_taking(&mut self, mut taking: Taking) -> Report {
         let id = taking.snapshot.id;
         let part = taking.part.take().expect("a snapshot has at least one piece");
-        let manifest = taking.draft.finish(taking.snapshot);
+        let manifest = taking.draft.finish(taking.snapshot, taking.source.piece_bytes() as u32);
         match self.archive.keep(part, manifest.clone()) {
             Ok(()) => Report::Taken(manifest),
             Err(error) => Report::NotTaken(id, error),
@@ -213,11 +209,13 @@ impl Worker {
     }
 
     fn write(&mut self, id: LogId, number: u32, piece: &[u8]) -> Option<Report> {
-        let Some(Receiving::Pieces { manifest, part, missing, left }) = &mut self.receiving else { return None };
+        let Some(Receiving::Pieces { manifest, part, missing, left }) = &mut self.receiving else {
+            return None;
+        };
         if manifest.id() != id || !missing.get(number as usize).is_some_and(|missing| *missing) {
             return None;
         }
-        if let Err(error) = part.write_piece(number, piece) {
+        if let Err(error) = part.write_piece(manifest.offset(number), piece) {
             self.abandon();
             return Some(Report::NotReceived(id, error));
         }
@@ -289,9 +287,9 @@ impl Taking {
             self.part = Some(archive.begin(self.snapshot.id)?);
         }
         let part = self.part.as_ref().expect("it was begun");
-        part.write_piece(self.pieces, piece)?;
+        part.write_piece(self.written, piece)?;
         self.draft.add(piece);
-        self.pieces += 1;
+        self.written += piece.len() as u64;
         Ok(())
     }
 }

@@ -14,6 +14,8 @@ use quorate_raft::{MemberId, Role};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::clients;
+use crate::host::name;
 use crate::schedule::logarithmic;
 use crate::time::{SECOND, Time};
 use crate::world::World;
@@ -63,6 +65,7 @@ pub(crate) enum Kind {
     Reshape,
     ImpossibleChange,
     Transfer,
+    Compact,
 }
 
 /// Each kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -98,6 +101,7 @@ pub(crate) const KINDS: &[(Kind, &str, u64)] = &[
     (Kind::Reshape, "several members come and go at once", 100),
     (Kind::ImpossibleChange, "an impossible change is asked for", 100),
     (Kind::Transfer, "leadership is transferred", 200),
+    (Kind::Compact, "revisions are compacted", 500),
 ];
 
 impl Kind {
@@ -160,11 +164,26 @@ impl World {
             | Kind::Reshape
             | Kind::ImpossibleChange
             | Kind::Transfer => self.begin_errand(fault.kind, random),
+            Kind::Compact => self.compact(random),
         };
         if let Some(what) = done {
             *self.struck.entry(fault.kind.words()).or_default() += 1;
             self.say(|| format!("FAULT {}: {} ({what})", fault.number, fault.kind.words()));
         }
+    }
+
+    /// Somebody has the past of the keys removed.
+    fn compact(&mut self, random: &mut ChaCha8Rng) -> Option<String> {
+        let id = self.victim(random)?;
+        let newest = self.invariants.newest_acknowledged();
+        let revision = random.random_range(newest / 2..=newest + 1);
+        let process = self.hosts.get_mut(&id)?.process_mut()?;
+        let number = process.next_number;
+        process.next_number += 1;
+        process.compactions.insert(number);
+        clients::compact(&mut process.replica, id, number, revision);
+        self.wake(id);
+        Some(format!("{}, up to {revision}", name(id)))
     }
 
     /// Somebody for a fault to happen to: often the leader.

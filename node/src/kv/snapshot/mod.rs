@@ -15,9 +15,6 @@ use super::history::Version;
 pub use restore::{Restore, RestoreError};
 pub use source::{Replaced, SnapshotSource};
 
-/// The bytes of a piece; the last one of a snapshot may have fewer. A part of the format.
-pub const PIECE_BYTES: usize = 256 * 1024;
-
 /// What a state is beside its versions, on the wire.
 fn state_to_wire(store: &Store) -> wire::State {
     wire::State { revision: store.revision, compacted: store.compaction.revision, weight: store.weight }

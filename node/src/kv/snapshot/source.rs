@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use prost::Message;
 use quorate_api::snapshot as wire;
 
-use super::{PIECE_BYTES, state_to_wire, version_to_wire};
+use super::{state_to_wire, version_to_wire};
 use crate::kv::compaction::Pin;
 use crate::kv::{Collected, Store};
 
@@ -47,21 +47,26 @@ enum Step {
 }
 
 impl Store {
-    /// Begins a snapshot of the state as it is now. Only one at a time: `None` while another one lives.
-    pub fn snapshot(&mut self) -> Option<SnapshotSource> {
-        let mut encoded = BytesMut::with_capacity(PIECE_BYTES);
+    /// Begins a snapshot of the state as it is now, in pieces of so many bytes. Only one at a time: `None` while another one lives.
+    pub fn snapshot(&mut self, piece_bytes: usize) -> Option<SnapshotSource> {
+        let mut encoded = BytesMut::new();
         append(&mut encoded, &state_to_wire(self));
         Some(SnapshotSource {
             pin: self.pin()?,
             revision: self.revision,
             step: Step::Collect,
             encoded,
-            piece_bytes: PIECE_BYTES,
+            piece_bytes,
         })
     }
 }
 
 impl SnapshotSource {
+    /// The bytes of each piece but the last.
+    pub fn piece_bytes(&self) -> usize {
+        self.piece_bytes
+    }
+
     /// The next piece, in order, of `store`, where the snapshot was begun; `None` when there are no more. The lock is taken several
     /// times, and never for long.
     pub fn next_piece(&mut self, store: &RwLock<Store>) -> Result<Option<Bytes>, Replaced> {
@@ -112,12 +117,6 @@ impl SnapshotSource {
 
     fn check(&self, store: &Store) -> Result<(), Replaced> {
         if store.is_pinned_by(&self.pin) { Ok(()) } else { Err(Replaced) }
-    }
-
-    /// Pieces of another size, for tests that have no room for real ones.
-    #[cfg(test)]
-    pub(in crate::kv) fn in_pieces_of(self, piece_bytes: usize) -> Self {
-        Self { piece_bytes, ..self }
     }
 }
 

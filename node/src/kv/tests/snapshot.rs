@@ -11,15 +11,14 @@ use quorate_api::snapshot as wire;
 
 use super::model::{change, operations_of};
 use super::requests::*;
-use crate::kv::snapshot::{PIECE_BYTES, Replaced, Restore, RestoreError};
+use crate::kv::snapshot::{Replaced, Restore, RestoreError};
 use crate::kv::{Collected, SnapshotPolicy, Store};
 
 /// So small that records lie across its pieces.
 const PIECE: usize = 50;
 
 fn snapshot_in(store: &RwLock<Store>, piece_bytes: usize) -> Vec<Bytes> {
-    let source = store.write().snapshot().expect("no other is under way");
-    let mut source = source.in_pieces_of(piece_bytes);
+    let mut source = store.write().snapshot(piece_bytes).expect("no other is under way");
     std::iter::from_fn(|| source.next_piece(store).expect("it is not replaced")).collect()
 }
 
@@ -48,7 +47,7 @@ fn apply_to_all(stores: &[&RwLock<Store>], operation: &Result<Operation, i64>) {
         Ok(operation) => operation.clone(),
         Err(back) => Operation::Compact(pb::CompactionRequest { revision: current - back, physical: false }),
     };
-    let policy = SnapshotPolicy { least_bytes: 100 };
+    let policy = SnapshotPolicy { least_bytes: 100, ..SnapshotPolicy::default() };
     let answers = stores.iter().map(|store| {
         let mut store = store.write();
         let answer = store.apply(&operation);

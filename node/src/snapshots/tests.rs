@@ -1,0 +1,210 @@
+//! Snapshots as files, on a real disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use quorate_api::etcdserverpb::PutRequest;
+use quorate_api::log::command::Operation;
+use quorate_raft::{Configuration, LogId, MemberId, Snapshot};
+use tempfile::TempDir;
+
+use super::{Archive, Found, Job, Manifest, Part, Report, Worker};
+use crate::kv::Store;
+use crate::storage::disk::OsDisk;
+
+const PIECE: usize = 4096;
+
+/// A member's snapshots, and the state that they are of.
+struct Member {
+    dir: TempDir,
+    state: Arc<RwLock<Store>>,
+    worker: Worker,
+}
+
+impl Member {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Arc::new(RwLock::new(Store::new()));
+        let worker = Worker::new(open(dir.path()), Arc::clone(&state));
+        Self { dir, state, worker }
+    }
+
+    fn put(&self, keys: std::ops::Range<u32>) {
+        for key in keys {
+            let request = PutRequest {
+                key: format!("key {key}").into(),
+                value: vec![key as u8; 100].into(),
+                ..PutRequest::default()
+            };
+            self.state.write().apply(&Operation::Put(request)).unwrap();
+        }
+    }
+
+    /// Takes a snapshot as of entry `index`.
+    fn take(&mut self, index: u64) -> Manifest {
+        let source = self.state.write().snapshot(PIECE).unwrap();
+        self.worker.push(Job::Take(identity(index), source));
+        match self.report() {
+            Report::Taken(manifest) => manifest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        while self.worker.is_busy() {
+            if let Some(report) = self.worker.step() {
+                return report;
+            }
+        }
+        panic!("nothing came of it")
+    }
+
+    fn read(&mut self, id: LogId, part: Part) -> Option<Found> {
+        self.worker.push(Job::Read(MemberId(9), id, part));
+        match self.report() {
+            Report::Read(_, _, _, found) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn piece(&mut self, id: LogId, number: u32) -> bytes::Bytes {
+        match self.read(id, Part::Piece(number)) {
+            Some(Found::Piece(piece)) => piece,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = fs::read_dir(self.dir.path().join("snapshots"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn open(dir: &Path) -> Archive {
+    Archive::open(Arc::new(OsDisk), dir).unwrap()
+}
+
+fn identity(index: u64) -> Snapshot {
+    let configuration = Configuration { voters: [MemberId(1)].into(), ..Configuration::default() };
+    Snapshot { id: LogId { term: 3, index }, configuration, configuration_id: LogId { term: 1, index: 1 } }
+}
+
+/// The state as bytes.
+fn bytes_of(state: &RwLock<Store>) -> Vec<u8> {
+    let mut source = state.write().snapshot(PIECE).unwrap();
+    std::iter::from_fn(|| source.next_piece(state).unwrap()).flatten().collect()
+}
+
+#[test]
+fn what_was_taken_is_restored() {
+    let mut member = Member::new();
+    member.put(0..200);
+    let manifest = member.take(200);
+    assert!(manifest.pieces() > 3, "{manifest:?}");
+    let (found, state) = open(member.dir.path()).restore().unwrap().unwrap();
+    assert_eq!(found, manifest);
+    assert_eq!(bytes_of(&RwLock::new(state)), bytes_of(&member.state));
+}
+
+#[test]
+fn what_is_received_in_any_order_is_the_same_file() {
+    let (mut sender, mut receiver) = (Member::new(), Member::new());
+    sender.put(0..200);
+    let manifest = sender.take(200);
+    let id = manifest.id();
+    assert!(matches!(sender.read(id, Part::Manifest), Some(Found::Manifest(found)) if found == manifest));
+    receiver.worker.push(Job::Receive(manifest.clone()));
+    for number in (0..manifest.pieces()).rev() {
+        let piece = sender.piece(id, number);
+        assert!(manifest.fits(number, &piece) && !manifest.fits(number + 1, &piece));
+        receiver.worker.push(Job::Write(id, number, piece));
+        assert!(matches!(receiver.report(), Report::Written(_, written) if written == number));
+    }
+    let Report::Received(received, state) = receiver.report() else { panic!("it is not received") };
+    assert_eq!(received, manifest);
+    assert_eq!(bytes_of(&RwLock::new(*state)), bytes_of(&sender.state));
+    assert_eq!(fs::read(&sender.files()[0]).unwrap(), fs::read(&receiver.files()[0]).unwrap());
+    // To receive it again needs no pieces.
+    receiver.worker.push(Job::Receive(manifest));
+    assert!(matches!(receiver.report(), Report::Received(..)));
+}
+
+#[test]
+fn what_does_not_come_whole_leaves_nothing() {
+    let (mut sender, mut receiver) = (Member::new(), Member::new());
+    sender.put(0..200);
+    let manifest = sender.take(200);
+    receiver.worker.push(Job::Receive(manifest.clone()));
+    receiver.worker.push(Job::Write(manifest.id(), 0, sender.piece(manifest.id(), 0)));
+    receiver.report();
+    assert_eq!(receiver.files().len(), 1);
+    // A part is left when the process ends.
+    assert!(open(receiver.dir.path()).restore().unwrap().is_none());
+    assert!(receiver.files().is_empty());
+    assert!(sender.read(LogId { term: 9, index: 200 }, Part::Manifest).is_none());
+    assert!(sender.read(manifest.id(), Part::Piece(manifest.pieces())).is_none());
+}
+
+#[test]
+fn two_are_kept() {
+    let mut member = Member::new();
+    for index in 1..=4 {
+        member.put(0..50);
+        member.take(index);
+    }
+    assert_eq!(member.files().len(), 2);
+    let kept: Vec<u64> = open(member.dir.path()).manifests().map(|manifest| manifest.id().index).collect();
+    assert_eq!(kept, [3, 4]);
+}
+
+#[test]
+fn a_snapshot_of_a_state_that_was_replaced_is_not_taken() {
+    let mut member = Member::new();
+    member.put(0..200);
+    let source = member.state.write().snapshot(PIECE).unwrap();
+    member.worker.push(Job::Take(identity(200), source));
+    assert!(member.worker.step().is_none());
+    *member.state.write() = Store::new();
+    assert!(matches!(member.report(), Report::NotTaken(..)));
+    assert!(member.files().is_empty());
+}
+
+/// Whatever byte of the newest file is another: either nobody reads it, or the one before is used.
+#[test]
+fn damage_is_never_restored() {
+    let mut member = Member::new();
+    member.put(0..40);
+    member.take(1);
+    let older = bytes_of(&member.state);
+    member.put(20..60);
+    member.take(2);
+    let newer = bytes_of(&member.state);
+    let path = &member.files()[1];
+    let good = fs::read(path).unwrap();
+    let mut harmless = 0;
+    for at in (0..good.len()).step_by(37) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        fs::write(path, &bad).unwrap();
+        let (manifest, state) = open(member.dir.path()).restore().unwrap().unwrap();
+        let found = bytes_of(&RwLock::new(state));
+        match manifest.id().index {
+            1 => assert_eq!(found, older),
+            _ => {
+                assert_eq!(found, newer, "byte {at}");
+                assert_eq!(good[at], 0, "byte {at} says something");
+                harmless += 1;
+            }
+        }
+    }
+    assert!(harmless > 0, "padding is read by nobody");
+    // A file that is cut short is none either.
+    fs::write(path, &good[..good.len() - 1]).unwrap();
+    assert_eq!(open(member.dir.path()).restore().unwrap().unwrap().0.id().index, 1);
+}
