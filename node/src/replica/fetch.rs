@@ -205,7 +205,7 @@ impl Fetcher {
             Stage::Manifest(_) => self.ask_manifest(now),
             Stage::Pieces { missing, asked, .. } => {
                 // They were asked of the other one.
-                missing.extend(std::mem::take(asked).into_keys());
+                std::mem::take(asked).into_keys().rev().for_each(|number| missing.push_front(number));
                 self.ask_pieces(now);
             }
             Stage::Restoring => {}

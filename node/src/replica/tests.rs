@@ -126,7 +126,12 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         max_inflight_bytes: 16 << 20,
         seed: id.0,
     };
-    let options = Options { raft, request_ticks: REQUEST_TICKS };
+    let options = Options {
+        raft,
+        request_ticks: REQUEST_TICKS,
+        snapshots: SnapshotPolicy::default(),
+        kept_log_bytes: 0,
+    };
     Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
 }
 
