@@ -15,4 +15,5 @@ mod network;
 mod node;
 mod scenario;
 mod scenarios;
+mod snapshots;
 mod tls;

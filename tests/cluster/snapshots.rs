@@ -1,0 +1,72 @@
+//! More is written than the log keeps: members that were away, and new ones, come back by a snapshot; and so does everybody who starts
+//! again.
+
+use quorate_api::etcdserverpb::PutRequest;
+use quorate_api::etcdserverpb::kv_client::KvClient;
+use quorate_tests::clients::endpoint;
+
+use crate::cluster::Cluster;
+use crate::scenario::Scenario;
+
+/// A value of this size, so often: some snapshots' worth, and more than is kept behind one.
+const BYTES: usize = 256 << 10;
+const TIMES: usize = 200;
+
+#[tokio::test]
+async fn those_who_were_away_come_back_by_a_snapshot() {
+    let mut scenario = Scenario::start("those_who_were_away_come_back_by_a_snapshot").await;
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    let away = (leader + 1) % 3;
+    scenario.cluster.kill(away);
+    fill(&mut scenario.cluster, leader).await;
+    scenario.cluster.restart(away);
+    installs(&mut scenario.cluster, away).await;
+    scenario.progress().await;
+
+    // A member that has never been, while the clients go on.
+    let new = scenario.cluster.add().await;
+    scenario.cluster.wait_for_voters(4).await;
+    installs(&mut scenario.cluster, new).await;
+
+    // Whoever has it may be asked for it, by now from any leader; and all start from their snapshots.
+    (0..4).for_each(|node| scenario.cluster.kill(node));
+    (0..4).for_each(|node| scenario.cluster.restart(node));
+    scenario.progress().await;
+    scenario.finish().await;
+}
+
+/// Writes more than the log keeps, and waits until a snapshot covers it.
+async fn fill(cluster: &mut Cluster, leader: usize) {
+    let address = cluster.members[leader].settings.client;
+    let mut client = KvClient::new(endpoint(address).connect_lazy());
+    for number in 0..TIMES {
+        let key = format!("large-{}", number % 8).into();
+        let put = PutRequest { key, value: vec![number as u8; BYTES].into(), ..PutRequest::default() };
+        cluster
+            .wait("a large write", async |_: &mut Cluster| {
+                client.put(put.clone()).await.map(drop).map_err(|status| status.to_string())
+            })
+            .await;
+    }
+    let folder = settings_folder(cluster, leader);
+    cluster
+        .wait("the leader's snapshots", async |_: &mut Cluster| {
+            let files = std::fs::read_dir(&folder).map_err(|error| error.to_string())?.count();
+            if files >= 2 { Ok(()) } else { Err(format!("{files} files")) }
+        })
+        .await;
+}
+
+fn settings_folder(cluster: &Cluster, node: usize) -> std::path::PathBuf {
+    cluster.members[node].settings.data.join("snapshots")
+}
+
+/// Waits until a node has said that it took over a snapshot.
+async fn installs(cluster: &mut Cluster, node: usize) {
+    cluster
+        .wait(&format!("node-{node} to install a snapshot"), async |cluster: &mut Cluster| {
+            let log = std::fs::read_to_string(&cluster.members[node].settings.log).unwrap_or_default();
+            if log.contains("installed a snapshot") { Ok(()) } else { Err("it has not said so") }
+        })
+        .await;
+}
