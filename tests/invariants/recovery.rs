@@ -23,11 +23,11 @@ impl Invariants {
         let mut known = member.durable_state;
         let promised = (known, log.len());
         let mut writes = member.under_way.drain(..);
-        // What was given up lies before the first entry that was found.
-        let first = found.entries.first().map_or(usize::MAX, |entry| entry.index as usize);
-        let ends = |log: &[Name]| match log.get(first.min(log.len() + 1) - 1..) {
-            Some(rest) if first != usize::MAX => rest == names,
-            _ => names.is_empty() && log.len() as u64 <= covered,
+        // What a snapshot covers may have been given up, or may not be on the disk yet: what counts is what follows.
+        let first = found.entries.first().map_or(u64::MAX, |entry| entry.index);
+        let ends = |log: &[Name]| match found.entries.last() {
+            Some(last) if last.index > covered => log.get(first as usize - 1..) == Some(&names[..]),
+            _ => log.len() as u64 <= covered,
         };
         while (known.term, known.vote) != state || !ends(&log) {
             let Some(write) = writes.next() else {
@@ -43,16 +43,16 @@ impl Invariants {
         }
         drop(writes);
         member.log = log;
-        member.configurations.retain(|(id, _)| id.index < first as u64);
+        member.configurations.retain(|(id, _)| id.index < first);
         for entry in &found.entries {
             if let quorate_raft::Payload::Configuration(configuration) = &entry.payload {
                 member.configurations.push((entry.id(), (**configuration).clone()));
             }
         }
-        member.settle(found.hard_state);
         if let Some(snapshot) = snapshot {
             self.begin_after(&mut member, snapshot);
         }
+        member.settle(found.hard_state);
         member.applied = covered;
         member.term = found.hard_state.term;
         member.commit = found.hard_state.commit.max(covered);
