@@ -201,7 +201,7 @@ fn first_configuration(voters: BTreeSet<MemberId>, learners: BTreeSet<MemberId>)
     let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
     Restored {
         hard_state: HardState { term: 1, vote: None, commit: 1 },
-        snapshot: None,
         entries: vec![entry],
+        ..Restored::default()
     }
 }

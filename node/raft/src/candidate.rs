@@ -49,7 +49,8 @@ impl Raft {
         (pre_vote, transfer): (bool, bool),
         last: LogId,
     ) {
-        let up_to_date = last >= self.common.log.last();
+        // What this member has lost it cannot compare with: until that is repaired nobody is up to date.
+        let up_to_date = last >= self.common.log.last() && !self.common.is_repairing();
         let granted = if pre_vote {
             up_to_date && term > self.common.term && !self.hears_a_leader()
         } else {

@@ -7,7 +7,7 @@ use crate::timer::ElectionTimer;
 use crate::writes::Writes;
 use crate::{
     Body, Config, Entry, HardState, Index, LogId, MemberId, Message, Payload, ReadDone, Restored, Snapshot,
-    Term,
+    Term, WriteId,
 };
 
 /// The state of a member that outlives its roles.
@@ -35,6 +35,8 @@ pub(crate) struct Common {
     commit: Index,
     /// What was handed out to be applied.
     handed: Index,
+    /// What damage took away, until that is repaired. See [`crate::repair`].
+    pub(crate) lost: Option<LogId>,
     outbox: Outbox,
 }
 
@@ -63,14 +65,19 @@ impl Common {
             log,
             timer: ElectionTimer::new(config.election_ticks, config.seed),
             reads: Vec::new(),
-            commit: commit.max(covered.index),
+            commit: 0,
             handed: covered.index,
+            lost: restored.lost,
             outbox: Outbox::default(),
             config,
         };
         common.finish_install(covered);
         let last = common.log.last().index;
-        assert!(commit <= last, "entry {commit} is committed, but the log ends at {last}");
+        assert!(
+            commit <= last || common.is_repairing(),
+            "entry {commit} is committed, but the log ends at {last}"
+        );
+        common.commit_to(commit.max(covered.index).min(last));
         common
     }
 
@@ -92,6 +99,7 @@ impl Common {
         self.commit = id.index;
         self.handed = id.index;
         self.begin_after(id);
+        self.mend();
     }
 
     fn begin_after(&mut self, id: LogId) {
@@ -143,12 +151,12 @@ impl Common {
 
     /// Whether this member may campaign.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.membership.may_campaign(self.id(), self.commit) && !self.disk_hangs()
+        self.membership.may_campaign(self.id(), self.commit) && !self.disk_hangs() && !self.is_repairing()
     }
 
     /// What others are told of the wish to lead: none while this member could not.
     pub(crate) fn priority(&self) -> u32 {
-        if self.disk_hangs() { 0 } else { self.config.priority }
+        if self.disk_hangs() || self.is_repairing() { 0 } else { self.config.priority }
     }
 
     /// Whether the disk makes no progress. Whoever leads could promise nothing then: another's disk may do better (failure 40).
@@ -217,11 +225,12 @@ impl Common {
             self.log.last().index
         );
         self.commit = self.commit.max(index);
+        self.mend();
     }
 
     /// What may be applied: committed and durable here. A cluster of one would otherwise answer its clients before its disk
     /// has the entry (failure 5).
-    fn applicable(&self) -> Index {
+    pub(crate) fn applicable(&self) -> Index {
         self.commit.min(self.writes.durable())
     }
 
@@ -242,10 +251,15 @@ impl Common {
         self.outbox.take()
     }
 
-    /// Lets go the messages that waited for what is durable by now. Returns those to this member itself.
-    pub(crate) fn release(&mut self) -> Vec<Message> {
+    /// Write `id`, and all before it, are durable: lets go the messages that waited for that. Returns those to this member
+    /// itself, or none if it is no news.
+    pub(crate) fn persisted(&mut self, id: WriteId) -> Option<Vec<Message>> {
+        if !self.writes.persisted(id) {
+            return None;
+        }
+        self.mend();
         self.outbox.release(self.writes.proof());
-        self.outbox.take_own()
+        Some(self.outbox.take_own())
     }
 
     /// Whether there is something to write, to send, to apply or to settle.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Configuration, Entry, HardState, Lease, MemberId, Payload, Snapshot};
+use crate::{Configuration, Entry, HardState, Lease, LogId, MemberId, Payload, Snapshot};
 
 /// Timing and limits. Times are in ticks; how long a tick lasts is the caller's choice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +41,12 @@ pub struct Restored {
     pub snapshot: Option<Snapshot>,
     /// The log, consecutive: from index 1, or with a snapshot from any index up to the one after it.
     pub entries: Vec<Entry>,
+    /// The newest entry that was ever durable here, if damage has taken some away: then `entries` are what is intact before
+    /// the first of those, and may be fewer than are committed. Term, vote and commit have to be intact.
+    ///
+    /// It is to be given at each start, and kept durably therefore, until [`crate::Status::repairing`] says that this member
+    /// has again what it owes. If more is lost meanwhile, the greater of both counts. See [`Restored::is_beyond_repair`].
+    pub lost: Option<LogId>,
 }
 
 impl Restored {
@@ -54,6 +60,6 @@ impl Restored {
         };
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
         let hard_state = HardState { term: 1, vote: Some(id), commit: 1 };
-        Self { hard_state, snapshot: None, entries: vec![entry] }
+        Self { hard_state, entries: vec![entry], ..Self::default() }
     }
 }

@@ -106,6 +106,11 @@ impl Configuration {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// Whether `id` is the only voter.
+    pub(crate) fn is_alone(&self, id: MemberId) -> bool {
+        self.voters.len() == 1 && self.voters.contains(&id) && !self.is_joint()
+    }
+
     /// All members, voters or not, each once, in order.
     pub fn members(&self) -> BTreeSet<MemberId> {
         self.all_voters().chain(self.learners.iter().copied()).collect()

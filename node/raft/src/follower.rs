@@ -21,7 +21,7 @@ impl Raft {
             // Where the logs may agree at best: not beyond our end, not in a later term than the leader has there.
             // Nor before our base: that is committed, so the leader has it.
             let hint = common.log.agreement(previous).unwrap_or(common.log.base());
-            return common.send(leader, Body::AppendRejected { rejected: previous.index, hint });
+            return common.reject(leader, previous.index, hint);
         }
         let matched = previous.index + entries.len() as u64;
         self.take_over(entries);
@@ -34,7 +34,12 @@ impl Raft {
     pub(crate) fn on_heartbeat(&mut self, leader: MemberId, commit: Index, round: u64) {
         self.follow(leader);
         let common = &mut self.common;
-        common.commit_to(commit.min(common.log.last().index));
+        let last = common.log.last();
+        common.commit_to(commit.min(last.index));
+        if common.is_repairing() && commit > last.index {
+            // It knows more to be durable here than there is, and would send nothing in a quiet cluster.
+            common.reject(leader, commit, last);
+        }
         let priority = common.priority();
         let promise = common.promise();
         common.send(leader, Body::HeartbeatAck { round, priority, promise });

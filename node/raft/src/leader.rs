@@ -123,13 +123,23 @@ impl Leader {
     }
 
     /// A follower lacks the entry before those that it was sent.
-    pub(crate) fn on_rejected(&mut self, common: &Common, from: MemberId, rejected: Index, hint: LogId) {
+    pub(crate) fn on_rejected(
+        &mut self,
+        common: &Common,
+        from: MemberId,
+        rejected: Index,
+        hint: LogId,
+        lost: bool,
+    ) {
         if let Some(follower) = self.followers.get_mut(&from) {
             follower.heard();
             // Where they agree may be compacted: then the follower is behind all that is kept.
+            let agreed = common.log.agreement(hint).map(|agreed| agreed.index);
+            if lost {
+                follower.lost(agreed.unwrap_or_default());
+            }
             let behind = common.log.base().index.saturating_sub(1);
-            let agreed = common.log.agreement(hint).map_or(behind, |agreed| agreed.index);
-            follower.rejected(rejected, agreed);
+            follower.rejected(rejected, agreed.unwrap_or(behind));
         }
     }
 

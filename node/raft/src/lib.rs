@@ -46,6 +46,9 @@
 //! unless the log holds the snapshot's last entry it goes as a whole, and begins anew after that (Raft paper, figure 13). The
 //! leader never forgets a follower over it.
 //!
+//! **Damage.** A member whose disk has lost a part of the log that was durable starts with what is left, follows, and takes no
+//! part in elections until it has again what it may have acknowledged ([`Restored::lost`]). The leader fills its log.
+//!
 //! **Membership.** The configuration is derived from the log, counts from the moment that it is appended, and goes back with
 //! the log. A change of voters, of as many as one likes, passes through a joint configuration in which both majorities are
 //! needed (Raft paper, section 6); a change of learners alone needs none. A change names the configuration that it starts from. Leaving
@@ -71,6 +74,8 @@
 //! - Reads by lease are stale if the clocks do not keep what [`Lease`] asks. ReadIndex needs no clock.
 //! - A transfer that was begun and failed after its target was told to campaign ends the leader's leases for its term: the
 //!   target may still hear of it. Reads go on by ReadIndex.
+//! - When so many members are damaged at the same time that the others are no quorum, nothing is lost, but nobody is elected
+//!   any more. A leader that there is then goes on, and repairs them.
 //! - A member whose disk was lost must not come back under its old ID: it has forgotten what it promised. Give it another.
 //! - A removed member learns of it if it is up while the leader that removed it leads. One that was away longer asks for
 //!   pre-votes for ever, in vain; whoever removed it has to end it.
@@ -97,6 +102,7 @@ mod progress;
 mod quorum;
 mod raft;
 mod reads;
+mod repair;
 mod snapshot;
 mod timer;
 mod transfer;

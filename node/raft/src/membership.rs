@@ -60,12 +60,6 @@ impl Membership {
         newest_first.take(uncommitted + 1).any(|(_, configuration)| configuration.is_voter(id))
     }
 
-    /// Whether `id` is the only voter.
-    pub(crate) fn is_alone(&self, id: MemberId) -> bool {
-        let current = self.current();
-        current.voters.len() == 1 && current.voters.contains(&id) && !current.is_joint()
-    }
-
     /// An entry was appended.
     pub(crate) fn appended(&mut self, entry: &Entry) {
         if let Payload::Configuration(configuration) = &entry.payload {

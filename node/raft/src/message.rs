@@ -38,6 +38,9 @@ pub enum Body {
         rejected: Index,
         /// Where the logs may agree.
         hint: LogId,
+        /// The follower has lost entries that it may have acknowledged to this very leader: no acceptance from before says
+        /// that it has anything after `hint`.
+        lost: bool,
     },
     /// The leader does not hold the follower's next entry any more, and offers a snapshot (Raft paper, section 7). Only its
     /// identity: the contents can be fetched from anyone. Answered by [`Body::AppendAccepted`] once the follower holds what

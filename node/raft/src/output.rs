@@ -94,4 +94,7 @@ pub struct Status {
     pub configuration_id: LogId,
     /// Its disk has completed no write for [`crate::Config::disk_ticks`]: it does not lead while that lasts.
     pub disk_hangs: bool,
+    /// It lacks entries that it once acknowledged ([`crate::Restored::lost`]), and takes no part in elections until it has them
+    /// again. Once this is false it never becomes true in the life of a process.
+    pub repairing: bool,
 }

@@ -7,8 +7,9 @@ use crate::{Body, Config, Entry, Index, LogId};
 
 /// A leader's view of one follower.
 ///
-/// Invariants: `matched < next`; `matched` never falls, and only a verified acceptance moves it, never a heartbeat
-/// (failure 11); it never passes the end of the leader's log.
+/// Invariants: `matched < next`; only a verified acceptance raises `matched`, never a heartbeat (failure 11); it never passes
+/// the end of the leader's log, and never falls, except where the follower says that damage took away what it acknowledged
+/// ([`Follower::lost`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Follower {
     /// Verified to agree with the leader's log, and durable there.
@@ -223,6 +224,20 @@ impl Follower {
         if !stale {
             self.probe();
             self.next = rejected.min(agreed + 1).max(self.matched + 1);
+        }
+    }
+
+    /// Damage took away what it holds after `agreed`, though it may have acknowledged that. It is sent again.
+    ///
+    /// `matched` falls, and nothing else: what was committed by its help stays so, as it helps to elect nobody until it has that
+    /// again. The message may be older than acceptances that have come meanwhile; and such an acceptance may be older than the
+    /// damage. Neither does harm. With `matched` too low, entries are sent again, a transfer to it waits a little longer, and a
+    /// learner does not count as caught up until it has accepted once more. With `matched` too high, as before this message,
+    /// it still repairs and ignores that leadership is handed to it; it rejects what is sent, and says so again.
+    pub(crate) fn lost(&mut self, agreed: Index) {
+        if agreed < self.matched {
+            self.matched = agreed;
+            self.probe();
         }
     }
 

@@ -44,6 +44,7 @@ struct Shown {
     configuration: LogId,
     wanted: Option<LogId>,
     disk_hangs: bool,
+    repairing: bool,
 }
 
 /// Inputs.
@@ -52,7 +53,8 @@ impl Raft {
     ///
     /// # Panics
     /// If `restored` cannot be what this member wrote: its entries have gaps, begin later than they may, are of a later term
-    /// than the hard state, or fewer than are committed. Whoever reads a disk checks for damage. If the lease is not shorter
+    /// than the hard state, or fewer than are committed though nothing is said to be lost. Whoever reads a disk checks for
+    /// damage. If the lease is not shorter
     /// than the election timeout.
     pub fn new(config: Config, restored: Restored) -> Self {
         let mut common = Common::new(config, restored);
@@ -64,6 +66,7 @@ impl Raft {
             configuration: LogId::default(),
             wanted: None,
             disk_hangs: false,
+            repairing: false,
         };
         Self { common, role: RoleState::Follower, forwarded, newest_read: 0, shown }
     }
@@ -109,10 +112,8 @@ impl Raft {
     /// # Panics
     /// If no such write was handed out.
     pub fn persisted(&mut self, id: WriteId) {
-        if !self.common.writes.persisted(id) {
-            return;
-        }
-        for own in self.common.release() {
+        let Some(messages) = self.common.persisted(id) else { return };
+        for own in messages {
             self.handle(own.from, own.term, own.body);
         }
         if let RoleState::Leader(leader) = &mut self.role {
@@ -216,6 +217,7 @@ impl Raft {
             configuration: common.membership.current().clone(),
             configuration_id: common.membership.id(),
             disk_hangs: common.disk_hangs(),
+            repairing: common.is_repairing(),
         }
     }
 
@@ -268,6 +270,7 @@ impl Raft {
             configuration: common.membership.id(),
             wanted: common.wanted().map(|snapshot| snapshot.id),
             disk_hangs: common.disk_hangs(),
+            repairing: common.is_repairing(),
         }
     }
 }
@@ -305,7 +308,7 @@ impl Raft {
     fn answer_outdated(&mut self, from: MemberId, body: &Body) {
         let answer = match body {
             Body::AppendEntries { previous, .. } => {
-                Body::AppendRejected { rejected: previous.index, hint: self.common.log.last() }
+                return self.common.reject(from, previous.index, self.common.log.last());
             }
             Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
                 Body::HeartbeatAck { round: 0, priority: 0, promise: 0 }
@@ -345,9 +348,9 @@ impl Raft {
                     self.stand(standing);
                 }
             }
-            Body::AppendRejected { rejected, hint } => {
+            Body::AppendRejected { rejected, hint, lost } => {
                 if let RoleState::Leader(leader) = &mut self.role {
-                    leader.on_rejected(&self.common, from, rejected, hint);
+                    leader.on_rejected(&self.common, from, rejected, hint, lost);
                 }
             }
             Body::HeartbeatAck { round, priority, promise } => {
@@ -411,7 +414,8 @@ impl Raft {
     /// only forget the leader.
     fn tick_election(&mut self, expired: bool) {
         let common = &self.common;
-        let alone = self.is_follower() && common.membership.is_alone(common.id()) && !common.is_bound();
+        let alone =
+            self.is_follower() && common.membership.current().is_alone(common.id()) && !common.is_bound();
         if !expired && !alone {
             return;
         }

@@ -91,8 +91,8 @@ fn body_to_wire(body: Body) -> Wire {
             commit,
         }),
         Body::AppendAccepted { matched } => Wire::AppendAccepted(pb::AppendAccepted { r#match: matched }),
-        Body::AppendRejected { rejected, hint } => {
-            Wire::AppendRejected(pb::AppendRejected { rejected, hint: Some(id_to_wire(hint)) })
+        Body::AppendRejected { rejected, hint, lost } => {
+            Wire::AppendRejected(pb::AppendRejected { rejected, hint: Some(id_to_wire(hint)), lost })
         }
         Body::InstallSnapshot { snapshot, base } => Wire::InstallSnapshot(pb::InstallSnapshot {
             id: Some(id_to_wire(snapshot.id)),
@@ -147,9 +147,11 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
             Body::AppendEntries { previous, entries, commit: append.commit }
         }
         Wire::AppendAccepted(accepted) => Body::AppendAccepted { matched: accepted.r#match },
-        Wire::AppendRejected(rejected) => {
-            Body::AppendRejected { rejected: rejected.rejected, hint: id_from_wire(rejected.hint, "hint")? }
-        }
+        Wire::AppendRejected(rejected) => Body::AppendRejected {
+            rejected: rejected.rejected,
+            hint: id_from_wire(rejected.hint, "hint")?,
+            lost: rejected.lost,
+        },
         Wire::InstallSnapshot(offer) => {
             let configuration = offer.configuration.ok_or(WireError::Missing("configuration"))?;
             Body::InstallSnapshot {
@@ -207,7 +209,7 @@ mod tests {
         let bodies = [
             Body::AppendEntries { previous: id, entries: vec![entry], commit: 7 },
             Body::AppendAccepted { matched: 9 },
-            Body::AppendRejected { rejected: 8, hint: id },
+            Body::AppendRejected { rejected: 8, hint: id, lost: true },
             Body::InstallSnapshot {
                 snapshot: Box::new(Snapshot {
                     id,

@@ -31,8 +31,8 @@ impl World {
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
         let restored = Restored {
             hard_state: HardState { term: 1, vote: None, commit: 1 },
-            snapshot: None,
             entries: vec![entry],
+            ..Restored::default()
         };
         let replicas = ids.map(|id| (id, replica(id, restored.clone()))).into();
         World { replicas, network: VecDeque::new(), answers: Vec::new(), cut: Vec::new() }

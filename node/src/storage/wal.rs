@@ -53,7 +53,7 @@ pub struct Recovered {
 
 impl From<Recovered> for Restored {
     fn from(recovered: Recovered) -> Self {
-        Self { hard_state: recovered.hard_state, snapshot: None, entries: recovered.entries }
+        Self { hard_state: recovered.hard_state, entries: recovered.entries, ..Self::default() }
     }
 }
 

@@ -70,6 +70,9 @@ impl Host {
             self.writing.push_back(write.clone());
         }
         self.wanted.clone_from(&output.wanted);
+        if !self.raft().status().repairing {
+            self.disk.lost = None;
+        }
         output
     }
 
@@ -114,6 +117,15 @@ impl Host {
         self.raft = None;
         self.reach_disk(surviving);
         self.writing.clear();
+    }
+
+    /// While the process is down the disk loses what it holds of the log after `keep`, and notices: it says what was the newest.
+    pub(crate) fn damage(&mut self, keep: Index) {
+        let newest = self.disk.entries.last().map(Entry::id).max(Some(self.covered()));
+        if self.durable() > keep {
+            self.disk.lost = self.disk.lost.max(newest);
+            self.disk.entries.retain(|entry| entry.index <= keep);
+        }
     }
 
     /// The process starts again. Numbers of reads must not come back: the seed moves on.

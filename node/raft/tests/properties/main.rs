@@ -13,7 +13,7 @@ mod world;
 
 use std::env;
 
-use world::{Plan, World};
+use world::{Damage, Plan, World};
 
 /// Prints how to see a failure again.
 struct Named {
@@ -77,6 +77,19 @@ fn reads_by_lease_while_clocks_differ() {
     let plan =
         Plan { steps: 4000, crashes: 0.003, changes: 0.003, priorities: 1, leases: true, ..Plan::default() };
     run("leases", 300, &plan);
+}
+
+/// Safety needs no whole quorum; elections do.
+#[test]
+fn disks_that_lose_what_was_durable() {
+    let plan = Plan { crashes: 0.01, changes: 0.005, damage: Damage::OfAnyNumber(0.3), ..Plan::default() };
+    run("damage", 300, &plan);
+}
+
+#[test]
+fn disks_that_lose_what_was_durable_while_a_quorum_is_whole() {
+    let plan = Plan { crashes: 0.02, changes: 0.005, damage: Damage::OfAMinority(0.7), ..Plan::default() };
+    run("damage of a minority", 300, &plan);
 }
 
 #[test]

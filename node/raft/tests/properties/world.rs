@@ -26,11 +26,29 @@ pub(crate) struct Plan {
     pub(crate) leases: bool,
     /// Begin with one member instead of three.
     pub(crate) founding: bool,
+    pub(crate) damage: Damage,
+}
+
+/// Whether a disk may lose a part of the log that was durable while its process is down, and how likely.
+#[derive(Clone, Copy)]
+pub(crate) enum Damage {
+    None,
+    /// As long as the members that are whole can form every quorum: then the cluster stays alive as well.
+    OfAMinority(f64),
+    OfAnyNumber(f64),
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { steps: 1500, crashes: 0.0, changes: 0.0, priorities: 0, leases: false, founding: false }
+        Self {
+            steps: 1500,
+            crashes: 0.0,
+            changes: 0.0,
+            priorities: 0,
+            leases: false,
+            founding: false,
+            damage: Damage::None,
+        }
     }
 }
 
@@ -118,6 +136,9 @@ pub(crate) struct Tally {
     changes: u64,
     transfers: u64,
     crashes: u64,
+    damages: u64,
+    repairs: u64,
+    deadlocks: u64,
     compactions: u64,
     installs: u64,
     installs_failed: u64,
@@ -134,6 +155,9 @@ impl Tally {
         self.changes += other.changes;
         self.transfers += other.transfers;
         self.crashes += other.crashes;
+        self.damages += other.damages;
+        self.repairs += other.repairs;
+        self.deadlocks += other.deadlocks;
         self.compactions += other.compactions;
         self.installs += other.installs;
         self.installs_failed += other.installs_failed;
@@ -154,6 +178,7 @@ pub(crate) struct World {
     proposals: u64,
     crashes: f64,
     changes: f64,
+    damage: Damage,
     clocks: Option<Clocks>,
     /// The read that has just been asked for.
     asked: Option<(MemberId, u64)>,
@@ -233,6 +258,7 @@ impl World {
             proposals: 0,
             crashes: plan.crashes,
             changes: plan.changes,
+            damage: plan.damage,
             tally: Tally::default(),
         }
     }
@@ -301,6 +327,11 @@ impl World {
                 return;
             }
         }
+        if !self.are_quorums_whole(None) {
+            // Elections are over for good, and so is repair: nothing is lost, but a person has to decide.
+            self.tally.deadlocks += 1;
+            return;
+        }
         let states: Vec<_> = self.hosts.values_mut().map(|host| host.raft().status()).collect();
         panic!("no progress after the faults ended: {states:#?}, reads {:?}", self.reads);
     }
@@ -354,8 +385,8 @@ impl World {
         let is_voter = |id: &MemberId| leader.configuration.voters.contains(id);
         let preferred =
             self.hosts.keys().filter(|id| is_voter(id)).map(|id| self.hosts[id].config.priority).max();
-        let everywhere =
-            leader.configuration.members().into_iter().all(|id| self.hosts[&id].applied == commit);
+        let has_all = |id| self.hosts[&id].applied == commit && self.hosts[&id].disk.lost.is_none();
+        let everywhere = leader.configuration.members().into_iter().all(has_all);
         done && everywhere
             && !leader.configuration.is_joint()
             && self.reads.is_empty()
@@ -408,6 +439,32 @@ impl World {
         self.host(id).crash(surviving);
         self.reads.retain(|(reader, _), _| *reader != id);
         self.tally.crashes += 1;
+        let is_damaged = match self.damage {
+            Damage::None => false,
+            Damage::OfAMinority(likely) => self.are_quorums_whole(Some(id)) && self.chance(likely),
+            Damage::OfAnyNumber(likely) => self.chance(likely),
+        };
+        if is_damaged {
+            let keep = self.random.random_range(0..=self.hosts[&id].durable());
+            self.host(id).damage(keep);
+            self.tally.damages += u64::from(self.hosts[&id].disk.lost.is_some());
+        }
+    }
+
+    /// Whether the members whose disks are whole, and are not `except`, can form the quorums of each configuration that
+    /// somebody may go by, and of each that was ever committed.
+    fn are_quorums_whole(&self, except: Option<MemberId>) -> bool {
+        let is_whole = |id: &MemberId| Some(*id) != except && self.hosts[id].disk.lost.is_none();
+        let is_majority = |set: &BTreeSet<MemberId>| {
+            set.is_empty() || set.iter().filter(|id| is_whole(id)).count() * 2 > set.len()
+        };
+        let in_logs = self.hosts.values().flat_map(|host| host.log.iter().chain(&host.disk.entries));
+        let mut of_entries =
+            self.seen.committed.iter().chain(in_logs).filter_map(|entry| match &entry.payload {
+                Payload::Configuration(configuration) => Some(&**configuration),
+                Payload::Noop | Payload::Command(_) => None,
+            });
+        of_entries.all(|c| is_majority(&c.voters) && is_majority(&c.outgoing))
     }
 
     /// The state as it is becomes a snapshot. Of the log some is kept, or all that is kept already.
@@ -518,7 +575,9 @@ impl World {
             return;
         }
         while self.hosts[&id].raft.as_ref().is_some_and(Raft::has_output) {
+            let was_damaged = self.hosts[&id].disk.lost.is_some();
             let output = self.host(id).output();
+            self.tally.repairs += u64::from(was_damaged && self.hosts[&id].disk.lost.is_none());
             self.check(id, output);
         }
     }
@@ -590,8 +649,8 @@ fn three_members() -> Restored {
     let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
     Restored {
         hard_state: HardState { term: 1, vote: None, commit: 1 },
-        snapshot: None,
         entries: vec![entry],
+        ..Restored::default()
     }
 }
 

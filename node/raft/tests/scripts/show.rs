@@ -70,8 +70,9 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
             format!("AppendEntries previous={} commit={commit} {}", log_id(*previous), entries(list))
         }
         Body::AppendAccepted { matched } => format!("AppendAccepted matched={matched}"),
-        Body::AppendRejected { rejected, hint } => {
-            format!("AppendRejected rejected={rejected} hint={}", log_id(*hint))
+        Body::AppendRejected { rejected, hint, lost } => {
+            let lost = if *lost { " lost" } else { "" };
+            format!("AppendRejected rejected={rejected} hint={}{lost}", log_id(*hint))
         }
         Body::InstallSnapshot { snapshot: offered, base } => {
             format!("InstallSnapshot {} base={}", snapshot(offered), log_id(*base))
@@ -118,8 +119,9 @@ pub(crate) fn role(role: Role) -> &'static str {
 
 pub(crate) fn status(status: &Status) -> String {
     let disk = if status.disk_hangs { " disk-hangs" } else { "" };
+    let repairing = if status.repairing { " repairing" } else { "" };
     format!(
-        "{}: {} term={} leader={} last={} commit={} configuration={} {}{disk}",
+        "{}: {} term={} leader={} last={} commit={} configuration={} {}{disk}{repairing}",
         member(status.id),
         role(status.role),
         status.term,

@@ -21,6 +21,7 @@
 //! | `compact N index [keep]` | N makes a snapshot of its state there; its log up to `keep` (else all of that) goes |
 //! | `fetch N`, `install N`, `fail N` | the snapshot that N wants becomes durable there; N is told so; N is told that it cannot be had |
 //! | `crash N [surviving]`, `start N` | the process ends (so many writes under way reach the disk), and starts |
+//! | `damage N index` | N is down; what its disk held after that is damaged, and cut off |
 //! | `status [N ..]`, `progress N`, `entries N` | shows it |
 //! | `quietly command` | shows nothing of what the command brings about |
 
@@ -152,6 +153,7 @@ impl World {
                 self.settle(id)
             }
             "crash" => self.crash(member(words.first())?, number(words.get(1))?),
+            "damage" => self.damage(words),
             "start" => self.start(member(words.first())?),
             "status" => self.status(words),
             "progress" => self.progress(member(words.first())?),
@@ -181,7 +183,7 @@ impl World {
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
         for id in members {
             let hard_state = HardState { term: 1, vote: None, commit: 1 };
-            self.add(id, Restored { hard_state, snapshot: None, entries: vec![entry.clone()] })?;
+            self.add(id, Restored { hard_state, entries: vec![entry.clone()], ..Restored::default() })?;
         }
         Ok(())
     }
@@ -400,8 +402,23 @@ impl World {
         Ok(())
     }
 
+    fn damage(&mut self, words: &[&str]) -> Done {
+        let id = member(words.first())?;
+        let keep = number(words.get(1))?.ok_or("after which entry?")? as u64;
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        if host.is_up() {
+            return Err("its process is up".into());
+        }
+        host.damage(keep);
+        Ok(())
+    }
+
     fn start(&mut self, id: MemberId) -> Done {
-        self.hosts.get_mut(&id).ok_or("no such member")?.start();
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        if host.disk.is_beyond_repair(id) {
+            return Err(format!("{id} is beyond repair"));
+        }
+        host.start();
         self.roles.insert(id, String::new());
         self.settle(id)
     }
@@ -447,7 +464,8 @@ impl World {
             let status = self.raft(id)?.status();
             let leader = status.leader.filter(|leader| *leader != id);
             let leader = leader.map_or(String::new(), |leader| format!(" of {}", show::member(leader)));
-            let role = format!("{} in term {}{leader}", show::role(status.role), status.term);
+            let repairing = if status.repairing { ", repairing" } else { "" };
+            let role = format!("{} in term {}{leader}{repairing}", show::role(status.role), status.term);
             if self.roles.get(&id).is_some_and(|before| !before.is_empty() && *before != role) {
                 self.line(&format!("{name} is {role}"));
             }
