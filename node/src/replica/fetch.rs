@@ -306,6 +306,7 @@ mod tests {
             configuration: snapshot().configuration,
             configuration_id: LogId::default(),
             disk_hangs: false,
+            repairing: false,
         };
         let mut fetcher = Fetcher::new(MemberId(1), 10);
         fetcher.follow(Some(snapshot()), &status, 0);
