@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "etcd/kv.proto",
     "etcd/rpc.proto",
     "quorate/log.proto",
     "quorate/peer.proto",
     "quorate/admin.proto",
     "quorate/snapshot.proto",
+    "quorate/copy.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,6 +3,7 @@
 mod admin;
 pub mod cli;
 pub mod codec;
+pub mod copy;
 pub mod ctl;
 pub mod http;
 pub mod kv;

@@ -34,6 +34,11 @@ mod quorate {
             tonic::include_proto!("quorate.snapshot.v1");
         }
     }
+    pub mod copy {
+        pub mod v1 {
+            tonic::include_proto!("quorate.copy.v1");
+        }
+    }
     pub mod admin {
         pub mod v1 {
             tonic::include_proto!("quorate.admin.v1");
@@ -43,6 +48,8 @@ mod quorate {
 
 /// What operators ask of a node.
 pub use quorate::admin::v1 as admin;
+/// What a member's own copy of its state is.
+pub use quorate::copy::v1 as copy;
 /// What the replicated log holds.
 pub use quorate::log::v1 as log;
 /// What members say to one another.

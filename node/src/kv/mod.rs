@@ -13,6 +13,7 @@ mod keys;
 mod overlap;
 mod points;
 mod range;
+mod rebuild;
 pub mod revision;
 mod segment;
 pub mod snapshot;
@@ -26,7 +27,8 @@ use quorate_api::etcdserverpb as pb;
 pub use self::compaction::Collected;
 pub use self::points::SnapshotPolicy;
 pub use self::range::RangeScan;
-pub use self::store::Store;
+pub use self::rebuild::{Rebuild, RebuildError};
+pub use self::store::{Incarnation, Store};
 pub use self::txn::ReadTxn;
 
 /// What an applied command answers. Headers carry the revision only; who answers fills in the rest.

@@ -1,8 +1,12 @@
 //! The state at one applied index, and what commands do to it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::log::command::Operation;
+use quorate_api::snapshot as wire;
+use quorate_raft::LogId;
 
 use super::compaction::Compaction;
 use super::history::{History, Position, Version};
@@ -26,7 +30,22 @@ pub struct Store {
     pub(super) sizes: Sizes,
     /// The weight of the entries since the last point at which a snapshot was due, in bytes.
     pub(super) weight: u64,
+    /// The newest entry of the log that it holds.
+    pub(super) applied: LogId,
+    incarnation: Incarnation,
 }
+
+/// Tells one state from another that takes its place.
+#[derive(Debug, Clone, Default)]
+pub struct Incarnation(Arc<()>);
+
+impl PartialEq for Incarnation {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Incarnation {}
 
 /// Bytes of versions: keys, values and the record of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,7 +79,46 @@ impl Store {
             compaction: Compaction::default(),
             sizes: Sizes::default(),
             weight: 0,
+            applied: LogId::default(),
+            incarnation: Incarnation::default(),
         }
+    }
+
+    /// Which state this is. Another one never compares as equal.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation.clone()
+    }
+
+    /// The newest entry of the log that it holds, as was said last by [`Self::applied_up_to`].
+    pub fn applied(&self) -> LogId {
+        self.applied
+    }
+
+    /// Everything up to entry `id` is applied.
+    pub fn applied_up_to(&mut self, id: LogId) {
+        self.applied = id;
+    }
+
+    /// The number behind that of the newest version.
+    pub fn end(&self) -> u64 {
+        self.history.end()
+    }
+
+    /// What the state is beside its versions.
+    pub fn summary(&self) -> wire::State {
+        super::snapshot::state_to_wire(self)
+    }
+
+    /// Up to `most` versions from number `from` on, in order, and the number to go on from.
+    pub fn versions_from(&self, from: u64, most: usize) -> (Vec<wire::Version>, u64) {
+        let mut versions = Vec::new();
+        for (at, version) in self.history.iter_from(from) {
+            if versions.len() == most {
+                return (versions, at.number());
+            }
+            versions.push(super::snapshot::version_to_wire(version));
+        }
+        (versions, self.end())
     }
 
     /// The current revision.

@@ -112,6 +112,9 @@ pub struct Replica {
     id: MemberId,
     raft: Raft,
     store: Arc<RwLock<Store>>,
+    /// The newest entry that the protocol has handed out to be applied.
+    handed: Index,
+    /// The newest that the state holds: it may be ahead when the process starts.
     applied: Index,
     revision: i64,
     /// As of the last output.
@@ -131,8 +134,8 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica with what its disk holds, above a `store` that is what the restored snapshot holds, or empty: the committed part
-    /// of the log behind that is applied again.
+    /// A replica with what its disk holds, above a `store` that is what the restored snapshot holds, or more, or empty: the committed
+    /// part of the log behind that is applied again.
     pub fn new(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Self {
         let id = options.raft.id;
         let mut membership = Membership::new(id);
@@ -140,7 +143,8 @@ impl Replica {
         if let Some(snapshot) = snapshot {
             membership.committed(&snapshot.configuration);
         }
-        let applied = snapshot.map_or(0, |snapshot| snapshot.id.index);
+        let handed = snapshot.map_or(0, |snapshot| snapshot.id.index);
+        let applied = handed.max(store.read().applied().index);
         let patience = u64::from(options.raft.election_ticks) * 2;
         let raft = Raft::new(options.raft, restored);
         let revision = store.read().revision();
@@ -150,6 +154,7 @@ impl Replica {
             raft,
             revision,
             store,
+            handed,
             applied,
             membership,
             writes: Writes::default(),
@@ -171,10 +176,10 @@ impl Replica {
     /// # Panics
     /// If it is asked for more than that.
     pub fn replay(&mut self, commit: Index) {
-        while self.applied < commit {
-            let before = self.applied;
+        while self.handed < commit {
+            let before = self.handed;
             let Effects { write, messages, jobs, .. } = self.output();
-            assert!(self.applied > before, "what is committed on disk can be applied");
+            assert!(self.handed > before, "what is committed on disk can be applied");
             debug_assert!(write.is_none() && messages.is_empty(), "nobody has asked for anything yet");
             // Those are for whoever takes the first output.
             self.jobs = jobs;
@@ -336,17 +341,18 @@ impl Replica {
 
     /// Applies what was committed. Whether the members' standing may have changed by it.
     fn apply(&mut self, committed: Vec<Entry>) -> bool {
-        let Some(last) = committed.last().map(|entry| entry.index) else { return false };
+        let Some(last) = committed.last().map(Entry::id) else { return false };
         let mut configured = false;
         let mut store = self.store.write();
         for entry in committed {
-            assert_eq!(entry.index, self.applied + 1, "entries are applied in order, without a gap");
-            self.applied = entry.index;
+            assert_eq!(entry.index, self.handed + 1, "entries are applied in order, without a gap");
+            self.handed = entry.index;
+            let is_new = entry.index > self.applied;
+            self.applied = self.applied.max(entry.index);
             self.writes.entered_term(entry.term);
             let weight = entry.weight() as u64;
             match entry.payload {
-                Payload::Noop => {}
-                Payload::Command(bytes) => {
+                Payload::Command(bytes) if is_new => {
                     if let Some(answer) = apply_command(self.id, &mut store, &mut self.writes, bytes) {
                         self.answers.push(answer);
                     }
@@ -355,9 +361,10 @@ impl Replica {
                     self.membership.committed(&configuration);
                     configured = true;
                 }
+                Payload::Noop | Payload::Command(_) => {}
             }
-            self.tail.applied(self.applied, weight);
-            if store.weigh(weight, self.policy) {
+            self.tail.applied(entry.index, weight);
+            if is_new && store.weigh(weight, self.policy) {
                 self.jobs.extend(snapshots::begin(
                     &self.raft,
                     self.applied,
@@ -366,9 +373,11 @@ impl Replica {
                 ));
             }
         }
+        let newest = last.max(store.applied());
+        store.applied_up_to(newest);
         self.revision = store.revision();
         drop(store);
-        self.reads.applied(last, &mut self.answers);
+        self.reads.applied(self.applied, &mut self.answers);
         configured
     }
 }

@@ -68,7 +68,7 @@ impl Replica {
                 "installed a snapshot"
             );
             std::mem::swap(&mut *self.store.write(), &mut *unused);
-            self.applied = id.index;
+            (self.handed, self.applied) = (id.index, id.index);
             self.revision = self.store.read().revision();
             self.membership.committed(configuration);
             self.tail.reset();

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::archivist::Archivist;
+use super::copyist::Copyist;
 use super::disk::Disk;
 use super::event::{ClusterError, Event};
 use super::gateway::Answers;
@@ -38,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) home: Home,
     pub(crate) disk: Disk,
     pub(crate) archivist: Archivist,
+    /// Writes the copy for as long as the loop lasts. None where there is no engine: then a start takes longer.
+    pub(crate) _copyist: Option<Copyist>,
     pub(crate) peers: Peers,
     /// By [`Client`].
     pub(crate) gateways: Vec<Gateway>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use quorate_api::log;
-use quorate_raft::{Config, Restored};
+use quorate_raft::{Config, Entry, LogId, Restored, Snapshot};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -17,6 +17,7 @@ use tonic::transport::Server;
 use super::archivist::Archivist;
 use super::clients::{self, ClientPort, Clients};
 use super::connection;
+use super::copyist::Copyist;
 use super::disk::Disk;
 use super::driver::{self, Driver, End, TICK};
 use super::enrolment::{EnrolError, Enrolment};
@@ -28,6 +29,7 @@ use super::publisher::Publisher;
 use super::view::{NodeStatus, NodeView, Role, Unready};
 use crate::admin::AdminService;
 use crate::cli::Cli;
+use crate::copy::{self, Engine, Keeper};
 use crate::http;
 use crate::kv::{SnapshotPolicy, Store};
 use crate::metrics::Metrics;
@@ -37,7 +39,7 @@ use crate::rpc::PeerScheme;
 use crate::snapshots::{Archive, SnapshotError, Worker};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
-use crate::storage::{self, DirLock, OpenError, Wal, WalError, WalOptions};
+use crate::storage::{self, DirLock, OpenError, Recovered, Wal, WalError, WalOptions};
 use crate::tls::{Dialer, Tls, TlsError};
 
 /// How long a request waits for its answer: as in etcd, five seconds and an election.
@@ -169,10 +171,19 @@ struct Disks {
     identity: Identity,
     wal: Wal,
     archive: Archive,
-    /// What the log and the newest snapshot hold.
+    /// What the log holds, and the newest snapshot's identity.
     found: Restored,
-    /// The state as of that snapshot.
+    /// The state: that of the snapshot, or a later one from its copy.
     state: Store,
+    copy: Option<CopyFound>,
+}
+
+/// A copy of the state.
+#[derive(Debug)]
+struct CopyFound {
+    engine: Box<dyn Engine>,
+    /// The state came from it.
+    is_used: bool,
 }
 
 impl Disks {
@@ -184,18 +195,23 @@ impl Disks {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
         let mut archive = Archive::open(Arc::new(OsDisk), dir)?;
-        let (snapshot, state) = match archive.restore()? {
-            Some((manifest, state)) => (Some(manifest.snapshot), state),
-            None => (None, Store::new()),
+        let newest = archive.newest().map(|manifest| manifest.snapshot.clone());
+        let (copy, copied) = open_copy(dir, &identity, |id| follows(id, newest.as_ref(), &recovered));
+        let copy = copy.map(|engine| CopyFound { engine, is_used: copied.is_some() });
+        let (snapshot, state) = match copied {
+            Some(state) => (newest, state),
+            None => match archive.restore()? {
+                Some((manifest, state)) => (Some(manifest.snapshot), state),
+                None => (None, Store::new()),
+            },
         };
         let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
-        if recovered.base.index > covered {
-            return Err(
-                OpenError::NoSnapshot { dir: dir.to_owned(), base: recovered.base.index, covered }.into()
-            );
+        let base = recovered.base.index;
+        if base > covered {
+            return Err(OpenError::NoSnapshot { dir: dir.to_owned(), base, covered }.into());
         }
         let found = Restored { snapshot, ..recovered.into() };
-        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found, state })
+        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found, state, copy })
     }
 
     /// Founds a cluster, unless there is one already.
@@ -215,6 +231,40 @@ impl Disks {
         tracing::info!(cluster = format_args!("{cluster:016x}"), "founded a cluster");
         Ok(())
     }
+}
+
+impl CopyFound {
+    fn keeper(self, options: &Options, store: &Arc<RwLock<Store>>) -> Keeper {
+        let (member, state) = (options.raft.id, Arc::clone(store));
+        if self.is_used {
+            Keeper::resume(self.engine, member, state)
+        } else {
+            Keeper::new(self.engine, member, state)
+        }
+    }
+}
+
+/// Opens the copy of the state. A node does without it where it cannot be had.
+fn open_copy(
+    dir: &Path,
+    identity: &Identity,
+    is_known: impl Fn(LogId) -> bool,
+) -> (Option<Box<dyn Engine>>, Option<Store>) {
+    match copy::open(dir, identity.member, is_known) {
+        Ok((engine, state)) => (Some(engine), state),
+        Err(error) => {
+            tracing::warn!(%error, "goes on without a copy of the state: the next start will take longer");
+            (None, None)
+        }
+    }
+}
+
+/// Whether a state that ends with entry `id` is of this log, and no older than the newest snapshot.
+fn follows(id: LogId, newest: Option<&Snapshot>, recovered: &Recovered) -> bool {
+    let covered = newest.map_or_else(LogId::default, |snapshot| snapshot.id);
+    let mut newest_first = recovered.entries.iter().rev();
+    id == covered
+        || (id.index > covered.index && newest_first.find(|e| e.index == id.index).map(Entry::id) == Some(id))
 }
 
 /// A running node.
@@ -256,9 +306,10 @@ impl Node {
         say_hello(&me, &listeners, disks.identity.cluster);
 
         let metrics = Metrics::default();
-        let Disks { lock, dir, identity, wal, archive, found, state } = disks;
+        let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
         *store.write() = state;
-        let start = Start { found, wal, archive, home: (dir, identity), store, metrics: metrics.clone() };
+        let home = (dir, identity);
+        let start = Start { found, wal, archive, copy, home, store, metrics: metrics.clone() };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
 
         // The state holds by now what was committed when the process ended: from here on there is something to tell.
@@ -313,6 +364,7 @@ struct Start {
     found: Restored,
     wal: Wal,
     archive: Archive,
+    copy: Option<CopyFound>,
     home: (PathBuf, Identity),
     store: Arc<RwLock<Store>>,
     metrics: Metrics,
@@ -351,6 +403,7 @@ impl Start {
         let mut publisher = Publisher::new(view.clone(), self.metrics.clone(), restored.hard_state.commit);
         let committed = restored.hard_state.commit;
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
+        let keeper = self.copy.map(|copy| copy.keeper(&options, &self.store));
         let mut replica = Replica::new(options.clone(), restored, self.store);
         replica.replay(committed);
         publisher.publish(&replica, home.cluster());
@@ -360,6 +413,7 @@ impl Start {
             replica,
             home,
             archivist: Archivist::start(worker, mailbox.clone(), self.metrics.clone())?,
+            _copyist: keeper.map(Copyist::start).transpose()?,
             disk: Disk::start(self.wal, mailbox, self.metrics.clone())?,
             peers: peers.clone(),
             gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),

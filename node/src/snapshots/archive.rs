@@ -80,6 +80,11 @@ impl Archive {
         self.kept.iter().map(|kept| &kept.manifest)
     }
 
+    /// The newest one's manifest. Whether its pieces are whole is seen when they are read.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.kept.last().map(|kept| &kept.manifest)
+    }
+
     pub(super) fn find(&self, id: LogId) -> Option<&Kept> {
         self.kept.iter().find(|kept| kept.manifest.id() == id)
     }
@@ -144,7 +149,9 @@ fn restore(kept: &Kept) -> Result<Store, SnapshotError> {
     for number in 0..kept.manifest.pieces() {
         restore.push(&kept.verified_piece(number)?).map_err(failed)?;
     }
-    restore.finish().map_err(failed)
+    let mut store = restore.finish().map_err(failed)?;
+    store.applied_up_to(kept.manifest.id());
+    Ok(store)
 }
 
 fn names(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, SnapshotError> {

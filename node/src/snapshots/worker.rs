@@ -251,7 +251,10 @@ impl Worker {
                 None
             }
             Ok(()) => Some(match restore.finish() {
-                Ok(store) => Report::Received(kept.manifest.clone(), Box::new(store)),
+                Ok(mut store) => {
+                    store.applied_up_to(id);
+                    Report::Received(kept.manifest.clone(), Box::new(store))
+                }
                 Err(source) => {
                     Report::NotReceived(id, SnapshotError::Restore { path: kept.path.clone(), source })
                 }

@@ -16,12 +16,12 @@ pub use restore::{Restore, RestoreError};
 pub use source::{Replaced, SnapshotSource};
 
 /// What a state is beside its versions, on the wire.
-fn state_to_wire(store: &Store) -> wire::State {
+pub(super) fn state_to_wire(store: &Store) -> wire::State {
     wire::State { revision: store.revision, compacted: store.compaction.revision, weight: store.weight }
 }
 
 /// A version on the wire. Key and value are shared, not copied.
-fn version_to_wire(version: &Version) -> wire::Version {
+pub(super) fn version_to_wire(version: &Version) -> wire::Version {
     wire::Version {
         key: version.key.clone(),
         value: version.value.clone(),

@@ -1,0 +1,158 @@
+//! Writes the copy behind the state.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use prost::Message as _;
+use quorate_raft::MemberId;
+
+use super::engine::{Engine, EngineError};
+use super::{block, wire};
+use crate::kv::{Incarnation, Store};
+
+/// Versions that are read under one hold of the state's lock: some tens of microseconds.
+const BATCH: usize = 256;
+
+/// A copy of more bytes than this is begun anew when less than half of it is still of use.
+const LEAST_REWRITTEN: u64 = 16 << 20;
+
+/// Keeps a copy of a state up to date.
+#[derive(Debug)]
+pub struct Keeper {
+    engine: Box<dyn Engine>,
+    member: MemberId,
+    state: Arc<RwLock<Store>>,
+    /// Of which state the copy is: another one may take its place.
+    incarnation: Option<Incarnation>,
+    /// The next version to be written.
+    next: u64,
+    blocks: u64,
+    versions: u64,
+    /// Bytes of records in the copy.
+    bytes: u64,
+    /// Records that are not in a block yet.
+    stream: Vec<u8>,
+}
+
+/// How far a step has brought the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// There is more to be written.
+    More,
+    /// Everything that was applied is in it, durably.
+    All,
+}
+
+impl Keeper {
+    /// Keeps the copy of `state` in `engine`, whatever is in that: it is begun anew.
+    pub fn new(engine: Box<dyn Engine>, member: MemberId, state: Arc<RwLock<Store>>) -> Self {
+        let stream = Vec::new();
+        Self { engine, member, state, incarnation: None, next: 1, blocks: 0, versions: 0, bytes: 0, stream }
+    }
+
+    /// The same of a `state` that was read from the engine: what comes is added to what is there.
+    pub fn resume(engine: Box<dyn Engine>, member: MemberId, state: Arc<RwLock<Store>>) -> Self {
+        let mut keeper = Self::new(engine, member, state);
+        let head = keeper
+            .engine
+            .head()
+            .ok()
+            .flatten()
+            .and_then(|head| block::open(u64::MAX, &head).map(<[u8]>::to_vec));
+        if let Some(head) = head.and_then(|head| wire::Head::decode(&head[..]).ok()) {
+            let state = keeper.state.read();
+            keeper.incarnation = Some(state.incarnation());
+            keeper.next = state.end();
+            (keeper.blocks, keeper.versions, keeper.bytes) = (head.blocks, head.versions, head.bytes);
+            drop(state);
+        }
+        keeper
+    }
+
+    /// How many versions wait to be written.
+    pub fn lag(&self) -> u64 {
+        let state = self.state.read();
+        if self.incarnation.as_ref() == Some(&state.incarnation()) {
+            state.end() - self.next
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// Writes some of what was applied since. An error leaves the copy as it is; it is begun anew then, or left alone.
+    pub fn step(&mut self) -> Result<Kept, EngineError> {
+        self.begin_anew_if_due()?;
+        let head = self.read();
+        let mut blocks = Vec::new();
+        while self.stream.len() >= block::BYTES || (head.is_some() && !self.stream.is_empty()) {
+            let part: Vec<u8> = self.stream.drain(..self.stream.len().min(block::BYTES)).collect();
+            blocks.push(block::seal(self.blocks + blocks.len() as u64, &part));
+        }
+        let first = self.blocks;
+        self.blocks += blocks.len() as u64;
+        let sealed = head.map(|head| {
+            let head = wire::Head { blocks: self.blocks, versions: self.versions, bytes: self.bytes, ..head };
+            block::seal(u64::MAX, &head.encode_to_vec())
+        });
+        let whole = sealed.is_some();
+        if !blocks.is_empty() || whole {
+            self.engine.append(first, blocks, sealed)?;
+        }
+        if !whole {
+            return Ok(Kept::More);
+        }
+        self.engine.sync()?;
+        Ok(Kept::All)
+    }
+
+    /// Reads the next versions into the stream. At their end: what the state is with all of them.
+    fn read(&mut self) -> Option<wire::Head> {
+        while self.stream.len() < 4 * block::BYTES {
+            let state = self.state.read();
+            if self.incarnation.as_ref() != Some(&state.incarnation()) {
+                return None;
+            }
+            let (versions, next) = state.versions_from(self.next, BATCH);
+            let head = (next == state.end()).then(|| self.head(&state));
+            drop(state);
+            let before = self.stream.len();
+            self.versions += versions.len() as u64;
+            for version in versions {
+                version.encode_length_delimited(&mut self.stream).expect("a vector grows");
+            }
+            self.bytes += (self.stream.len() - before) as u64;
+            self.next = next;
+            if head.is_some() {
+                return head;
+            }
+        }
+        None
+    }
+
+    fn head(&self, state: &Store) -> wire::Head {
+        let applied = state.applied();
+        wire::Head {
+            member: self.member.0,
+            index: applied.index,
+            term: applied.term,
+            state: Some(state.summary()),
+            ..wire::Head::default()
+        }
+    }
+
+    /// Another state has taken the place of the one that was copied, or most of the copy is of no use any more.
+    fn begin_anew_if_due(&mut self) -> Result<(), EngineError> {
+        let state = self.state.read();
+        let incarnation = state.incarnation();
+        let other = self.incarnation.as_ref() != Some(&incarnation);
+        let wasteful = self.bytes > LEAST_REWRITTEN.max(2 * state.size_in_use());
+        drop(state);
+        if other || wasteful {
+            self.engine.wipe()?;
+            self.incarnation = Some(incarnation);
+            (self.next, self.blocks, self.versions, self.bytes) = (1, 0, 0, 0);
+            self.stream.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! A copy of the applied state in an embedded engine, so that a start has little of the log to apply again.
+//!
+//! It is disposable. Only the log and the snapshots are authoritative; the copy is written behind them, in the background, and counts
+//! as far as its newest [`wire::Head`] says and everything fits: the member, the checksum of each block, their number, the log's entry
+//! at its index. Whatever is doubtful about it makes it go: then the state comes from the newest snapshot and the log, as if there had
+//! been no copy, and a new one is begun.
+//!
+//! What it holds is the history of the state as a stream of records, cut into blocks: revisions are only ever appended, so nothing is
+//! written twice. When more than half of it was compacted it is begun anew.
+
+mod block;
+mod engine;
+mod keeper;
+mod load;
+mod sled;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use quorate_api::copy as wire;
+use quorate_raft::{LogId, MemberId};
+
+pub use engine::{Engine, EngineError};
+pub use keeper::{Keeper, Kept};
+pub use load::{Doubt, load};
+
+use self::sled::Sled;
+use crate::kv::Store;
+
+/// The folder of the copy in a data directory.
+const DIR: &str = "copy";
+
+/// A file beside the copy while it is being opened: an engine that ends the process over what it finds does so once.
+const OPENING: &str = "copy.opening";
+
+/// Opens the copy in data directory `dir`, and reads the state from it, if there is one that can be trusted. `is_known` says whether
+/// the log holds an entry, or its snapshot covers it.
+pub fn open(
+    dir: &Path,
+    member: MemberId,
+    is_known: impl Fn(LogId) -> bool,
+) -> Result<(Box<dyn Engine>, Option<Store>), EngineError> {
+    let (path, marker) = (dir.join(DIR), dir.join(OPENING));
+    if marker.exists() {
+        tracing::warn!(copy = %path.display(), "the last start ended while it read the copy of the state: it is begun anew");
+        remove(&path)?;
+    }
+    fs::write(&marker, []).map_err(|error| EngineError::new("create", &marker, &error))?;
+    let (mut engine, found) = open_marked(&path, member)?;
+    let state = match found {
+        Ok(Some(state)) if is_known(state.applied()) => Some(state),
+        Ok(None) => None,
+        Ok(Some(_)) => {
+            tracing::warn!("the copy of the state is not of this log: it is begun anew");
+            engine.wipe()?;
+            None
+        }
+        Err(doubt) => {
+            tracing::warn!(%doubt, "the copy of the state cannot be trusted: it is begun anew");
+            engine.wipe()?;
+            None
+        }
+    };
+    fs::remove_file(&marker).map_err(|error| EngineError::new("remove", &marker, &error))?;
+    Ok((Box::new(engine), state))
+}
+
+/// An engine that does not open is removed, and another one begun.
+fn open_marked(path: &Path, member: MemberId) -> Result<(Sled, Result<Option<Store>, Doubt>), EngineError> {
+    match Sled::open(path) {
+        Ok(engine) => {
+            let found = load(&engine, member);
+            Ok((engine, found))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the copy of the state does not open: it is begun anew");
+            remove(path)?;
+            Ok((Sled::open(path)?, Ok(None)))
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(EngineError::new("remove", path, &error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! The copy gives back the state, or nothing.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use proptest::prelude::*;
+use quorate_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
+use quorate_api::log::command::Operation;
+use quorate_raft::{LogId, MemberId};
+
+use super::engine::Engine;
+use super::sled::Sled;
+use super::{Keeper, Kept, load, open};
+use crate::kv::Store;
+
+const MEMBER: MemberId = MemberId(7);
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, usize),
+    Delete(u8),
+    Compact(i64),
+    /// Some of what was compacted is removed.
+    Collect(usize),
+    /// The copy is brought up to date.
+    Keep,
+    /// The process ends, and the next one reads the copy.
+    Restart,
+    /// A snapshot takes the place of the state.
+    Replace,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (any::<u8>(), prop_oneof![9 => 0..300_usize, 1 => 100_000..400_000_usize]).prop_map(|(k, n)| Step::Put(k % 20, n)),
+        2 => any::<u8>().prop_map(|k| Step::Delete(k % 20)),
+        1 => (0..10_i64).prop_map(Step::Compact),
+        1 => (0..30_usize).prop_map(Step::Collect),
+        2 => Just(Step::Keep),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Replace),
+    ]
+}
+
+fn bytes_of(state: &RwLock<Store>) -> Vec<u8> {
+    let mut source = state.write().snapshot(4096).expect("no other is under way");
+    std::iter::from_fn(|| source.next_piece(state).expect("it is not replaced")).flatten().collect()
+}
+
+fn keep(keeper: &mut Keeper) {
+    while keeper.step().expect("the disk works") == Kept::More {}
+    assert_eq!(keeper.lag(), 0);
+}
+
+fn apply(state: &RwLock<Store>, index: &mut u64, operation: &Operation) {
+    let mut state = state.write();
+    let _ = state.apply(operation);
+    *index += 1;
+    state.applied_up_to(LogId { term: 1, index: *index });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_kept_is_what_is_read(steps in prop::collection::vec(step(), 1..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = Arc::new(RwLock::new(Store::new()));
+        let (engine, found) = open(dir.path(), MEMBER, |_| true).unwrap();
+        prop_assert!(found.is_none());
+        let mut keeper = Keeper::new(engine, MEMBER, Arc::clone(&state));
+        let mut index = 0;
+        let mut kept = None;
+        for step in steps {
+            match step {
+                Step::Put(key, bytes) => {
+                    let put = PutRequest { key: vec![key].into(), value: vec![key; bytes].into(), ..Default::default() };
+                    apply(&state, &mut index, &Operation::Put(put));
+                }
+                Step::Delete(key) => {
+                    let delete = DeleteRangeRequest { key: vec![key].into(), ..Default::default() };
+                    apply(&state, &mut index, &Operation::DeleteRange(delete));
+                }
+                Step::Compact(back) => {
+                    let revision = state.read().revision() - back;
+                    apply(&state, &mut index, &Operation::Compact(CompactionRequest { revision, physical: false }));
+                }
+                Step::Collect(budget) => { state.write().collect(budget); }
+                Step::Keep => {
+                    keep(&mut keeper);
+                    kept = Some((index, bytes_of(&state)));
+                }
+                Step::Replace => {
+                    let mut other = Store::new();
+                    let put = PutRequest { key: "other".into(), ..Default::default() };
+                    other.apply(&Operation::Put(put)).unwrap();
+                    index += 100;
+                    other.applied_up_to(LogId { term: 1, index });
+                    *state.write() = other;
+                }
+                Step::Restart => {
+                    drop(keeper);
+                    let (engine, found) = open(dir.path(), MEMBER, |_| true).unwrap();
+                    prop_assert_eq!(found.is_some(), kept.is_some());
+                    if let (Some(found), Some((at, bytes))) = (found, &kept) {
+                        // It may be newer than when it was kept: the last step of a process may have ended.
+                        index = found.applied().index;
+                        prop_assert_eq!(index, *at);
+                        state = Arc::new(RwLock::new(found));
+                        prop_assert_eq!(&bytes_of(&state), bytes);
+                        keeper = Keeper::resume(engine, MEMBER, Arc::clone(&state));
+                    } else {
+                        index = 0;
+                        state = Arc::new(RwLock::new(Store::new()));
+                        keeper = Keeper::new(engine, MEMBER, Arc::clone(&state));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A copy with two heads, and its folder.
+fn copied(versions: u32) -> (tempfile::TempDir, Arc<RwLock<Store>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = Arc::new(RwLock::new(Store::new()));
+    let (engine, _) = open(dir.path(), MEMBER, |_| true).unwrap();
+    let mut keeper = Keeper::new(engine, MEMBER, Arc::clone(&state));
+    let mut index = 0;
+    for number in 0..versions {
+        let put =
+            PutRequest { key: format!("{number}").into(), value: vec![1; 1000].into(), ..Default::default() };
+        apply(&state, &mut index, &Operation::Put(put));
+    }
+    keep(&mut keeper);
+    (dir, state)
+}
+
+#[test]
+fn another_members_copy_is_not_taken() {
+    let (dir, _) = copied(10);
+    assert!(open(dir.path(), MemberId(8), |_| true).unwrap().1.is_none());
+    assert!(open(dir.path(), MEMBER, |_| true).unwrap().1.is_none(), "it was begun anew");
+}
+
+#[test]
+fn a_copy_of_another_log_is_not_taken() {
+    let (dir, _) = copied(10);
+    assert!(open(dir.path(), MEMBER, |id| id.index > 10).unwrap().1.is_none());
+}
+
+#[test]
+fn a_start_that_ended_while_it_read_the_copy_does_not_read_it_again() {
+    let (dir, _) = copied(10);
+    std::fs::write(dir.path().join("copy.opening"), []).unwrap();
+    assert!(open(dir.path(), MEMBER, |_| true).unwrap().1.is_none());
+}
+
+#[test]
+fn blocks_that_are_gone_or_other_than_they_were_are_noticed() {
+    let (dir, _) = copied(400);
+    let mut engine = Sled::open(&dir.path().join("copy")).unwrap();
+    assert!(load(&engine, MEMBER).unwrap().is_some());
+    let mut block = engine.block(2).unwrap().expect("there are several blocks");
+    block[100] ^= 1;
+    engine.append(2, vec![block], None).unwrap();
+    assert!(load(&engine, MEMBER).is_err());
+    let third = engine.block(3).unwrap().unwrap();
+    engine.append(2, vec![third], None).unwrap();
+    assert!(load(&engine, MEMBER).is_err(), "a block in another's place");
+}
+
+#[test]
+fn garbage_in_the_folder_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("copy")).unwrap();
+    std::fs::write(dir.path().join("copy/conf"), b"garbage").unwrap();
+    std::fs::write(dir.path().join("copy/db"), vec![7; 10_000]).unwrap();
+    assert!(open(dir.path(), MEMBER, |_| true).unwrap().1.is_none());
+}

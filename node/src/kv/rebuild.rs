@@ -1,0 +1,82 @@
+//! The state read back from what a member has copied of it: version after version, in the order in which they came.
+//!
+//! Unlike a snapshot, such a copy holds what compactions have made useless since: it is removed here. It may also lack versions
+//! between others, which were removed before they were copied.
+
+use bytes::Bytes;
+use quorate_api::snapshot as wire;
+use quorate_raft::LogId;
+
+use super::history::Version;
+use super::revision::{INITIAL, Revision};
+use super::{Collected, Store};
+
+/// Why versions make no state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it holds what cannot be: {0}")]
+pub struct RebuildError(&'static str);
+
+/// A state in the making.
+#[derive(Debug, Default)]
+pub struct Rebuild {
+    store: Store,
+    newest: Option<Revision>,
+    versions: u64,
+}
+
+impl Rebuild {
+    /// Adds the next version.
+    pub fn push(&mut self, wire: wire::Version) -> Result<(), RebuildError> {
+        let modified = Revision { main: wire.revision, sub: wire.sub };
+        if self.newest >= Some(modified) || modified.main <= INITIAL || wire.key.is_empty() {
+            return Err(RebuildError("a version out of order"));
+        }
+        self.newest = Some(modified);
+        self.versions += 1;
+        let Store { index, history, sizes, .. } = &mut self.store;
+        let previous = index.get(&wire.key);
+        let version = Version {
+            key: wire.key,
+            value: wire.value,
+            modified,
+            created: wire.created,
+            number: wire.number,
+            lease: wire.lease,
+            previous,
+        };
+        let mut version = version;
+        version.own_bytes();
+        sizes.add(&version);
+        let key: Bytes = version.key.clone();
+        let position = history.push(version);
+        match index.get_mut(&key) {
+            Some(newest) => *newest = position,
+            None => index.insert(&key, position),
+        }
+        Ok(())
+    }
+
+    /// How many versions it has taken in.
+    pub fn versions(&self) -> u64 {
+        self.versions
+    }
+
+    /// The state as `state` describes it, with everything up to the entry `applied`.
+    pub fn finish(self, state: &wire::State, applied: LogId) -> Result<Store, RebuildError> {
+        let Self { mut store, newest, .. } = self;
+        let fits = newest.is_none_or(|newest| newest.main <= state.revision)
+            && state.revision >= INITIAL
+            && (-1..=state.revision).contains(&state.compacted);
+        if !fits {
+            return Err(RebuildError("revisions of no state"));
+        }
+        store.revision = state.revision;
+        store.weight = state.weight;
+        store.compaction.revision = state.compacted;
+        store.applied = applied;
+        while store.collect(1 << 16) == Collected::More {}
+        // Nothing is left that the last compaction does not leave.
+        store.sizes.kept = store.sizes.held;
+        Ok(store)
+    }
+}

@@ -1,0 +1,97 @@
+//! The copy's own thread: writes behind the state, and is in nobody's way.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::copy::{EngineError, Keeper, Kept};
+
+/// How often it looks whether there is something to write.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// So many versions are worth a write; fewer wait until the oldest of them is this old. A write costs an fsync beside the log's.
+const WORTH: u64 = 16 << 10;
+const OLDEST: Duration = Duration::from_secs(20);
+
+/// A rest after each step, so that the log has the disk for most of the time.
+const REST: Duration = Duration::from_millis(4);
+
+/// How long it leaves an engine alone that has failed.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How long the end of the process waits for the copy.
+const LAST: Duration = Duration::from_secs(2);
+
+/// The thread.
+#[derive(Debug)]
+pub(crate) struct Copyist {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: Mutex<bool>,
+    stopped: Condvar,
+}
+
+impl Copyist {
+    /// Starts the thread.
+    pub(crate) fn start(keeper: Keeper) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("copy".into()).spawn(move || run(keeper, &theirs))?;
+        Ok(Copyist { shared, thread: Some(thread) })
+    }
+}
+
+impl Drop for Copyist {
+    /// Brings the copy up to date, if that does not take long.
+    fn drop(&mut self) {
+        *self.shared.stop.lock() = true;
+        self.shared.stopped.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Whether the process ends within `time`.
+    fn stops_within(&self, time: Duration) -> bool {
+        let mut stop = self.stop.lock();
+        if !*stop {
+            self.stopped.wait_for(&mut stop, time);
+        }
+        *stop
+    }
+}
+
+fn run(mut keeper: Keeper, shared: &Shared) {
+    let mut lags_since = None;
+    while !shared.stops_within(LOOK) {
+        let lag = keeper.lag();
+        let since = *lags_since.get_or_insert_with(Instant::now);
+        if lag == 0 || (lag < WORTH && since.elapsed() < OLDEST) {
+            lags_since = lags_since.filter(|_| lag > 0);
+            continue;
+        }
+        lags_since = None;
+        if let Err(error) = write(&mut keeper, || !shared.stops_within(REST)) {
+            tracing::warn!(%error, "the copy of the state is behind; the next start may take longer");
+            shared.stops_within(PAUSE);
+        }
+    }
+    let end = Instant::now() + LAST;
+    if let Err(error) = write(&mut keeper, || Instant::now() < end) {
+        tracing::debug!(%error, "the copy of the state stays behind");
+    }
+}
+
+/// Writes until all is written, or `goes_on` says no.
+fn write(keeper: &mut Keeper, goes_on: impl Fn() -> bool) -> Result<(), EngineError> {
+    while keeper.step()? == Kept::More && goes_on() {}
+    Ok(())
+}
