@@ -30,6 +30,8 @@ pub(crate) const NAMES: &[&str] = &[
     "reads served by the leader",
     "reads served by others",
     "reads given up",
+    "reads served by a leader that may have a lease",
+    "ticks that came late, with leases",
     // Membership.
     "learners added",
     "joint configurations entered",

@@ -10,7 +10,7 @@ use quorate_node::replica::{Options, Replica};
 use quorate_node::snapshots::{Archive, Report, SnapshotError, Worker};
 use quorate_node::storage::identity::Identity;
 use quorate_node::storage::{OpenError, Recovered, Wal, WalError, WalOptions};
-use quorate_raft::{Config, Index, MemberId, Restored, Role, Snapshot, Term, Write, WriteId};
+use quorate_raft::{Config, Index, Lease, MemberId, Restored, Role, Snapshot, Term, Write, WriteId};
 use quorate_tests::linearizability::kv::Input;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -23,6 +23,8 @@ use crate::time::Time;
 /// Times of a member in ticks, as the server sets them.
 pub(crate) const ELECTION_TICKS: u32 = 25;
 const HEARTBEAT_TICKS: u32 = 5;
+/// In the time in which one member counts [`ELECTION_TICKS`] less one no other counts fewer: one clock may be twice as fast.
+const LEASE_TICKS: u32 = 12;
 const REQUEST_TICKS: u64 = 350;
 
 /// The pieces of snapshots: as small as can be.
@@ -45,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) stage: Stage,
     /// It does nothing until then.
     pub(crate) paused_until: Time,
+    /// When its clock ticked last.
+    pub(crate) ticked: Time,
     /// The process is killed as soon as it writes the next time.
     pub(crate) killed_when_it_writes: bool,
     /// The process is killed as soon as it starts the next time.
@@ -158,6 +162,7 @@ impl Host {
             life: 0,
             stage: Stage::Down,
             paused_until: 0,
+            ticked: 0,
             killed_when_it_writes: false,
             killed_when_it_starts: false,
             flipped: false,
@@ -231,7 +236,7 @@ impl Host {
             disk_ticks: 2 * ELECTION_TICKS,
             // Some are preferred: leadership goes back to them whenever they can have it.
             priority: u32::try_from(self.id.0 % 3).unwrap_or(0),
-            lease: None,
+            lease: plan.leases.then_some(Lease { ticks: LEASE_TICKS }),
             max_append_bytes: plan.max_append_bytes,
             max_inflight_bytes: plan.max_inflight_bytes,
             seed: self.random.random(),

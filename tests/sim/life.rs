@@ -51,6 +51,7 @@ impl World {
                 let (life, tick) = (host.life, host.clock.tick(self.agenda.now()));
                 let tick = host.random.random_range(0..tick);
                 host.stage = Stage::Up(Box::new(process));
+                host.ticked = self.agenda.now();
                 self.agenda.after(tick, Event::Tick(id, life));
                 self.agenda.after(5 * MILLI, Event::DiskIdle(id, life));
                 self.invariants.started(id, &restored, damaged);

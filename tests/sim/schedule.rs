@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) sync: Time,
     /// How far a member's clock may be off from the beginning, in thousandths.
     pub(crate) drift: i64,
+    /// Leaders answer reads by lease. That relies on clocks: they neither stop nor jump, and differ by less than a lease allows.
+    pub(crate) leases: bool,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -61,6 +63,7 @@ impl Plan {
             jitter: logarithmic(&mut random, 50 * MICRO, 20 * MILLI),
             sync: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
             drift: random.random_range(0..150),
+            leases: random.random_bool(0.3),
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);

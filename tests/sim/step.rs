@@ -26,13 +26,30 @@ impl World {
 
     pub(crate) fn on_tick(&mut self, id: MemberId, life: u32) {
         let now = self.now();
-        let Some(process) = self.process(id, life) else { return };
-        if process.identity.cluster != 0 {
+        let leases = self.plan.leases;
+        if leases {
+            self.catch_up(id);
+        } else if let Some(process) = self.process(id, life).filter(|process| process.identity.cluster != 0) {
             process.replica.tick();
         }
-        let next = self.hosts[&id].clock.tick(now);
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.life == life) else { return };
+        let tick = host.clock.tick(now);
+        let next = if leases { (host.ticked + tick).saturating_sub(now).max(1) } else { tick };
         self.agenda.after(next, Event::Tick(id, life));
         self.wake(id);
+    }
+
+    /// With leases, all ticks that are due come before anything else: a process may have been paused.
+    pub(crate) fn catch_up(&mut self, id: MemberId) {
+        let now = self.now();
+        let Some(host) = self.hosts.get_mut(&id).filter(|_| self.plan.leases) else { return };
+        let tick = host.clock.tick(host.ticked);
+        let due = (now - host.ticked) / tick;
+        host.ticked += due * tick;
+        if let Some(process) = host.process_mut().filter(|process| process.identity.cluster != 0) {
+            (0..due).for_each(|_| process.replica.tick());
+            self.coverage.add("ticks that came late, with leases", due.saturating_sub(1));
+        }
     }
 
     pub(crate) fn on_message(&mut self, from: MemberId, message: Message) {
@@ -150,7 +167,9 @@ impl World {
             Outcome::Readable => {
                 let output = clients::read(&process.replica.store().read(), &pending.input);
                 self.invariants.read(id, pending.began, output.revision);
-                self.coverage.count(if leads {
+                self.coverage.count(if leads && self.plan.leases {
+                    "reads served by a leader that may have a lease"
+                } else if leads {
                     "reads served by the leader"
                 } else {
                     "reads served by others"

@@ -129,6 +129,11 @@ impl World {
         if let Some(later) = self.is_paused(&event) {
             return self.agenda.at(later, event);
         }
+        if let Event::Deliver(..) | Event::Request(..) | Event::Act(..) = event
+            && let Some(id) = Self::whom(&event)
+        {
+            self.catch_up(id);
+        }
         match event {
             Event::Tick(id, life) => self.on_tick(id, life),
             Event::Act(id, life) => self.on_act(id, life),
@@ -148,14 +153,21 @@ impl World {
 
     /// Until when the member is paused that an event happens to.
     fn is_paused(&self, event: &Event) -> Option<Time> {
-        let id = match event {
-            Event::Tick(id, _) | Event::Act(id, _) | Event::DiskDone(id, _) | Event::DiskIdle(id, _) => *id,
-            Event::Deliver(_, message) => message.to(),
-            Event::Disconnected { at, .. } | Event::Request(_, at) => *at,
-            _ => return None,
-        };
+        let id = Self::whom(event)?;
         let until = self.hosts.get(&id)?.paused_until;
         (until > self.agenda.now()).then_some(until)
+    }
+
+    /// To whose process it happens.
+    fn whom(event: &Event) -> Option<MemberId> {
+        match event {
+            Event::Tick(id, _) | Event::Act(id, _) | Event::DiskDone(id, _) | Event::DiskIdle(id, _) => {
+                Some(*id)
+            }
+            Event::Deliver(_, message) => Some(message.to()),
+            Event::Disconnected { at, .. } | Event::Request(_, at) => Some(*at),
+            _ => None,
+        }
     }
 
     pub(crate) fn now(&self) -> Time {
