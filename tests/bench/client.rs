@@ -40,7 +40,7 @@ impl Connection {
     }
 }
 
-fn origin(address: SocketAddr) -> Result<http::Uri, String> {
+pub(crate) fn origin(address: SocketAddr) -> Result<http::Uri, String> {
     format!("http://{address}").parse().map_err(|error| format!("{address} makes no URL: {error}"))
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use quorate_api::etcdserverpb::{PutRequest, StatusRequest};
+use quorate_tests::faulty_disk::{Faults, FaultyDisk};
 use quorate_tests::ports;
 use quorate_tests::process::Process;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::client::Connection;
 
-/// How long a cluster may take until it serves.
+/// How long a cluster may take until it serves, and a node until it has stopped.
 const START: Duration = Duration::from_mins(1);
 const NODES: usize = 3;
 
@@ -51,6 +52,10 @@ impl System {
         }
     }
 
+    pub(crate) fn product(&self) -> Product {
+        self.product
+    }
+
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
@@ -79,32 +84,85 @@ impl NodeCommand {
 
 /// A running cluster. Its processes and its data go when it is dropped.
 pub(crate) struct Cluster {
+    system: System,
+    addresses: Vec<Addresses>,
     nodes: Vec<Node>,
     // After the nodes: their processes end first.
+    disks: Vec<FaultyDisk>,
     folder: TempDir,
 }
+
+/// Of the client, the peer and the HTTP port.
+type Addresses = [SocketAddr; 3];
 
 impl Cluster {
     /// Starts three nodes and waits until each of them has done a write.
     pub(crate) fn start(system: &System, data: &Path) -> Result<Self, String> {
-        let folder = tempfile::Builder::new().prefix(".bench-").tempdir_in(data);
-        let folder =
-            folder.map_err(|error| format!("cannot make a folder in {}: {error}", data.display()))?;
-        let addresses: Vec<_> = (0..NODES).map(|_| [ports::free(), ports::free(), ports::free()]).collect();
-        let mut nodes = Vec::new();
-        for (n, [client, ..]) in addresses.iter().enumerate() {
-            let arguments = match system.product {
-                Product::Etcd => etcd(n, &addresses, folder.path()),
-                Product::Quorate => quorate(n, &addresses, folder.path()),
-            };
-            let log = folder.path().join(format!("node-{n}.log"));
-            let command = NodeCommand { program: system.program.clone(), arguments, log };
-            let process = command.start(&format!("node-{n}"))?;
-            nodes.push(Node { command, client: *client, process });
+        Self::start_on(system, folder_in(data)?, Vec::new())
+    }
+
+    /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
+    pub(crate) fn start_on_faulty_disks(system: &System, data: &Path) -> Result<Option<Self>, String> {
+        let folder = folder_in(data)?;
+        let mut disks = Vec::new();
+        for n in 0..NODES {
+            let files = folder.path().join(format!("disk-{n}"));
+            std::fs::create_dir(&files)
+                .map_err(|error| format!("cannot make {}: {error}", files.display()))?;
+            match FaultyDisk::mount_unless_excused(&files)? {
+                Some(disk) => disks.push(disk),
+                None => return Ok(None),
+            }
         }
-        let mut cluster = Self { nodes, folder };
+        Self::start_on(system, folder, disks).map(Some)
+    }
+
+    fn start_on(system: &System, folder: TempDir, disks: Vec<FaultyDisk>) -> Result<Self, String> {
+        let addresses = (0..NODES).map(|_| free()).collect();
+        let mut cluster = Self { system: system.clone(), addresses, nodes: Vec::new(), disks, folder };
+        for _ in 0..NODES {
+            cluster.start_node()?;
+        }
         cluster.wait_until_it_serves()?;
         Ok(cluster)
+    }
+
+    /// Starts the next node of those that have addresses.
+    fn start_node(&mut self) -> Result<(), String> {
+        let n = self.nodes.len();
+        let folder = self.disks.get(n).map_or_else(|| self.folder.path(), FaultyDisk::path);
+        let data = folder.join(format!("node-{n}"));
+        let arguments = match self.system.product {
+            Product::Etcd => etcd(n, &self.addresses, &data),
+            Product::Quorate => quorate(n, &self.addresses, &data),
+        };
+        let log = self.folder.path().join(format!("node-{n}.log"));
+        let command = NodeCommand { program: self.system.program.clone(), arguments, log };
+        let process = command.start(&format!("node-{n}"))?;
+        self.nodes.push(Node { command, client: self.addresses[n][0], process });
+        Ok(())
+    }
+
+    /// Chooses the addresses of one more node: its name, and where its peers find it.
+    pub(crate) fn prepare_another(&mut self) -> (String, SocketAddr) {
+        let addresses = free();
+        self.addresses.push(addresses);
+        (format!("node-{}", self.nodes.len()), addresses[1])
+    }
+
+    /// Starts the node that was prepared, and returns where its clients connect.
+    pub(crate) fn start_another(&mut self) -> Result<SocketAddr, String> {
+        self.start_node()?;
+        Ok(self.addresses[self.nodes.len() - 1][0])
+    }
+
+    pub(crate) fn product(&self) -> Product {
+        self.system.product()
+    }
+
+    /// What goes wrong with the disk of a node.
+    pub(crate) fn faults(&self, node: usize) -> &Faults {
+        self.disks[node].faults()
     }
 
     /// Where clients connect.
@@ -138,6 +196,33 @@ impl Cluster {
     /// kill -9.
     pub(crate) fn kill(&mut self, node: usize) -> Result<(), String> {
         self.nodes[node].process.kill().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// SIGTERM to all of them, and waits for their end.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        for node in &self.nodes {
+            node.process.terminate().map_err(|error| error.to_string())?;
+        }
+        for node in &mut self.nodes {
+            node.process.wait(START).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// An error with its last words when a node has ended by itself.
+    pub(crate) fn assert_alive(&mut self) -> Result<(), String> {
+        for process in self.nodes.iter_mut().map(|node| &mut node.process) {
+            if let Some(status) = process.ended().map_err(|error| error.to_string())? {
+                let (name, words) = (process.name(), process.last_output(20));
+                return Err(format!("{name} ended: {status}; it says:\n{words}"));
+            }
+        }
+        Ok(())
     }
 
     /// Starts a killed node again.
@@ -174,6 +259,22 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// A process that waits for its disk cannot end.
+    fn drop(&mut self) {
+        self.disks.iter().for_each(|disk| disk.faults().heal());
+    }
+}
+
+fn folder_in(data: &Path) -> Result<TempDir, String> {
+    let folder = tempfile::Builder::new().prefix(".bench-").tempdir_in(data);
+    folder.map_err(|error| format!("cannot make a folder in {}: {error}", data.display()))
+}
+
+fn free() -> Addresses {
+    [ports::free(), ports::free(), ports::free()]
+}
+
 async fn leads(client: SocketAddr) -> Result<bool, String> {
     let mut maintenance = Connection::maintenance(client).await?;
     let answer =
@@ -187,28 +288,29 @@ async fn write(client: SocketAddr) -> Result<(), String> {
 }
 
 /// etcd with its default settings, and quiet.
-fn etcd(n: usize, addresses: &[[SocketAddr; 3]], folder: &Path) -> Vec<String> {
+fn etcd(n: usize, addresses: &[Addresses], data: &Path) -> Vec<String> {
     let [client, peer, _] = addresses[n];
     let members: Vec<_> =
         addresses.iter().enumerate().map(|(n, [_, peer, _])| format!("node-{n}=http://{peer}")).collect();
     vec![
         format!("--name=node-{n}"),
-        format!("--data-dir={}", folder.join(format!("node-{n}")).display()),
+        format!("--data-dir={}", data.display()),
         format!("--listen-client-urls=http://{client}"),
         format!("--advertise-client-urls=http://{client}"),
         format!("--listen-peer-urls=http://{peer}"),
         format!("--initial-advertise-peer-urls=http://{peer}"),
         format!("--initial-cluster={}", members.join(",")),
+        format!("--initial-cluster-state={}", if n < NODES { "new" } else { "existing" }),
         "--log-level=error".to_owned(),
     ]
 }
 
 /// Quorate with its default settings.
-fn quorate(n: usize, addresses: &[[SocketAddr; 3]], folder: &Path) -> Vec<String> {
+fn quorate(n: usize, addresses: &[Addresses], data: &Path) -> Vec<String> {
     let [client, peer, http] = addresses[n];
     let mut arguments = vec![
         format!("--name=node-{n}"),
-        format!("--data-dir={}", folder.join(format!("node-{n}")).display()),
+        format!("--data-dir={}", data.display()),
         format!("--listen-client={client}"),
         format!("--advertise-client=http://{client}"),
         format!("--listen-peer={peer}"),

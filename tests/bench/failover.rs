@@ -1,4 +1,4 @@
-//! kill -9 of the leader: how long until the next write is acknowledged?
+//! The leader is lost: for how long is no write acknowledged?
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,19 +13,30 @@ use crate::report::Run;
 
 /// How often each survivor is asked to write: the grain of what is measured.
 const EVERY: Duration = Duration::from_millis(5);
+/// A leader whose disk stands still may go on for a while before it gives up: so long it is watched.
+const WATCHED: Duration = Duration::from_secs(5);
 /// No write after this long is an error.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Kills the leader `kills` times, and starts it again each time.
-pub(crate) fn run(mut cluster: Cluster, kills: usize) -> Result<Run, String> {
+/// How the leader is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// kill -9.
+    Killed,
+    /// It runs, and its disk stands still.
+    Stalled,
+}
+
+/// Loses the leader `times` times, and has it come back each time.
+pub(crate) fn run(mut cluster: Cluster, loss: Loss, times: usize) -> Result<Run, String> {
     let mut gaps_ms = Vec::new();
-    for _ in 0..kills {
-        gaps_ms.push(gap(&mut cluster)?.as_secs_f64() * 1e3);
+    for _ in 0..times {
+        gaps_ms.push(gap(&mut cluster, loss)?.as_secs_f64() * 1e3);
     }
     Ok(Run::Failover { gaps_ms, resident_mib: largest(&cluster.processes())? })
 }
 
-fn gap(cluster: &mut Cluster) -> Result<Duration, String> {
+fn gap(cluster: &mut Cluster, loss: Loss) -> Result<Duration, String> {
     let runtime = load::runtime()?;
     let leader = runtime.block_on(cluster.leader())?;
     let mut survivors = cluster.clients();
@@ -35,33 +46,58 @@ fn gap(cluster: &mut Cluster) -> Result<Duration, String> {
         for survivor in survivors {
             connections.push((survivor, Connection::open(survivor).await?));
         }
-        cluster.kill(leader)?;
-        first_write(connections).await
+        let watched = match loss {
+            Loss::Killed => {
+                cluster.kill(leader)?;
+                Duration::ZERO
+            }
+            Loss::Stalled => {
+                cluster.faults(leader).stall();
+                WATCHED
+            }
+        };
+        longest_gap(connections, watched).await
     })?;
-    cluster.restart(leader)?;
+    match loss {
+        Loss::Killed => cluster.restart(leader)?,
+        Loss::Stalled => cluster.faults(leader).heal(),
+    }
     cluster.wait_until_it_serves()?;
     Ok(gap)
 }
 
-/// Sends writes to both survivors, a new one each time without waiting for the last, and times the first that is acknowledged.
-async fn first_write(connections: Vec<(SocketAddr, Connection)>) -> Result<Duration, String> {
-    let killed = Instant::now();
-    let (done, mut first) = mpsc::channel(1);
+/// Sends writes to both survivors, a new one each time without waiting for the last. Returns the longest time between two
+/// answers, from now on to the first one that comes after `watched`.
+async fn longest_gap(
+    connections: Vec<(SocketAddr, Connection)>,
+    watched: Duration,
+) -> Result<Duration, String> {
+    let lost = Instant::now();
+    let (mut newest, mut longest) = (Duration::ZERO, Duration::ZERO);
+    let (done, mut answers) = mpsc::unbounded_channel();
     let mut ticks = tokio::time::interval(EVERY);
     loop {
         tokio::select! {
-            gap = first.recv() => return gap.ok_or_else(|| "no writer is left".to_owned()),
+            answer = answers.recv() => {
+                let answer: Duration = answer.ok_or("no writer is left")?;
+                longest = longest.max(answer.saturating_sub(newest));
+                newest = answer;
+                if newest >= watched {
+                    return Ok(longest);
+                }
+                continue;
+            }
             _ = ticks.tick() => {}
         }
-        if killed.elapsed() > LIMIT {
+        if lost.elapsed() > newest + LIMIT {
             return Err(format!("no write was acknowledged within {LIMIT:?}"));
         }
         for (address, connection) in &connections {
             let (address, connection, done) = (*address, connection.clone(), done.clone());
             tokio::spawn(async move {
                 if write(address, connection).await.is_ok() {
-                    // Only the first counts: there is place for one.
-                    let _ = done.try_send(killed.elapsed());
+                    // Nobody listens any more once all was seen.
+                    let _ = done.send(lost.elapsed());
                 }
             });
         }

@@ -1,37 +1,37 @@
 //! Clients that each send a request when the one before is answered.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate_api::etcdserverpb::kv_client::KvClient;
-use quorate_api::etcdserverpb::request_op::Request as OperationRequest;
-use quorate_api::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest};
+use quorate_api::etcdserverpb::{PutRequest, RangeRequest};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client::Connection;
 use crate::cluster::Cluster;
+use crate::data;
 use crate::report::{Figures, Run};
 use crate::row::{Load, Request};
 use crate::statistics::percentile;
 use crate::usage;
+use crate::written::Written;
 
 /// Bytes of a value.
 pub(crate) const VALUE: usize = 256;
 /// How many keys there are; each request takes one at random.
 pub(crate) const KEYS: usize = 10_000;
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 /// Servers are quiet when all three together use less than this part of a core.
 const QUIET: u128 = 10;
 const GLANCE: Duration = Duration::from_millis(500);
 /// They get no longer than this to become quiet.
 const SETTLE: Duration = Duration::from_secs(20);
-/// Puts in one transaction while the keys are filled.
-const FILL: usize = 100;
 
 /// A runtime of one thread.
 pub(crate) fn runtime() -> Result<Runtime, String> {
@@ -52,82 +52,120 @@ struct Shared {
 
 /// What one client saw while it was measured.
 #[derive(Default)]
-struct Seen {
-    /// Microseconds from request to answer.
-    latencies: Vec<u32>,
-    errors: usize,
+pub(crate) struct Seen {
+    /// Microseconds from request to answer; sorted at the end.
+    pub(crate) latencies: Vec<u32>,
+    pub(crate) errors: usize,
     /// The last of them.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
+}
+
+/// Clients at work.
+pub(crate) struct Clients {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<Result<Seen, String>>>,
+}
+
+impl Clients {
+    /// Starts the clients of `load` on `threads` threads; their connections go to `targets` in turn.
+    pub(crate) fn start(targets: &[SocketAddr], load: &Load, threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            keys: keys(),
+            value: Bytes::from(vec![b'v'; VALUE]),
+            request: load.request,
+            measuring: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        });
+        let threads = threads.clamp(1, load.connections);
+        let workers = (0..threads)
+            .map(|thread| {
+                let connections: Vec<_> =
+                    (thread..load.connections).step_by(threads).map(|n| targets[n % targets.len()]).collect();
+                let clients = load.clients / load.connections;
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || worker(&connections, clients, &shared))
+            })
+            .collect();
+        Self { shared, workers }
+    }
+
+    /// Whether what is answered from now on counts.
+    pub(crate) fn measure(&self, measuring: bool) {
+        self.shared.measuring.store(measuring, Ordering::Relaxed);
+    }
+
+    /// Ends their work, and returns what they saw while they were measured.
+    pub(crate) fn stop(self) -> Result<Seen, String> {
+        self.measure(false);
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        let mut all = Seen::default();
+        for worker in self.workers {
+            let seen = worker.join().map_err(|_| "a client has panicked")??;
+            all.latencies.extend(seen.latencies);
+            all.errors += seen.errors;
+            all.error = all.error.or(seen.error);
+        }
+        if let Some(error) = &all.error
+            && all.latencies.is_empty()
+        {
+            return Err(format!("no request was answered; {} failed, one with: {error}", all.errors));
+        }
+        all.latencies.sort_unstable();
+        Ok(all)
+    }
 }
 
 /// Runs `load` against `cluster` and measures it for `duration`.
 pub(crate) fn run(cluster: &Cluster, load: &Load, duration: Duration, threads: usize) -> Result<Run, String> {
-    let shared = Arc::new(Shared {
-        keys: (0..KEYS).map(|n| Bytes::from(format!("key/{n:08}"))).collect(),
-        value: Bytes::from(vec![b'v'; VALUE]),
-        request: load.request,
-        measuring: AtomicBool::new(false),
-        stopping: AtomicBool::new(false),
-    });
     let targets = {
         let runtime = runtime()?;
         let leader = runtime.block_on(cluster.leader())?;
         let mut nodes = cluster.clients();
         nodes.rotate_left(leader);
         if load.request != Request::Put {
-            runtime.block_on(fill(nodes[0], &shared))?;
+            runtime.block_on(data::put_all(nodes[0], keys(), Bytes::from(vec![b'v'; VALUE])))?;
         }
         nodes
     };
     settle(cluster)?;
-    let threads = threads.clamp(1, load.connections);
-    let workers: Vec<_> = (0..threads)
-        .map(|thread| {
-            let connections: Vec<_> =
-                (thread..load.connections).step_by(threads).map(|n| targets[n % targets.len()]).collect();
-            let clients = load.clients / load.connections;
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || worker(&connections, clients, &shared))
-        })
-        .collect();
+    let clients = Clients::start(&targets, load, threads);
     thread::sleep(WARM_UP);
-    shared.measuring.store(true, Ordering::Relaxed);
+    clients.measure(true);
     let before = Sample::take(cluster)?;
     thread::sleep(duration);
     let after = Sample::take(cluster)?;
-    shared.measuring.store(false, Ordering::Relaxed);
-    shared.stopping.store(true, Ordering::Relaxed);
-    let mut all = Seen::default();
-    for worker in workers {
-        let seen = worker.join().map_err(|_| "a client has panicked")??;
-        all.latencies.extend(seen.latencies);
-        all.errors += seen.errors;
-        all.error = all.error.or(seen.error);
-    }
-    if let Some(error) = &all.error
-        && all.latencies.is_empty()
-    {
-        return Err(format!("no request was answered; {} failed, one with: {error}", all.errors));
-    }
-    all.latencies.sort_unstable();
+    let all = clients.stop()?;
     let operations = all.latencies.len().max(1) as f64;
     let elapsed = after.at.duration_since(before.at).as_secs_f64();
     let (servers, client) = (after.servers - before.servers, after.client - before.client);
     let strangers = (after.machine - before.machine).saturating_sub(servers + client);
-    let written =
-        after.written.zip(before.written).map(|(after, before)| (after - before) as f64 / operations);
+    let written = after.written.since(&before.written);
+    let puts = load.request == Request::Put;
     Ok(Run::Load(Figures {
         rate: all.latencies.len() as f64 / elapsed,
         p50_ms: f64::from(percentile(&all.latencies, 50)) / 1e3,
         p99_ms: f64::from(percentile(&all.latencies, 99)) / 1e3,
         server_cpu_us: servers as f64 / operations,
         client_cpu_us: client as f64 / operations,
-        written_bytes: written,
+        written: puts.then(|| written.for_each(operations * user_bytes() as f64)),
         resident_mib: largest(&cluster.processes())?,
         strangers: strangers as f64 / 1e6 / elapsed,
         errors: all.errors,
         error: all.error,
     }))
+}
+
+/// The bytes of a key and its value.
+pub(crate) fn user_bytes() -> usize {
+    key(0).len() + VALUE
+}
+
+pub(crate) fn key(n: usize) -> Bytes {
+    Bytes::from(format!("key/{n:08}"))
+}
+
+fn keys() -> Vec<Bytes> {
+    (0..KEYS).map(key).collect()
 }
 
 /// What had been used at one moment.
@@ -137,8 +175,7 @@ struct Sample {
     servers: u64,
     client: u64,
     machine: u64,
-    /// Bytes; none if the data is on no disk.
-    written: Option<u64>,
+    written: Written,
 }
 
 impl Sample {
@@ -148,13 +185,13 @@ impl Sample {
             servers: usage::cpu(&cluster.processes())?,
             client: usage::cpu(&[std::process::id()])?,
             machine: usage::machine()?,
-            written: usage::written(cluster.folder()),
+            written: Written::now(cluster)?,
         })
     }
 }
 
 /// Waits until the servers have done what they do after their start: what is measured is what comes after that.
-fn settle(cluster: &Cluster) -> Result<(), String> {
+pub(crate) fn settle(cluster: &Cluster) -> Result<(), String> {
     let processes = cluster.processes();
     let end = Instant::now() + SETTLE;
     let mut before = usage::cpu(&processes)?;
@@ -176,28 +213,8 @@ pub(crate) fn largest(processes: &[u32]) -> Result<f64, String> {
     Ok(sizes.into_iter().max().unwrap_or(0) as f64 / 1024.0)
 }
 
-/// Puts every key once.
-async fn fill(leader: std::net::SocketAddr, shared: &Shared) -> Result<(), String> {
-    let mut kv = Connection::kv(leader).await?;
-    for keys in shared.keys.chunks(FILL) {
-        let put = |key: &Bytes| PutRequest {
-            key: key.clone(),
-            value: shared.value.clone(),
-            ..PutRequest::default()
-        };
-        let operation = |key| RequestOp { request: Some(OperationRequest::RequestPut(put(key))) };
-        let txn = TxnRequest { success: keys.iter().map(operation).collect(), ..TxnRequest::default() };
-        kv.txn(txn).await.map_err(|status| format!("cannot fill the keys: {status}"))?;
-    }
-    Ok(())
-}
-
 /// One thread of the client: `clients` on each of the connections.
-fn worker(
-    connections: &[std::net::SocketAddr],
-    clients: usize,
-    shared: &Arc<Shared>,
-) -> Result<Seen, String> {
+fn worker(connections: &[SocketAddr], clients: usize, shared: &Arc<Shared>) -> Result<Seen, String> {
     runtime()?.block_on(async {
         let mut tasks = Vec::new();
         for address in connections {

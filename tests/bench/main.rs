@@ -5,12 +5,16 @@
 
 mod client;
 mod cluster;
+mod data;
 mod failover;
+mod join;
 mod load;
 mod report;
+mod restart;
 mod row;
 mod statistics;
 mod usage;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,14 +23,20 @@ use std::time::Duration;
 use clap::Parser;
 use quorate_tests::binaries;
 
-use crate::cluster::{Product, System};
-use crate::report::Report;
+use crate::cluster::{Cluster, Product, System};
+use crate::failover::Loss;
+use crate::report::{Report, Run};
 use crate::row::Row;
+
+/// How many keys of [`load::VALUE`] bytes there are when all nodes are restarted.
+const RESTART_KEYS: usize = 1_000_000;
+/// How much a new member has to learn.
+const JOIN_BYTES: usize = 1 << 30;
 
 /// Compares Quorate with etcd.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
-struct Options {
+pub(crate) struct Options {
     /// The quorate-node program [default: beside this program].
     #[arg(long, env = "QUORATE_NODE")]
     node: Option<PathBuf>,
@@ -38,19 +48,25 @@ struct Options {
     compare: Vec<Product>,
     /// How often every row is run for each system.
     #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    pub(crate) rounds: usize,
     /// Measured seconds of each run, after one more to warm up.
     #[arg(long, default_value_t = 5)]
-    seconds: u64,
+    pub(crate) seconds: u64,
     /// Rows to run [default: all].
     #[arg(long, value_delimiter = ',')]
     rows: Vec<Row>,
-    /// How often the leader is killed in one run of the row `failover`.
+    /// How often the rows are run that take minutes: `restart` and `join`.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) long_rounds: usize,
+    /// The part of the data that these rows write: 0.01 to try them out.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// How often the leader is lost in one run of the rows `failover` and `stall`.
     #[arg(long, default_value_t = 3)]
     kills: usize,
     /// Threads of the client, each with a runtime of its own.
     #[arg(long, default_value_t = 1)]
-    threads: usize,
+    pub(crate) threads: usize,
     /// Where the data directories are made, on the disk to be measured. They are removed at the end.
     #[arg(long, default_value = ".")]
     data: PathBuf,
@@ -76,9 +92,9 @@ fn run(options: &Options) -> Result<(), String> {
         return Err(format!("two systems can be compared, not {}", systems.len()));
     }
     let rows = if options.rows.is_empty() { Row::ALL.to_vec() } else { options.rows.clone() };
-    let mut report = Report::new(&systems, options.rounds, options.seconds, options.threads);
+    let mut report = Report::new(&systems, options);
     for round in 0..options.rounds {
-        for &row in &rows {
+        for &row in rows.iter().filter(|row| round < options.long_rounds || !row.is_long()) {
             let mut pair = [None, None];
             // Who goes first changes with the round: neither always finds the machine as the other left it.
             for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
@@ -90,10 +106,11 @@ fn run(options: &Options) -> Result<(), String> {
                     systems[side].name()
                 );
                 let run = measure(&systems[side], row, options);
-                let run =
+                pair[side] =
                     run.map_err(|error| format!("{} on {}: {error}", row.title(), systems[side].name()))?;
-                eprintln!("  {run}");
-                pair[side] = Some(run);
+                if let Some(run) = &pair[side] {
+                    eprintln!("  {run}");
+                }
             }
             if let [Some(first), Some(second)] = pair {
                 report.add(row, first, second);
@@ -117,10 +134,21 @@ fn system(product: Product, options: &Options) -> Result<System, String> {
     System::new(product, program)
 }
 
-fn measure(system: &System, row: Row, options: &Options) -> Result<report::Run, String> {
-    let cluster = cluster::Cluster::start(system, &options.data)?;
-    match row.load() {
-        Some(load) => load::run(&cluster, &load, Duration::from_secs(options.seconds), options.threads),
-        None => failover::run(cluster, options.kills),
+/// One run; none if it is left out here.
+fn measure(system: &System, row: Row, options: &Options) -> Result<Option<Run>, String> {
+    let duration = Duration::from_secs(options.seconds);
+    #[expect(clippy::cast_sign_loss, reason = "a negative part is none")]
+    let part = |whole: usize| (whole as f64 * options.scale) as usize;
+    if row == Row::Stall {
+        let Some(cluster) = Cluster::start_on_faulty_disks(system, &options.data)? else { return Ok(None) };
+        return failover::run(cluster, Loss::Stalled, options.kills).map(Some);
     }
+    let cluster = Cluster::start(system, &options.data)?;
+    let run = match (row, row.load()) {
+        (_, Some(load)) => load::run(&cluster, &load, duration, options.threads),
+        (Row::Restart, _) => restart::run(cluster, part(RESTART_KEYS)),
+        (Row::Join, _) => join::run(cluster, part(JOIN_BYTES), duration, options.threads),
+        _ => failover::run(cluster, Loss::Killed, options.kills),
+    };
+    run.map(Some)
 }

@@ -5,10 +5,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::Options;
 use crate::cluster::System;
 use crate::load::{KEYS, VALUE};
 use crate::row::Row;
 use crate::statistics::Spread;
+use crate::written::Amplification;
 
 /// What one run under load gave.
 #[derive(Debug, Clone, Serialize)]
@@ -20,8 +22,8 @@ pub(crate) struct Figures {
     /// CPU of all three servers for each operation, whatever they do beside included.
     pub(crate) server_cpu_us: f64,
     pub(crate) client_cpu_us: f64,
-    /// Bytes written to the disk for each operation, by whomever; none if the data is on no disk.
-    pub(crate) written_bytes: Option<f64>,
+    /// None for a load that writes nothing.
+    pub(crate) written: Option<Amplification>,
     /// Of the largest node, at the end.
     pub(crate) resident_mib: f64,
     /// Cores that other processes kept busy meanwhile: what makes a run untrustworthy.
@@ -37,7 +39,28 @@ pub(crate) struct Figures {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Run {
     Load(Figures),
-    Failover { gaps_ms: Vec<f64>, resident_mib: f64 },
+    Failover {
+        gaps_ms: Vec<f64>,
+        resident_mib: f64,
+    },
+    Restart {
+        /// Of each node, from the start of its process to its first answer.
+        read_s: Vec<f64>,
+        written: Amplification,
+        resident_mib: f64,
+        /// After it.
+        restarted_mib: f64,
+    },
+    Join {
+        join_s: f64,
+        /// Of the clients' writes before anyone joined.
+        p99_before_ms: f64,
+        /// And meanwhile.
+        p99_ms: f64,
+        errors: usize,
+        error: Option<String>,
+        resident_mib: f64,
+    },
 }
 
 impl fmt::Display for Run {
@@ -60,6 +83,19 @@ impl fmt::Display for Run {
                 let gaps: Vec<_> = gaps_ms.iter().map(|gap| format!("{gap:.0}")).collect();
                 write!(f, "{} ms", gaps.join(", "))
             }
+            Self::Restart { read_s, written, resident_mib, restarted_mib } => {
+                let reads: Vec<_> = read_s.iter().map(|read| format!("{read:.2}")).collect();
+                write!(f, "{} s, {:.1} bytes written for each, ", reads.join(", "), written.processes)?;
+                write!(f, "{resident_mib:.0} MiB before, {restarted_mib:.0} after")
+            }
+            Self::Join { join_s, p99_before_ms, p99_ms, errors, error, resident_mib } => {
+                write!(f, "{join_s:.2} s, p99 {p99_before_ms:.2} ms before, {p99_ms:.2} ms meanwhile, ")?;
+                write!(f, "{resident_mib:.0} MiB")?;
+                match error {
+                    Some(error) => write!(f, "; {errors} requests FAILED, one with: {error}"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -73,62 +109,87 @@ struct Column {
     figure: fn(&Run) -> Option<f64>,
 }
 
-const COLUMNS: [Column; 9] = [
-    Column { name: "ops/s", decimals: 0, compared: true, figure: |run| run.load().map(|load| load.rate) },
-    Column {
-        name: "p50 ms",
-        decimals: 2,
-        compared: true,
-        figure: |run| run.load().map_or_else(|| run.gap(0.5), |load| Some(load.p50_ms)),
-    },
-    Column { name: "p99 ms", decimals: 2, compared: true, figure: |run| run.load().map(|load| load.p99_ms) },
-    Column { name: "max ms", decimals: 2, compared: true, figure: |run| run.gap(1.0) },
-    Column {
-        name: "server us/op",
-        decimals: 1,
-        compared: true,
-        figure: |run| run.load().map(|load| load.server_cpu_us),
-    },
-    Column {
-        name: "client us/op",
-        decimals: 1,
-        compared: false,
-        figure: |run| run.load().map(|load| load.client_cpu_us),
-    },
-    Column {
-        name: "written B/op",
-        decimals: 0,
-        compared: false,
-        figure: |run| run.load().and_then(|load| load.written_bytes),
-    },
-    Column {
-        name: "other cores",
-        decimals: 2,
-        compared: false,
-        figure: |run| run.load().map(|load| load.strangers),
-    },
-    Column { name: "resident MiB", decimals: 0, compared: true, figure: |run| Some(run.resident()) },
+const fn column(name: &'static str, decimals: usize, figure: fn(&Run) -> Option<f64>) -> Column {
+    Column { name, decimals, compared: true, figure }
+}
+
+/// A figure that says more about the machine.
+const fn aside(name: &'static str, decimals: usize, figure: fn(&Run) -> Option<f64>) -> Column {
+    Column { name, decimals, compared: false, figure }
+}
+
+const COLUMNS: [Column; 15] = [
+    column("ops/s", 0, |run| run.load().map(|load| load.rate)),
+    column("read s", 2, |run| run.reads().map(|spread| spread.median)),
+    column("last read s", 2, |run| run.reads().map(|spread| spread.max)),
+    column("join s", 2, Run::join),
+    column("p50 ms", 2, |run| run.load().map(|load| load.p50_ms).or(run.gaps().map(|spread| spread.median))),
+    column("p99 ms", 2, Run::p99),
+    column("p99 before", 2, Run::p99_before),
+    column("max ms", 2, |run| run.gaps().map(|spread| spread.max)),
+    column("server us/op", 1, |run| run.load().map(|load| load.server_cpu_us)),
+    aside("client us/op", 1, |run| run.load().map(|load| load.client_cpu_us)),
+    column("disk B/B", 1, |run| run.written().and_then(|written| written.disk)),
+    aside("dirtied B/B", 1, |run| run.written().map(|written| written.processes)),
+    aside("other cores", 2, |run| run.load().map(|load| load.strangers)),
+    column("resident MiB", 0, |run| Some(run.resident())),
+    column("restarted", 0, Run::restarted),
 ];
 
 impl Run {
     fn load(&self) -> Option<&Figures> {
+        if let Self::Load(figures) = self { Some(figures) } else { None }
+    }
+
+    /// How long nothing was written, in milliseconds.
+    fn gaps(&self) -> Option<Spread> {
+        if let Self::Failover { gaps_ms, .. } = self { Spread::of(gaps_ms.clone()) } else { None }
+    }
+
+    fn reads(&self) -> Option<Spread> {
+        if let Self::Restart { read_s, .. } = self { Spread::of(read_s.clone()) } else { None }
+    }
+
+    fn restarted(&self) -> Option<f64> {
+        if let Self::Restart { restarted_mib, .. } = self { Some(*restarted_mib) } else { None }
+    }
+
+    fn join(&self) -> Option<f64> {
+        if let Self::Join { join_s, .. } = self { Some(*join_s) } else { None }
+    }
+
+    fn p99(&self) -> Option<f64> {
         match self {
-            Self::Load(figures) => Some(figures),
-            Self::Failover { .. } => None,
+            Self::Load(Figures { p99_ms, .. }) | Self::Join { p99_ms, .. } => Some(*p99_ms),
+            _ => None,
         }
     }
 
-    /// The middle gap (0.5) or the longest (1.0).
-    fn gap(&self, part: f64) -> Option<f64> {
-        let Self::Failover { gaps_ms, .. } = self else { return None };
-        let spread = Spread::of(gaps_ms.clone())?;
-        Some(if part < 1.0 { spread.median } else { spread.max })
+    fn p99_before(&self) -> Option<f64> {
+        if let Self::Join { p99_before_ms, .. } = self { Some(*p99_before_ms) } else { None }
+    }
+
+    fn written(&self) -> Option<Amplification> {
+        match self {
+            Self::Load(figures) => figures.written,
+            Self::Restart { written, .. } => Some(*written),
+            _ => None,
+        }
+    }
+
+    fn errors(&self) -> usize {
+        match self {
+            Self::Load(Figures { errors, .. }) | Self::Join { errors, .. } => *errors,
+            _ => 0,
+        }
     }
 
     fn resident(&self) -> f64 {
         match self {
-            Self::Load(figures) => figures.resident_mib,
-            Self::Failover { resident_mib, .. } => *resident_mib,
+            Self::Load(Figures { resident_mib, .. })
+            | Self::Failover { resident_mib, .. }
+            | Self::Restart { resident_mib, .. }
+            | Self::Join { resident_mib, .. } => *resident_mib,
         }
     }
 }
@@ -143,21 +204,24 @@ pub(crate) struct Report {
     seconds: u64,
     client_threads: usize,
     cores: usize,
+    /// Of the data in the rows that write much.
+    scale: f64,
     rows: BTreeMap<Row, Vec<[Run; 2]>>,
 }
 
 impl Report {
-    pub(crate) fn new(systems: &[System], rounds: usize, seconds: u64, client_threads: usize) -> Self {
+    pub(crate) fn new(systems: &[System], options: &Options) -> Self {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let rows = BTreeMap::new();
         Self {
             systems: systems.to_vec(),
             value_bytes: VALUE,
             keys: KEYS,
-            rounds,
-            seconds,
-            client_threads,
+            rounds: options.rounds,
+            seconds: options.seconds,
+            client_threads: options.threads,
             cores,
+            scale: options.scale,
             rows,
         }
     }
@@ -194,10 +258,19 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
+            "disk B/B: bytes that reached the disk for each byte of keys and values, by whomever; dirtied B/B: what the processes are charged with, in whole pages of up to 2 MiB"
+        )?;
+        writeln!(
+            f,
             "ratio: {first} / {second}, of runs made one after the other: median, and the least and greatest"
         )?;
         for (row, pairs) in &self.rows {
-            writeln!(f, "\n{}", row.title())?;
+            let part = if row.is_long() && self.scale < 1.0 {
+                format!(" (data: {} of it)", self.scale)
+            } else {
+                String::new()
+            };
+            writeln!(f, "\n{}{part}", row.title())?;
             let columns: Vec<&Column> =
                 COLUMNS.iter().filter(|c| (c.figure)(&pairs[0][0]).is_some()).collect();
             write!(f, "  {:<10}", "")?;
@@ -238,6 +311,6 @@ fn ratio(column: &Column, pairs: &[[Run; 2]], spread: bool) -> String {
 
 /// Failed requests are never hidden.
 fn errors(pairs: &[[Run; 2]], side: usize) -> String {
-    let errors: usize = pairs.iter().filter_map(|pair| pair[side].load()).map(|figures| figures.errors).sum();
+    let errors: usize = pairs.iter().map(|pair| pair[side].errors()).sum();
     if errors == 0 { String::new() } else { format!("   {errors} requests FAILED") }
 }

@@ -21,6 +21,12 @@ pub(crate) enum Row {
     Serializable1000,
     /// The leader is killed with kill -9: until the next write is acknowledged.
     Failover,
+    /// The leader's disk stands still: for how long no write is acknowledged.
+    Stall,
+    /// All nodes are stopped and started, with a million keys.
+    Restart,
+    /// A fourth node joins, with a gigabyte of data, while clients write.
+    Join,
 }
 
 /// What a client asks again and again.
@@ -40,7 +46,7 @@ pub(crate) struct Load {
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Put1,
         Self::Put1000,
         Self::Range1,
@@ -48,6 +54,9 @@ impl Row {
         Self::Serializable1,
         Self::Serializable1000,
         Self::Failover,
+        Self::Stall,
+        Self::Restart,
+        Self::Join,
     ];
 
     pub(crate) const fn title(self) -> &'static str {
@@ -59,10 +68,22 @@ impl Row {
             Self::Serializable1 => "serializable range, 1 client",
             Self::Serializable1000 => "serializable range, 1000 clients on 100 connections",
             Self::Failover => "kill -9 of the leader until the next acknowledged write",
+            Self::Stall => {
+                "the leader's disk stands still: longest time without an acknowledged write in the next 5 s (through FUSE)"
+            }
+            Self::Restart => {
+                "restart of all nodes with 1 M keys of 256 B until each answers a linearizable read"
+            }
+            Self::Join => "a new member with 1 GiB of data until it votes and answers, while 16 clients put",
         }
     }
 
-    /// The load of the row; none for [`Row::Failover`].
+    /// Whether it takes minutes, most of them to load the data.
+    pub(crate) const fn is_long(self) -> bool {
+        matches!(self, Self::Restart | Self::Join)
+    }
+
+    /// The load of the row; none for those that are about something else.
     pub(crate) const fn load(self) -> Option<Load> {
         let (request, clients, connections) = match self {
             Self::Put1 => (Request::Put, 1, 1),
@@ -71,7 +92,7 @@ impl Row {
             Self::Range1000 => (Request::Range { serializable: false }, 1000, 100),
             Self::Serializable1 => (Request::Range { serializable: true }, 1, 1),
             Self::Serializable1000 => (Request::Range { serializable: true }, 1000, 100),
-            Self::Failover => return None,
+            Self::Failover | Self::Stall | Self::Restart | Self::Join => return None,
         };
         Some(Load { request, clients, connections })
     }

@@ -15,7 +15,7 @@ pub(crate) fn cpu(processes: &[u32]) -> Result<u64, String> {
 
 /// Bytes that were written to the disk of `folder` since the machine started, whoever wrote them; none if it is no disk.
 ///
-/// What a process has written (/proc/PID/io) is no measure: the kernel counts whole pages, and those may be 2 MiB large.
+/// It counts what the file system writes for itself, too, and what others do; [`dirtied`] does not.
 pub(crate) fn written(folder: &Path) -> Option<u64> {
     const SECTOR: u64 = 512;
     let device = fs::metadata(folder).ok()?.dev();
@@ -24,6 +24,17 @@ pub(crate) fn written(folder: &Path) -> Option<u64> {
     let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
     let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
     Some(sectors * SECTOR)
+}
+
+/// Bytes that these processes have caused to be written since they started.
+///
+/// The kernel counts the pages that they make dirty, each as a whole, and a page may be 2 MiB large: so this may be far more than
+/// what reaches the disk, where little is written at a time.
+pub(crate) fn dirtied(processes: &[u32]) -> Result<u64, String> {
+    let dirtied = |process: &u32| {
+        number(&read(*process, "io")?, "write_bytes:").ok_or("cannot read /proc/PID/io".to_owned())
+    };
+    processes.iter().map(dirtied).sum()
 }
 
 /// CPU that all processes of the machine have used since it started, in microseconds.

@@ -1,11 +1,14 @@
 //! Some nodes, the network between them, and waiting for what they are to become.
 
 use std::fmt::Display;
+use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use quorate_api::admin::{Role, StatusResponse};
+use quorate_tests::faulty_disk::FaultyDisk;
 use quorate_tests::process::Process;
 use tempfile::TempDir;
 
@@ -30,6 +33,10 @@ pub(crate) struct Member {
     pub(crate) id: u64,
     /// It is being removed from the cluster, and may end by itself with a word about that.
     pub(crate) leaves: bool,
+    /// Its disk fails, and it may end by itself with a word about that.
+    pub(crate) fails: bool,
+    /// Its data, where the disk is one that can fail. The process goes first.
+    pub(crate) disk: Option<FaultyDisk>,
 }
 
 #[derive(Debug)]
@@ -42,13 +49,21 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster of `count` voters: the first one founds it, the others join.
     pub(crate) async fn start(count: usize) -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("quorate-")
-            .tempdir()
-            .expect("there is a place for temporary files");
+        Self::start_on((0..count).map(|_| None).collect(), folder()).await
+    }
+
+    /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
+    pub(crate) async fn start_on_faulty_disks(count: usize) -> Option<Self> {
+        let folder = folder();
+        let disks: Option<Vec<_>> = (0..count).map(|number| faulty_disk(folder.path(), number)).collect();
+        Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder).await)
+    }
+
+    async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir) -> Self {
         let mut cluster = Self { members: Vec::new(), network: Network::new(), folder: Some(folder) };
-        for _ in 0..count {
-            cluster.add().await;
+        let count = disks.len();
+        for disk in disks {
+            cluster.add_on(disk).await;
         }
         cluster.wait_for_voters(count).await;
         cluster
@@ -56,9 +71,16 @@ impl Cluster {
 
     /// Starts one more node, which joins by itself if it is not the first.
     pub(crate) async fn add(&mut self) -> Number {
+        self.add_on(None).await
+    }
+
+    async fn add_on(&mut self, disk: Option<FaultyDisk>) -> Number {
         let number = self.members.len();
         let folder = self.folder.as_ref().expect("it is there until the end").path();
         let mut settings = Settings::new(folder, &format!("node-{number}"));
+        if let Some(disk) = &disk {
+            settings.data = disk.path().join("data");
+        }
         settings.advertised_peer =
             self.network.door(number, settings.peer).await.expect("loopback has free ports");
         settings = match self.members.first() {
@@ -66,7 +88,7 @@ impl Cluster {
             Some(_) => settings.with(format!("--join={}", self.leader_door().await)),
         };
         let process = Some(settings.start());
-        self.members.push(Member { settings, process, id: 0, leaves: false });
+        self.members.push(Member { settings, process, id: 0, leaves: false, fails: false, disk });
         self.wait(&format!("node-{number} to answer"), async |cluster: &mut Self| {
             let status = cluster.status(number).await?;
             cluster.members[number].id = status.member_id;
@@ -102,7 +124,7 @@ impl Cluster {
             let status = process.kill().expect("a child can be killed");
             let removed = self.members[node].leaves && process.output().contains("was removed from");
             // SIGKILL leaves no code: a code means that it had ended by itself.
-            let ended = status.code().is_some() && !removed;
+            let ended = status.code().is_some() && !removed && !self.members[node].fails;
             assert!(!ended, "node-{node} had ended by itself:\n{}", process.last_output(LINES));
         }
     }
@@ -201,7 +223,7 @@ impl Cluster {
 
     /// Nobody ends without being told to.
     pub(crate) fn assert_alive(&mut self) {
-        let members = self.members.iter_mut().filter(|member| !member.leaves);
+        let members = self.members.iter_mut().filter(|member| !member.leaves && !member.fails);
         for process in members.filter_map(|member| member.process.as_mut()) {
             if let Some(status) = process.ended().expect("a child can be asked") {
                 panic!("{} has ended by itself: {status}\n{}", process.name(), process.last_output(LINES));
@@ -212,11 +234,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // A process that waits for its disk cannot end.
+        for disk in self.members.iter().filter_map(|member| member.disk.as_ref()) {
+            disk.faults().heal();
+        }
         if !std::thread::panicking() {
             return;
         }
         for member in &self.members {
-            let log = std::fs::read_to_string(&member.settings.log).unwrap_or_default();
+            let log = fs::read_to_string(&member.settings.log).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             eprintln!("the end of {}'s log:", member.settings.name);
             lines[lines.len().saturating_sub(LINES)..].iter().for_each(|line| eprintln!("    {line}"));
@@ -225,6 +251,16 @@ impl Drop for Cluster {
             eprintln!("logs and data are kept in {}", folder.keep().display());
         }
     }
+}
+
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("quorate-").tempdir().expect("there is a place for temporary files")
+}
+
+fn faulty_disk(folder: &Path, number: Number) -> Option<FaultyDisk> {
+    let files = folder.join(format!("disk-{number}"));
+    fs::create_dir(&files).expect("the folder takes another");
+    FaultyDisk::mount_unless_excused(&files).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
 /// Waits until `condition` holds; for what needs no cluster.

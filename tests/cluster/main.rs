@@ -1,4 +1,4 @@
-//! Real processes on loopback: nodes that are killed, paused and cut off while clients write and read.
+//! Real processes on loopback: nodes that are killed, paused and cut off, and whose disks fail, while clients write and read.
 //!
 //! Every scenario ends the same way: all faults are healed, the cluster makes progress again, every node shows the same data, and
 //! what the clients saw all the while is linearizable. The faults come from a seed that is printed (see [`quorate_tests::seed`]).
@@ -10,6 +10,9 @@ mod admin;
 mod bad_input;
 mod certificates;
 mod cluster;
+mod disk;
+mod disks;
+mod filler;
 mod hello;
 mod network;
 mod node;

@@ -33,8 +33,18 @@ impl Scenario {
     /// Three nodes, and clients that have begun to work on them.
     pub(crate) async fn start(name: &str) -> Self {
         let turn = TURN.lock().await;
-        let mut random = seed::random(name);
-        let cluster = Cluster::start(3).await;
+        let random = seed::random(name);
+        Self::start_on(Cluster::start(3).await, random, turn).await
+    }
+
+    /// The same on disks that can fail; none where there are no such disks, and need not be.
+    pub(crate) async fn start_on_faulty_disks(name: &str) -> Option<Self> {
+        let turn = TURN.lock().await;
+        let random = seed::random(name);
+        Some(Self::start_on(Cluster::start_on_faulty_disks(3).await?, random, turn).await)
+    }
+
+    async fn start_on(cluster: Cluster, mut random: ChaCha8Rng, turn: MutexGuard<'static, ()>) -> Self {
         let clients = Some(Clients::start(&cluster.clients(), &mut random, PACE));
         let mut scenario = Self { cluster, random, clients, _turn: turn };
         scenario.progress().await;

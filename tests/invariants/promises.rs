@@ -1,6 +1,6 @@
 //! What a message says of its sender is on the sender's disk (failures 2 to 5).
 
-use quorate_raft::{Body, Message};
+use quorate_raft::{Body, Index, Message, Term};
 
 use super::member::Member;
 
@@ -17,7 +17,7 @@ pub(crate) fn sent(member: &Member, message: &Message) {
     );
     match &message.body {
         Body::AppendAccepted { matched } => assert!(
-            *matched == 0 || member.has_durably(*matched),
+            *matched == 0 || member.has_durably(*matched) || is_late(member, message.term, *matched),
             "PROMISES: accepts what is not durable: {message:?}"
         ),
         Body::Vote { pre_vote: false, granted: true } => assert_eq!(
@@ -32,4 +32,12 @@ pub(crate) fn sent(member: &Member, message: &Message) {
         ),
         _ => {}
     }
+}
+
+/// An acceptance that was on its way out when a later leader replaced the tail of the log. It is true until that is on disk: as if it
+/// had been sent before, and were late.
+fn is_late(member: &Member, term: Term, matched: Index) -> bool {
+    let accepted = member.durable.get(matched as usize - 1);
+    let newest = member.under_way.iter().rev().find_map(|write| write.hard_state).unwrap_or(member.durable_state);
+    newest.term > term && accepted.is_some_and(|name| name.term <= term)
 }

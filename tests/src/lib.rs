@@ -2,6 +2,7 @@
 
 pub mod binaries;
 pub mod clients;
+pub mod faulty_disk;
 pub mod linearizability;
 pub mod ports;
 pub mod process;

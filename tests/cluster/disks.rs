@@ -1,0 +1,172 @@
+//! Disks that fail: they lose what they were to keep, stand still, fill up, and lose their power.
+
+use std::time::{Duration, Instant};
+
+use quorate_api::admin::Role;
+use quorate_tests::faulty_disk::Times;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use crate::cluster::Cluster;
+use crate::filler;
+use crate::network::{Number, others};
+use crate::scenario::Scenario;
+
+/// For how long a disk stands still: far longer than a leader may go without one, and than any request waits.
+const STALL: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_sync_of_the_leader_fails() {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks("a_sync_of_the_leader_fails").await else {
+        return;
+    };
+    for round in 0..Scenario::rounds(4) {
+        let (leader, before) = scenario.cluster.wait_for_leader().await;
+        let times = if round % 2 == 0 { Times::Once } else { Times::Always };
+        eprintln!("syncs of node-{leader} fail: {times:?}");
+        scenario.cluster.may_end(leader);
+        scenario.cluster.faults(leader).fail_syncs(times);
+        assert_names_the_disk(&scenario.cluster.wait_for_end(leader).await);
+        if times == Times::Always {
+            // The disk is as bad as it was: it cannot go on, and says so again.
+            scenario.cluster.restart(leader);
+            assert_names_the_disk(&scenario.cluster.wait_for_end(leader).await);
+        }
+        scenario.cluster.wait_for_term(before.term + 1).await;
+        scenario.progress().await;
+        scenario.cluster.mend(&[leader]).await;
+        scenario.a_while().await;
+    }
+    scenario.finish().await;
+}
+
+fn assert_names_the_disk(words: &str) {
+    assert!(words.contains("Input/output error"), "{words}");
+}
+
+#[tokio::test]
+async fn the_disk_of_the_leader_stands_still() {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks("the_disk_of_the_leader_stands_still").await
+    else {
+        return;
+    };
+    let (old, before) = scenario.cluster.wait_for_leader().await;
+    let since = Instant::now();
+    scenario.cluster.faults(old).stall();
+    // Its heartbeats still come: the others have no reason to elect one of them before it steps down.
+    scenario.cluster.wait_for_term(before.term + 1).await;
+    eprintln!("another leads after {:?}", since.elapsed());
+    wait_for_follower(&mut scenario.cluster, old).await;
+    scenario.progress().await;
+    tokio::time::sleep(STALL.saturating_sub(since.elapsed())).await;
+    scenario.progress().await;
+    assert!(scenario.cluster.faults(old).held_up() > 0, "its log has no part in this");
+    // It comes back as it is: whoever ends now has ended by itself, and fails the test.
+    scenario.cluster.mend(&[old]).await;
+    scenario.progress().await;
+    scenario.finish().await;
+}
+
+async fn wait_for_follower(cluster: &mut Cluster, node: Number) {
+    cluster
+        .wait(&format!("node-{node} to step down"), async |cluster: &mut Cluster| {
+            match cluster.status(node).await?.role() {
+                Role::Leader => Err("it still leads".to_owned()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_disk_of_a_follower_fills_up() {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks("the_disk_of_a_follower_fills_up").await else {
+        return;
+    };
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    let follower = *others(3, leader).choose(&mut scenario.random).expect("there are two others");
+    disk_fills_up(&mut scenario, follower).await;
+    scenario.finish().await;
+}
+
+#[tokio::test]
+async fn the_disk_of_the_leader_fills_up() {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks("the_disk_of_the_leader_fills_up").await else {
+        return;
+    };
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    disk_fills_up(&mut scenario, leader).await;
+    scenario.finish().await;
+}
+
+/// The node may end, or refuse to write and go on: the others go on in either case, and it does when there is room again.
+async fn disk_fills_up(scenario: &mut Scenario, node: Number) {
+    scenario.cluster.may_end(node);
+    let room = scenario.random.random_range(0..1 << 20);
+    eprintln!("node-{node} has room for {room} bytes");
+    scenario.cluster.faults(node).fill_up(room);
+    filler::fill(&mut scenario.cluster, node).await;
+    assert!(scenario.cluster.faults(node).refused() > 0, "its disk was never full");
+    scenario.progress().await;
+    scenario.cluster.mend(&[0, 1, 2]).await;
+}
+
+#[tokio::test]
+async fn the_power_fails() {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks("the_power_fails").await else { return };
+    for round in 0..Scenario::rounds(6) {
+        // Of all of them, every other time: then nobody else has what one has not kept.
+        let count = if round % 2 == 0 { 3 } else { scenario.random.random_range(1..3) };
+        let nodes: Vec<Number> = [0, 1, 2].sample(&mut scenario.random, count).copied().collect();
+        eprintln!("the power of {nodes:?} fails");
+        for &node in &nodes {
+            scenario.cluster.lose_power(node);
+        }
+        for &node in &nodes {
+            scenario.cluster.restart(node);
+        }
+        scenario.progress().await;
+        scenario.a_while().await;
+    }
+    scenario.finish().await;
+}
+
+#[tokio::test]
+async fn disks_fail_in_all_ways() {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks("disks_fail_in_all_ways").await else { return };
+    for _ in 0..Scenario::rounds(10) {
+        for _ in 0..scenario.random.random_range(1..=2) {
+            let node = scenario.random.random_range(0..3);
+            something_happens(&mut scenario, node);
+            scenario.a_while().await;
+        }
+        scenario.a_while().await;
+        scenario.cluster.mend(&[0, 1, 2]).await;
+        scenario.progress().await;
+    }
+    scenario.finish().await;
+}
+
+fn something_happens(scenario: &mut Scenario, node: Number) {
+    let what = scenario.random.random_range(0..6);
+    let slow = scenario.random.random_range(Duration::from_millis(1)..Duration::from_millis(400));
+    let room = scenario.random.random_range(0..8 << 20);
+    let cluster = &mut scenario.cluster;
+    match what {
+        0 => cluster.faults(node).fail_syncs(Times::Once),
+        1 => cluster.faults(node).fail_syncs(Times::Always),
+        2 => cluster.faults(node).fill_up(room),
+        3 => cluster.faults(node).stall(),
+        4 => cluster.faults(node).slow_syncs(slow),
+        _ => {
+            cluster.faults(node).heal();
+            cluster.lose_power(node);
+            cluster.restart(node);
+        }
+    }
+    if what <= 2 {
+        cluster.may_end(node);
+    }
+    let names = ["a sync fails", "syncs fail", "full", "stands still", "slow", "no power"];
+    eprintln!("node-{node}: {} ({slow:?}, {room} bytes)", names[what]);
+}

@@ -1,0 +1,54 @@
+//! Large writes, until a disk is full.
+
+use std::time::Duration;
+
+use quorate_api::etcdserverpb::PutRequest;
+use quorate_api::etcdserverpb::kv_client::KvClient;
+use quorate_tests::clients::endpoint;
+use tonic::{Code, Status};
+
+use crate::cluster::Cluster;
+use crate::network::Number;
+
+/// A key that the clients, whose history is checked, do not know.
+const KEY: &str = "filler";
+const LARGE: usize = 1 << 20;
+/// More than the rest of a segment of the log and two more of them: whoever goes on without room has found another way.
+const ENOUGH: usize = 200 * LARGE;
+/// A large write takes a machine that is loaded a while.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes until the disk of `node` was full and the node has ended, or writes are refused, or enough was written.
+pub(crate) async fn fill(cluster: &mut Cluster, node: Number) {
+    let (mut written, mut at) = (0, 0);
+    while written < ENOUGH {
+        if let Some(words) = cluster.last_words(node) {
+            return eprintln!("node-{node} has ended after {written} bytes more: {words}");
+        }
+        match put(cluster, at, LARGE).await {
+            Ok(()) => written += LARGE,
+            Err(status) if is_full(&status) => {
+                return eprintln!("a write was refused after {written} bytes more: {}", status.message());
+            }
+            // Another node may know a leader.
+            Err(status) => {
+                eprintln!("node-{at} does not take a large write: {}", status.message());
+                at = (at + 1) % cluster.members.len();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        cluster.assert_alive();
+    }
+    eprintln!("{written} bytes were written after its disk was full, and node-{node} still runs");
+}
+
+/// Writes so many bytes through `node`.
+pub(crate) async fn put(cluster: &Cluster, node: Number, size: usize) -> Result<(), Status> {
+    let endpoint = endpoint(cluster.members[node].settings.client).timeout(PATIENCE);
+    let request = PutRequest { key: KEY.into(), value: vec![b'f'; size].into(), ..PutRequest::default() };
+    KvClient::new(endpoint.connect_lazy()).put(request).await.map(drop)
+}
+
+fn is_full(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted && status.message().contains("space")
+}
