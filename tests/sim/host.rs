@@ -162,11 +162,12 @@ impl Host {
     pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, OpenError> {
         let identity = Identity::open(&self.disk, &dir(), self.id)?;
         let options = WalOptions {
-            member: identity.member,
             segment_bytes: plan.segment_bytes,
             disk: Arc::new(self.disk.clone()),
+            ..WalOptions::new(identity.member)
         };
         let (wal, recovered) = Wal::open(&dir(), options)?;
+        recovered.clone().restore(None)?;
         Ok(Opened { identity, wal, recovered })
     }
 
@@ -174,7 +175,11 @@ impl Host {
     pub(crate) fn process_on(&mut self, plan: &Plan, opened: Opened) -> (Process, Restored) {
         let Opened { identity, wal, recovered } = opened;
         // As the server does: a log without a cluster is that of a founding that was cut short.
-        let restored = if identity.cluster == 0 { Restored::default() } else { recovered.into() };
+        let restored = if identity.cluster == 0 {
+            Restored::default()
+        } else {
+            recovered.restore(None).expect("that was tried when it was opened")
+        };
         let raft = Config {
             id: self.id,
             election_ticks: ELECTION_TICKS,

@@ -72,7 +72,7 @@ impl World {
         self.say(|| format!("{} does not start: {error}", name(id)));
         let host = self.hosts.get_mut(&id).expect("a member");
         match error {
-            OpenError::Damaged { .. } | OpenError::Foreign { .. } => {
+            OpenError::Damaged(_) | OpenError::OnlyVoter(_) | OpenError::Foreign { .. } => {
                 assert!(host.flipped, "{} refuses its disk, which nobody has damaged: {error}", name(id));
                 self.coverage.count("starts refused: damage");
                 return self.lose(id);
@@ -85,6 +85,7 @@ impl World {
                 self.coverage.count("starts in vain: device errors");
             }
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
+            OpenError::NoSnapshot { .. } => panic!("{} has lost a snapshot: {error}", name(id)),
         }
         self.start_later(id);
     }

@@ -172,7 +172,7 @@ impl Disks {
         if recovered.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
-        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, found: recovered.into() })
+        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, found: recovered.restore(None)? })
     }
 
     /// Founds a cluster, unless there is one already.

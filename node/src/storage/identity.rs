@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use quorate_raft::MemberId;
 
 use super::disk::Disk;
-use super::{Context, OpenError, WAL_DIR, segment};
+use super::{Context, Damage, OpenError, WAL_DIR, segment};
 
 const NAME: &str = "identity";
 const FIRST_LINE: &str = "quorate identity ";
@@ -51,8 +51,7 @@ impl Identity {
     /// A directory that has a log and no identity, or an identity with a cluster and no log, has lost something: it is refused.
     pub fn open(disk: &dyn Disk, dir: &Path, fresh: MemberId) -> Result<Self, OpenError> {
         let path = dir.join(NAME);
-        let damaged =
-            |what: &str| OpenError::Damaged { path: path.clone(), offset: 0, what: what.to_owned() };
+        let damaged = |what: &str| Damage { path: path.clone(), offset: 0, what: what.to_owned() };
         let has_log = has_log(disk, dir)?;
         let identity = match disk.open(&path) {
             Ok(file) => {
@@ -62,7 +61,7 @@ impl Identity {
                 parse(&path, &bytes)?
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && has_log => {
-                return Err(damaged("the identity is missing beside a log"));
+                return Err(damaged("the identity is missing beside a log").into());
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let identity = Self { member: fresh, cluster: 0 };
@@ -74,7 +73,7 @@ impl Identity {
         if identity.cluster != 0 && !has_log {
             let path = dir.join(WAL_DIR);
             let what = format!("the log of {} is gone", identity.member);
-            return Err(OpenError::Damaged { path, offset: 0, what });
+            return Err(Damage { path, offset: 0, what }.into());
         }
         Ok(identity)
     }
@@ -135,11 +134,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
         .map(|(member, cluster)| Identity { member: MemberId(member), cluster });
     // Writing it again must give the same bytes: that covers the checksum and everything else.
     identity.filter(|id| id.member.0 != 0 && id.text().as_bytes() == bytes).ok_or_else(|| {
-        OpenError::Damaged {
-            path: path.to_owned(),
-            offset: 0,
-            what: "the identity does not match its checksum".to_owned(),
-        }
+        let what = "the identity does not match its checksum".to_owned();
+        Damage { path: path.to_owned(), offset: 0, what }.into()
     })
 }
 
