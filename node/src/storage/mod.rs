@@ -27,8 +27,16 @@ use std::path::{Path, PathBuf};
 
 use quorate_raft::Index;
 
+pub use disk::Space;
 pub use lock::{DirLock, lock};
-pub use wal::{Recovered, Wal, WalOptions};
+pub use wal::{Recovered, Room, Wal, WalOptions};
+
+/// How much room the file system of `dir` has.
+pub fn space(dir: &Path) -> io::Result<Space> {
+    let statistics = rustix::fs::statvfs(dir)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
+    Ok(Space { available: bytes(statistics.f_bavail), total: bytes(statistics.f_blocks) })
+}
 
 /// The folder of the log's segments in a data directory.
 const WAL_DIR: &str = "wal";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use quorate_raft::{Entry, HardState, Index, LogId, MemberId, Restored, Snapshot, Write};
 
 use super::disk::{Disk, OsDisk};
-use super::prepare::Preparer;
+use super::prepare::{PIECE, Preparer};
 use super::record::{self, BLOCK, Header};
 use super::recovery::{self, Found};
 use super::replay::Log;
@@ -131,8 +131,21 @@ pub struct Wal {
     terms: Terms,
     buffer: Vec<u8>,
     bytes_written: u64,
+    /// How much more of the next segment is zeroed than the log's own writes call for.
+    ahead: u64,
     full: bool,
     poisoned: Option<String>,
+}
+
+/// How much room a log has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// For frames in the active segment, in bytes. A frame takes whole blocks of 4096.
+    pub active: u64,
+    /// The next segment is there.
+    pub spare: bool,
+    /// When it was tried last, the disk had no room for the next segment. [`Wal::prepare`] tries it again.
+    pub out_of_space: bool,
 }
 
 impl Wal {
@@ -174,6 +187,7 @@ impl Wal {
             terms: Terms::new(log.base, &log.entries),
             buffer: Vec::new(),
             bytes_written: 0,
+            ahead: 0,
             full: false,
             poisoned: None,
         };
@@ -197,7 +211,6 @@ impl Wal {
         }
         self.guarded(|wal| {
             let frame = wal.frame(group);
-            wal.pay_debt()?;
             wal.write_frame(&frame)?;
             if frame.reset { wal.recycle_all() } else { Ok(()) }
         })
@@ -225,8 +238,18 @@ impl Wal {
 
     /// Does a piece of background work: makes the next segment ready. Returns whether more is to do. To be called when there is
     /// nothing to append; a piece takes a millisecond or so.
+    ///
+    /// A full disk is no error: [`Wal::room`] tells of it. Then this is to be called again now and then: when there is room, the
+    /// work goes on.
     pub fn prepare(&mut self) -> Result<bool, WalError> {
-        self.guarded(Self::prepare_piece)
+        self.guarded(|wal| wal.prepare_piece(PIECE))
+    }
+
+    /// How much room there is. Without a spare segment, what does not fit into the active one is lost on a full disk, and the
+    /// process with it: who writes should stop in time.
+    pub fn room(&self) -> Room {
+        let active = self.segments.back().map_or(0, |active| active.bytes - self.position);
+        Room { active, spare: self.preparer.is_ready(), out_of_space: self.full }
     }
 
     /// Gives up the entries before `index`: a snapshot covers them. Their space is used again.
@@ -289,6 +312,7 @@ impl Wal {
         let mut buffer = std::mem::take(&mut self.buffer);
         let too_large = |_| WalError::TooLarge;
         let mut checksum = record::encode(&mut buffer, &header, entries).map_err(too_large)?;
+        self.pay_debt(buffer.len() as u64)?;
         if self.position + buffer.len() as u64 > self.active().bytes {
             self.roll(buffer.len() as u64)?;
             header.segment = self.active().number;
@@ -342,32 +366,45 @@ impl Wal {
         let next = self.preparer.take(number, room)?;
         self.segments.push_back(next);
         self.position = BLOCK as u64;
+        self.ahead = 0;
         Ok(())
     }
 
-    /// Under a load that leaves no idle time, appends do the preparing, at the pace of the log itself, so that the next segment is
-    /// there when this one is full. Of groups of a block, fewer than one in a hundred waits for a piece.
-    fn pay_debt(&mut self) -> Result<(), WalError> {
-        if self.preparer.filled() < self.position.saturating_sub(BLOCK as u64) {
-            self.prepare_piece()?;
+    /// Under a load that leaves no idle time, appends do the preparing, so that the next segment is there when this one is full:
+    /// of what is still to be zeroed each does the part that its `bytes` are of the room that is left. Of groups of a block,
+    /// fewer than one in a hundred waits for a piece.
+    fn pay_debt(&mut self, bytes: u64) -> Result<(), WalError> {
+        let room = (self.active().bytes - self.position).max(1);
+        let mut due = self.preparer.to_do() * bytes.min(room) / room;
+        while due > self.ahead {
+            due -= std::mem::take(&mut self.ahead);
+            let to_do = self.preparer.to_do();
+            let more = self.prepare_piece(due)?;
+            // On a full disk it is tried again after as much as a piece is for.
+            self.ahead = if self.full { PIECE + due } else { to_do - self.preparer.to_do() };
+            if !more {
+                break;
+            }
         }
+        self.ahead = self.ahead.saturating_sub(due);
         Ok(())
     }
 
     /// A full disk is no failure yet: there is room in the active segment.
-    fn prepare_piece(&mut self) -> Result<bool, WalError> {
+    fn prepare_piece(&mut self, wanted: u64) -> Result<bool, WalError> {
         let number = self.active().number + 1;
-        match self.preparer.step(number) {
+        let left = self.room().active;
+        match self.preparer.step(number, wanted) {
             Err(error @ WalError::NoSpace { .. }) => {
-                if !self.full {
-                    let left = self.active().bytes - self.position;
+                if !std::mem::replace(&mut self.full, true) {
                     tracing::warn!(%error, left, "the log has no room for its next segment");
                 }
-                self.full = true;
                 Ok(false)
             }
             other => {
-                self.full = false;
+                if std::mem::take(&mut self.full) && other.is_ok() {
+                    tracing::info!(left, "there is room for the log's next segment again");
+                }
                 other
             }
         }

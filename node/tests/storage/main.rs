@@ -10,6 +10,7 @@ mod identity;
 mod kill;
 mod model;
 mod reset;
+mod room;
 mod torn;
 
 use std::path::{Path, PathBuf};
