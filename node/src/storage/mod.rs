@@ -13,6 +13,7 @@
 
 pub mod disk;
 pub mod identity;
+mod inspect;
 mod lock;
 mod prepare;
 mod record;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use quorate_raft::Index;
 
 pub use disk::Space;
+pub use inspect::{Inspection, LogContents, inspect};
 pub use lock::{DirLock, lock};
 pub use wal::{Recovered, Room, Wal, WalOptions};
 

@@ -83,7 +83,7 @@ impl Recovered {
     }
 
     /// The first damage, with what is missing for it.
-    fn worst(&self) -> Damage {
+    pub(super) fn worst(&self) -> Damage {
         let Some(worst) = self.damage.first().cloned() else {
             let what = "what earlier damage has taken was not made good yet".to_owned();
             return Damage { path: WAL_DIR.into(), offset: 0, what };
