@@ -63,10 +63,7 @@ impl Invariants {
     ///
     /// If its disk was `damaged`, an older snapshot may take the place of the newest.
     pub(crate) fn started(&mut self, id: MemberId, found: &Restored, damaged: bool) {
-        if damaged {
-            self.members.get_mut(&id).expect("it was founded").covered = 0;
-        }
-        self.recover(id, found);
+        self.recover(id, found, damaged);
     }
 
     /// A member has a snapshot, durably: one that it took, or one that came. Whether nobody had it before.

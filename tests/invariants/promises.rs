@@ -38,6 +38,7 @@ pub(crate) fn sent(member: &Member, message: &Message) {
 /// had been sent before, and were late.
 fn is_late(member: &Member, term: Term, matched: Index) -> bool {
     let accepted = member.durable.get(matched as usize - 1);
-    let newest = member.under_way.iter().rev().find_map(|write| write.hard_state).unwrap_or(member.durable_state);
+    let newest =
+        member.under_way.iter().rev().find_map(|write| write.hard_state).unwrap_or(member.durable_state);
     newest.term > term && accepted.is_some_and(|name| name.term <= term)
 }

@@ -7,14 +7,25 @@ use super::member::{Name, take};
 
 impl Invariants {
     /// A member starts from what it found on its disk.
-    pub(super) fn recover(&mut self, id: MemberId, found: &Restored) {
+    ///
+    /// A `damaged` disk may give back less: then the member has to know it.
+    pub(super) fn recover(&mut self, id: MemberId, found: &Restored, damaged: bool) {
         if let Some(snapshot) = &found.snapshot {
             self.snapshots.found(snapshot);
         }
         let snapshot = found.snapshot.as_ref();
         let mut member = self.members.remove(&id).expect("it was founded");
         let covered = snapshot.map_or(0, |snapshot| snapshot.id.index);
-        assert!(covered >= member.covered, "RECOVERY: {id} has lost its snapshot at {}", member.covered);
+        assert!(
+            damaged || covered >= member.covered,
+            "RECOVERY: {id} has lost its snapshot at {}",
+            member.covered
+        );
+        assert!(
+            damaged || found.lost.is_none(),
+            "RECOVERY: {id} misses {:?}, and nothing was damaged",
+            found.lost
+        );
         member.covered = covered;
 
         let names: Vec<Name> = found.entries.iter().map(Name::of).collect();
@@ -29,7 +40,21 @@ impl Invariants {
             Some(last) if last.index > covered => log.get(first as usize - 1..) == Some(&names[..]),
             _ => log.len() as u64 <= covered,
         };
-        while (known.term, known.vote) != state || !ends(&log) {
+        if damaged && found.lost.is_some() {
+            // What is whole is the beginning of what it had.
+            let end = found.entries.last().map_or(0, |entry| entry.index).max(covered);
+            let (held, promised) = (self.committed.last().min(end) as usize, found.lost.unwrap_or_default());
+            assert!(promised.index > end || found.entries.last().is_some_and(|e| e.term < promised.term));
+            log = member.log[..member.log.len().min(end as usize)].to_vec();
+            log.resize(log.len().max(held), Name { term: 0, fingerprint: 0 });
+            let start = (first as usize).min(log.len() + 1) - 1;
+            log[..held.min(start)].copy_from_slice(&self.committed.until(held.min(start) as u64)[..]);
+            log.truncate(start);
+            log.extend_from_slice(&names);
+            (known.term, known.vote) = state;
+            writes.by_ref().for_each(drop);
+        }
+        while found.lost.is_none() && ((known.term, known.vote) != state || !ends(&log)) {
             let Some(write) = writes.next() else {
                 panic!(
                     "RECOVERY: {id} has found {:?}, {} entries from {first} on, and a snapshot at {covered}; {:?} and {} entries were durable",

@@ -74,6 +74,8 @@ pub(crate) const NAMES: &[&str] = &[
     "starts in vain: device errors",
     "starts refused: damage",
     "starts on a flipped bit that did no harm",
+    "starts on a damaged log that others repair",
+    "damaged logs repaired",
     "torn tails cut",
     "files on disks at the end",
     "members lost for good",

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use quorate_node::kv::{SnapshotPolicy, Store};
 use quorate_node::replica::{Options, Replica};
-use quorate_node::snapshots::{Archive, Report, SnapshotError, Worker};
+use quorate_node::snapshots::{Archive, Manifest, Report, SnapshotError, Worker};
 use quorate_node::storage::identity::Identity;
 use quorate_node::storage::{OpenError, Recovered, Wal, WalError, WalOptions};
-use quorate_raft::{Config, Index, Lease, MemberId, Restored, Role, Snapshot, Term, Write, WriteId};
+use quorate_raft::{Config, Index, Lease, MemberId, Restored, Role, Term, Write, WriteId};
 use quorate_tests::linearizability::kv::Input;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -75,8 +75,8 @@ pub(crate) struct Opened {
     pub(crate) wal: Wal,
     pub(crate) archive: Archive,
     pub(crate) recovered: Recovered,
-    /// The newest snapshot, and what it holds.
-    pub(crate) snapshot: Option<Snapshot>,
+    /// That with the newest snapshot, and what it holds.
+    pub(crate) found: Restored,
     pub(crate) state: Store,
 }
 
@@ -127,6 +127,8 @@ pub(crate) struct Process {
     pub(crate) next_number: u64,
     /// What it showed last.
     pub(crate) shown: (Role, Term),
+    /// Its log was damaged, and is not whole yet.
+    pub(crate) repairing: bool,
 }
 
 /// What the disk is doing.
@@ -201,33 +203,29 @@ impl Host {
     /// Reads the disk.
     pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, StartError> {
         let identity = Identity::open(&self.disk, &dir(), self.id)?;
+        let mut archive = Archive::open(Arc::new(self.disk.clone()), &dir())?;
         let options = WalOptions {
-            member: identity.member,
+            covered: archive.newest().map(Manifest::id),
             segment_bytes: plan.segment_bytes,
             disk: Arc::new(self.disk.clone()),
+            ..WalOptions::new(identity.member)
         };
         let (wal, recovered) = Wal::open(&dir(), options)?;
-        let mut archive = Archive::open(Arc::new(self.disk.clone()), &dir())?;
         let (snapshot, state) = match archive.restore()? {
             Some((manifest, state)) => (Some(manifest.snapshot), state),
             None => (None, Store::new()),
         };
-        // As the server does.
-        let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
-        if recovered.base.index > covered {
-            let base = recovered.base.index;
-            return Err(OpenError::NoSnapshot { dir: dir(), base, covered }.into());
-        }
-        Ok(Opened { identity, wal, archive, recovered, snapshot, state })
+        let found = recovered.clone().restore(self.id, snapshot)?;
+        Ok(Opened { identity, wal, archive, recovered, found, state })
     }
 
     /// A process on what was found.
     pub(crate) fn process_on(&mut self, plan: &Plan, opened: Opened) -> (Process, Restored) {
-        let Opened { identity, wal, archive, recovered, snapshot, state } = opened;
+        let Opened { identity, wal, archive, found, state, .. } = opened;
         // As the server does: a log without a cluster is that of a founding that was cut short.
         let restored = match identity.cluster {
             0 => Restored::default(),
-            _ => Restored { snapshot, ..recovered.into() },
+            _ => found,
         };
         let raft = Config {
             id: self.id,
@@ -267,6 +265,7 @@ impl Host {
             pending: BTreeMap::new(),
             next_number: self.random.random_range(1..u64::MAX / 2),
             shown: (Role::Learner, restored.hard_state.term),
+            repairing: restored.lost.is_some(),
         };
         (process, restored)
     }

@@ -55,6 +55,9 @@ impl World {
                 self.agenda.after(tick, Event::Tick(id, life));
                 self.agenda.after(5 * MILLI, Event::DiskIdle(id, life));
                 self.invariants.started(id, &restored, damaged);
+                if restored.lost.is_some() {
+                    self.coverage.count("starts on a damaged log that others repair");
+                }
                 if restored.snapshot.is_some() {
                     self.coverage.count("processes started from a snapshot");
                 }
@@ -89,7 +92,10 @@ impl World {
             StartError::Snapshots(error) => panic!("{} has lost a snapshot: {error}", name(id)),
         };
         match error {
-            OpenError::Damaged { .. } | OpenError::Foreign { .. } | OpenError::NoSnapshot { .. } => {
+            OpenError::Damaged(_)
+            | OpenError::OnlyVoter(_)
+            | OpenError::Foreign { .. }
+            | OpenError::NoSnapshot { .. } => {
                 assert!(host.flipped, "{} refuses its disk, which nobody has damaged: {error}", name(id));
                 self.coverage.count("starts refused: damage");
                 return self.lose(id);
@@ -102,6 +108,7 @@ impl World {
                 self.coverage.count("starts in vain: device errors");
             }
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
+            OpenError::NoSnapshot { .. } => panic!("{} has lost a snapshot: {error}", name(id)),
         }
         self.start_later(id);
     }

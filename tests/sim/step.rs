@@ -122,6 +122,11 @@ impl World {
     }
 
     fn showed(&mut self, status: &Status) {
+        if let Some(process) = self.hosts.get_mut(&status.id).and_then(|host| host.process_mut())
+            && std::mem::replace(&mut process.repairing, status.repairing) != status.repairing
+        {
+            self.coverage.count("damaged logs repaired");
+        }
         self.invariants.showed(status);
         self.note_status(status);
     }

@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("raftctl: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.code())
         }
     }
 }

@@ -4,6 +4,7 @@
 //! not a secret stands in the same environment variables as the node's, so that raftctl works inside of a node's container
 //! without a flag.
 
+mod check;
 mod connect;
 mod goal;
 mod keys;
@@ -130,6 +131,14 @@ enum Command {
     /// Look at the membership, or change it.
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Look at a data directory on this machine: what is in it, whether it is whole, and what a node makes of it.
+    ///
+    /// Changes nothing. Ends with 0 when it is whole, with 1 when it is damaged, with 2 when it is no data directory.
+    Check {
+        /// The data directory.
+        #[arg(value_name = "DIR", env = "QUORATE_DATA_DIR")]
+        dir: PathBuf,
+    },
     /// Hand leadership over.
     Transfer {
         /// The name or ID of the voter that is to lead [default: the one that is furthest].
@@ -206,9 +215,22 @@ pub enum CtlError {
         /// For what.
         reason: String,
     },
+    /// A data directory does not hold what was made durable.
+    #[error("{} is damaged", dir.display())]
+    Damaged {
+        /// Which.
+        dir: PathBuf,
+    },
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl CtlError {
+    /// The exit code: 2 when nothing was tried.
+    pub fn code(&self) -> u8 {
+        if matches!(self, Self::Usage(_)) { 2 } else { 1 }
+    }
 }
 
 /// Runs one command.
@@ -224,6 +246,7 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
         Command::Del { key, prefix } => {
             keys::del(&Clients::new(&global, timeout)?, output, key, prefix).await
         }
+        Command::Check { dir } => check::check(output, &dir),
         Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
         Command::Transfer { member } => {
             membership::transfer(&Admins::new(&global, timeout)?, output, member.as_deref()).await

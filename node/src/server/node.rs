@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::peer::{PeerService, Peers, WINDOW_BYTES};
 use crate::replica::{Client, Options, Replica};
 use crate::rpc::PeerScheme;
-use crate::snapshots::{Archive, SnapshotError, Worker};
+use crate::snapshots::{Archive, Manifest, SnapshotError, Worker};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
 use crate::storage::{self, DirLock, OpenError, Recovered, Wal, WalError, WalOptions};
@@ -190,11 +190,12 @@ impl Disks {
     fn open(dir: &Path) -> Result<Self, RunError> {
         let lock = storage::lock(dir)?;
         let identity = Identity::open(&OsDisk, dir, random_member()?)?;
-        let (wal, recovered) = Wal::open(dir, WalOptions::new(identity.member))?;
+        let mut archive = Archive::open(Arc::new(OsDisk), dir)?;
+        let covered = archive.newest().map(Manifest::id);
+        let (wal, recovered) = Wal::open(dir, WalOptions { covered, ..WalOptions::new(identity.member) })?;
         if recovered.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
-        let mut archive = Archive::open(Arc::new(OsDisk), dir)?;
         let newest = archive.newest().map(|manifest| manifest.snapshot.clone());
         let (copy, copied) = open_copy(dir, &identity, |id| follows(id, newest.as_ref(), &recovered));
         let copy = copy.map(|engine| CopyFound { engine, is_used: copied.is_some() });
@@ -205,12 +206,7 @@ impl Disks {
                 None => (None, Store::new()),
             },
         };
-        let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
-        let base = recovered.base.index;
-        if base > covered {
-            return Err(OpenError::NoSnapshot { dir: dir.to_owned(), base, covered }.into());
-        }
-        let found = Restored { snapshot, ..recovered.into() };
+        let found = recovered.restore(identity.member, snapshot)?;
         Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found, state, copy })
     }
 

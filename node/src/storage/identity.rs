@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use quorate_raft::MemberId;
 
 use super::disk::Disk;
-use super::{Context, OpenError, WAL_DIR, segment};
+use super::{Context, Damage, OpenError, WAL_DIR, segment};
 
-const NAME: &str = "identity";
+/// The file.
+pub(super) const NAME: &str = "identity";
 const FIRST_LINE: &str = "quorate identity ";
 
 /// A member's identity, as it stands in its data directory.
@@ -45,37 +46,31 @@ pub fn random_member() -> io::Result<MemberId> {
 }
 
 impl Identity {
+    /// Reads the identity in data directory `dir`. None if there is none.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = dir.join(NAME);
+        let file = match disk.open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.on("open", &path)?,
+        };
+        let length = file.len().on("read", &path)?.min(4096);
+        let mut bytes = vec![0; length as usize];
+        file.read_at(&mut bytes, 0).on("read", &path)?;
+        parse(&path, &bytes).map(Some)
+    }
+
     /// Reads the identity in data directory `dir`, or gives a directory that is new the identity `fresh`. To be called
     /// before the log is opened.
     ///
     /// A directory that has a log and no identity, or an identity with a cluster and no log, has lost something: it is refused.
     pub fn open(disk: &dyn Disk, dir: &Path, fresh: MemberId) -> Result<Self, OpenError> {
-        let path = dir.join(NAME);
-        let damaged =
-            |what: &str| OpenError::Damaged { path: path.clone(), offset: 0, what: what.to_owned() };
-        let has_log = has_log(disk, dir)?;
-        let identity = match disk.open(&path) {
-            Ok(file) => {
-                let length = file.len().on("read", &path)?.min(4096);
-                let mut bytes = vec![0; length as usize];
-                file.read_at(&mut bytes, 0).on("read", &path)?;
-                parse(&path, &bytes)?
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound && has_log => {
-                return Err(damaged("the identity is missing beside a log"));
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let identity = Self { member: fresh, cluster: 0 };
-                identity.save(disk, dir)?;
-                identity
-            }
-            Err(source) => return Err(source).on("open", &path),
-        };
-        if identity.cluster != 0 && !has_log {
-            let path = dir.join(WAL_DIR);
-            let what = format!("the log of {} is gone", identity.member);
-            return Err(OpenError::Damaged { path, offset: 0, what });
+        let identity = Self::read(disk, dir)?;
+        check_log(disk, dir, identity.as_ref())?;
+        if let Some(identity) = identity {
+            return Ok(identity);
         }
+        let identity = Self { member: fresh, cluster: 0 };
+        identity.save(disk, dir)?;
         Ok(identity)
     }
 
@@ -135,12 +130,25 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
         .map(|(member, cluster)| Identity { member: MemberId(member), cluster });
     // Writing it again must give the same bytes: that covers the checksum and everything else.
     identity.filter(|id| id.member.0 != 0 && id.text().as_bytes() == bytes).ok_or_else(|| {
-        OpenError::Damaged {
-            path: path.to_owned(),
-            offset: 0,
-            what: "the identity does not match its checksum".to_owned(),
-        }
+        let what = "the identity does not match its checksum".to_owned();
+        Damage { path: path.to_owned(), offset: 0, what }.into()
     })
+}
+
+/// Whether there is a log where there should be one, and only there.
+pub(super) fn check_log(disk: &dyn Disk, dir: &Path, identity: Option<&Identity>) -> Result<(), OpenError> {
+    let has_log = has_log(disk, dir)?;
+    match identity {
+        None if has_log => {
+            let what = "the identity is missing beside a log".to_owned();
+            Err(Damage { path: dir.join(NAME), offset: 0, what }.into())
+        }
+        Some(identity) if identity.cluster != 0 && !has_log => {
+            let what = format!("the log of {} is gone", identity.member);
+            Err(Damage { path: dir.join(WAL_DIR), offset: 0, what }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether there are segments of a log.

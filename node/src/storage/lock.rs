@@ -6,6 +6,9 @@ use std::path::Path;
 
 use super::{Context, OpenError};
 
+/// The file.
+pub(super) const NAME: &str = "lock";
+
 /// Holds a data directory. The kernel lets go when the process ends, however it ends.
 #[derive(Debug)]
 pub struct DirLock {
@@ -15,7 +18,7 @@ pub struct DirLock {
 /// Takes data directory `dir`, and makes it if it is not there.
 pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
     make(dir)?;
-    let path = dir.join("lock");
+    let path = dir.join(NAME);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -36,6 +39,20 @@ pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
         tracing::debug!(%error, "the lock names no holder");
     }
     Ok(DirLock { _file: file })
+}
+
+/// Who runs on data directory `dir`, if somebody does: "by process 7 on n1". Looking takes the lock for a moment.
+pub(super) fn held(dir: &Path) -> Result<Option<String>, OpenError> {
+    let path = dir.join(NAME);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.on("open", &path)?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(holder(&file).trim_start().to_owned())),
+        Err(TryLockError::Error(source)) => Err(source).on("lock", &path),
+    }
 }
 
 /// Makes `dir` and what leads to it. Each name is durable before anything is promised from within.

@@ -8,15 +8,17 @@
 //! ```
 //!
 //! Invariants: nothing is acknowledged before it is durable; what lies ahead of the log's end is zero; a block that holds a
-//! durable frame is not written again before its segment is released; what was durable is never cut. After a failed write
-//! or sync nothing more is written: the error is final, and the process is to end.
+//! durable frame is not written again before its segment is released; what was durable is never cut. Damage to it is reported with
+//! what it has taken ([`Recovered::lost`]), and stays where it is: the log goes on behind it. After a failed write nothing more is written: the error is final, and the process is to end.
 
 pub mod disk;
 pub mod identity;
+mod inspect;
 mod lock;
 mod prepare;
 mod record;
 mod recovery;
+mod replay;
 mod segment;
 mod terms;
 mod wal;
@@ -24,8 +26,19 @@ mod wal;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quorate_raft::Index;
+
+pub use disk::Space;
+pub use inspect::{Inspection, LogContents, inspect};
 pub use lock::{DirLock, lock};
-pub use wal::{Recovered, Wal, WalOptions};
+pub use wal::{Recovered, Room, Wal, WalOptions};
+
+/// How much room the file system of `dir` has.
+pub fn space(dir: &Path) -> io::Result<Space> {
+    let statistics = rustix::fs::statvfs(dir)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
+    Ok(Space { available: bytes(statistics.f_bavail), total: bytes(statistics.f_blocks) })
+}
 
 /// The folder of the log's segments in a data directory.
 const WAL_DIR: &str = "wal";
@@ -51,32 +64,29 @@ pub enum OpenError {
         /// Who holds it, if known: " by process 7 on host n1".
         holder: String,
     },
-    /// It does not hold what was made durable.
+    /// It does not hold what was made durable, and nobody can make that good.
     #[error(
-        "{} is damaged at byte {offset}: {what}. Nothing was changed. Restore the volume as it was, or remove this member \
-         from its cluster and start a new one with an empty data directory", path.display()
+        "{0}. Nothing was changed. Restore the volume as it was, or remove this member from its cluster and start a new one with \
+         an empty data directory"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// What was found.
-        what: String,
-    },
-    /// The log begins after an entry that no snapshot covers.
+    Damaged(Damage),
+    /// The same, and there is nobody else who has it.
     #[error(
-        "the log in {} begins after entry {base}, but the newest snapshot that can be read covers {covered}. Nothing was changed. \
-         Restore the volume as it was, or remove this member from its cluster and start a new one with an empty data directory",
-        dir.display()
+        "{0}. This member is the only voter: nobody can repair it. Nothing was changed. Restore the volume from a backup, or \
+         found a new cluster with an empty data directory: what was written to this one is lost then"
+    )]
+    OnlyVoter(Damage),
+    /// The log begins after an entry that no snapshot covers any more.
+    #[error(
+        "the log begins after entry {base}, and the newest whole snapshot covers those up to {covered} only: the entries between \
+         are gone. Restore the volume as it was, or remove this member from its cluster and start a new one with an empty data \
+         directory"
     )]
     NoSnapshot {
-        /// The data directory.
-        dir: PathBuf,
-        /// What the log begins after.
-        base: quorate_raft::Index,
-        /// What the newest snapshot covers.
-        covered: quorate_raft::Index,
+        /// The last entry that the log has given up.
+        base: Index,
+        /// The last one that the snapshot covers; 0 without one.
+        covered: Index,
     },
     /// The log could not be begun.
     #[error(transparent)]
@@ -89,6 +99,24 @@ pub enum OpenError {
         /// What was found, and what was expected.
         what: String,
     },
+}
+
+/// A place that does not hold what was made durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at byte {offset}: {what}", path.display())]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What was found.
+    pub what: String,
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
 }
 
 /// Why nothing more is written. Final: the process is to end, and to recover from what is durable when it starts again.

@@ -15,9 +15,9 @@ use super::segment::{self, Segment};
 use super::{Context, WalError};
 
 /// What is zeroed at a time between the log's writes. The log waits no longer than this takes.
-const PIECE: u64 = 512 * 1024;
+pub(super) const PIECE: u64 = 512 * 1024;
 
-/// What is zeroed at a time when the log waits for the segment anyway.
+/// What is zeroed at a time when the log has to wait for more than that.
 const LARGE_PIECE: u64 = 8 << 20;
 
 /// The name of a file that is on its way to become a segment.
@@ -67,14 +67,16 @@ impl Preparer {
         self.ready.is_some()
     }
 
-    /// How far the next segment is, in bytes.
-    pub(super) fn filled(&self) -> u64 {
-        if self.is_ready() { self.segment_bytes } else { self.filling.as_ref().map_or(0, |f| f.filled) }
+    /// How much of the next segment is still to be zeroed, in bytes.
+    pub(super) fn to_do(&self) -> u64 {
+        let filled = self.filling.as_ref().map_or(0, |filling| filling.filled);
+        if self.is_ready() { 0 } else { self.segment_bytes - filled }
     }
 
-    /// Does a piece of the work on segment `number`; returns whether more is to do.
-    pub(super) fn step(&mut self, number: u64) -> Result<bool, WalError> {
-        self.fill(number, PIECE)
+    /// Does a piece of the work on segment `number`: as much as is `wanted`, in whole pieces, or less. Returns whether more is to
+    /// do.
+    pub(super) fn step(&mut self, number: u64, wanted: u64) -> Result<bool, WalError> {
+        self.fill(number, wanted.max(1).next_multiple_of(PIECE).min(LARGE_PIECE))
     }
 
     fn fill(&mut self, number: u64, piece: u64) -> Result<bool, WalError> {

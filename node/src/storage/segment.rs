@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  byte  size  little-endian
-//!     0     8  magic "QUORWAL" and the format's version, 2
+//!     0     8  magic "QUORWAL" and the format's version, 3
 //!     8     4  CRC-32C of bytes 12..40
 //!    12     4  zero
 //!    16     8  the member whose log this is
@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 use quorate_raft::{Index, MemberId};
 
-use super::OpenError;
 use super::disk::File;
 use super::record::BLOCK;
+use super::{Damage, OpenError};
 
 const MAGIC: [u8; 7] = *b"QUORWAL";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER: usize = 40;
 
 /// A segment of the log.
@@ -67,7 +67,8 @@ pub(super) fn check_header(
     member: MemberId,
     number: u64,
 ) -> Result<u64, OpenError> {
-    let damaged = |what: &str| OpenError::Damaged { path: path.to_owned(), offset: 0, what: what.to_owned() };
+    let damaged =
+        |what: &str| OpenError::from(Damage { path: path.to_owned(), offset: 0, what: what.to_owned() });
     let foreign = |what: String| OpenError::Foreign { path: path.to_owned(), what };
     let header = contents.get(..BLOCK).ok_or_else(|| damaged("the file ends within its header"))?;
     let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| header[at + i]));

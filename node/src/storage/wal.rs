@@ -5,15 +5,16 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use quorate_raft::{Entry, HardState, Index, LogId, MemberId, Restored, Write};
+use quorate_raft::{Entry, HardState, Index, LogId, MemberId, Restored, Snapshot, Write};
 
 use super::disk::{Disk, OsDisk};
-use super::prepare::Preparer;
+use super::prepare::{PIECE, Preparer};
 use super::record::{self, BLOCK, Header};
 use super::recovery::{self, Found};
+use super::replay::Log;
 use super::segment::Segment;
 use super::terms::Terms;
-use super::{Context, OpenError, WAL_DIR, WalError};
+use super::{Context, Damage, OpenError, WAL_DIR, WalError};
 
 /// A buffer that a large group has made larger than this is given back.
 const KEPT_BUFFER: usize = 4 << 20;
@@ -27,33 +28,85 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// Where it is kept.
     pub disk: Arc<dyn Disk>,
+    /// The last entry that the newest whole snapshot of the member covers: up to there nothing that is damaged is missed.
+    pub covered: Option<LogId>,
 }
 
 impl WalOptions {
     /// Segments of 64 MiB on the machine's file system.
     pub fn new(member: MemberId) -> Self {
-        Self { member, segment_bytes: 64 << 20, disk: Arc::new(OsDisk) }
+        Self { member, segment_bytes: 64 << 20, disk: Arc::new(OsDisk), covered: None }
     }
 }
 
 /// What was durable.
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
-    /// Term, vote and commit.
+    /// Term, vote and commit; the latter not beyond the entries that are there.
     pub hard_state: HardState,
-    /// The entry that the log begins after: (0, 0), or what the last reset or [`Wal::release_before`] says. A snapshot that
-    /// covers it has to be there: without one, something is lost.
+    /// The entry that the log begins after: (0, 0), or what the last reset or [`Wal::release_before`] says, or
+    /// [`WalOptions::covered`] when what stands before that is damaged. A snapshot that covers it has to be there: without one,
+    /// something is lost.
     pub base: LogId,
-    /// The log, from the entry after `base` on.
+    /// The log, from the entry after `base` on, up to the first one that is damaged.
     pub entries: Vec<Entry>,
     /// A frame that was not written in full was cut. It was never acknowledged, unless the device has turned whole sectors
     /// of a durable frame to zeros: that cannot be told apart.
     pub uncertain_tail: bool,
+    /// Entries are missing, and none that is there is as new as this one, which the log has held. Until it is made good the
+    /// member must not take part in elections. At each start this is found again, until the log ends with an entry at least as
+    /// new.
+    pub lost: Option<LogId>,
+    /// What is damaged, whether or not it has taken anything that is needed.
+    pub damage: Vec<Damage>,
 }
 
-impl From<Recovered> for Restored {
-    fn from(recovered: Recovered) -> Self {
-        Self { hard_state: recovered.hard_state, entries: recovered.entries, ..Self::default() }
+impl Recovered {
+    /// What the protocol starts from, with the newest snapshot.
+    ///
+    /// An error when the log begins after an entry that the snapshot does not cover, and when something is lost that nobody can make
+    /// good: `member` is the only voter.
+    pub fn restore(self, member: MemberId, snapshot: Option<Snapshot>) -> Result<Restored, OpenError> {
+        let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
+        if covered < self.base.index {
+            return Err(OpenError::NoSnapshot { base: self.base.index, covered });
+        }
+        let worst = self.worst();
+        let Self { hard_state, entries, lost, .. } = self;
+        let restored = Restored { hard_state, snapshot, entries, lost };
+        if restored.is_beyond_repair(member) {
+            return Err(OpenError::OnlyVoter(worst));
+        }
+        Ok(restored)
+    }
+
+    /// The first damage, with what is missing for it.
+    pub(super) fn worst(&self) -> Damage {
+        let Some(worst) = self.damage.first().cloned() else {
+            let what = "what earlier damage has taken was not made good yet".to_owned();
+            return Damage { path: WAL_DIR.into(), offset: 0, what };
+        };
+        let first = self.entries.last().map_or(self.base.index, |entry| entry.index) + 1;
+        let what = format!("{}; the log is whole up to entry {}", worst.what, first - 1);
+        Damage { what, ..worst }
+    }
+
+    /// Says what is damaged, once at each start.
+    fn warn(&self) {
+        let whole_to = self.entries.last().map_or(self.base, Entry::id).index;
+        for Damage { path, offset, what } in &self.damage {
+            tracing::warn!(file = %path.display(), offset, what, "the log is damaged");
+        }
+        if let Some(lost) = self.lost {
+            tracing::warn!(
+                whole_to,
+                held_to = lost.index,
+                term = lost.term,
+                "entries are missing from the log: the leader is to send them again, and this member does not vote before"
+            );
+        } else if !self.damage.is_empty() {
+            tracing::warn!(whole_to, "nothing that is needed is missing from the log");
+        }
     }
 }
 
@@ -70,21 +123,37 @@ pub struct Wal {
     checksum: u32,
     hard_state: HardState,
     base: LogId,
-    last: Index,
+    last: LogId,
+    /// What damage has taken, until it is made good.
+    lost: Option<LogId>,
     terms: Terms,
     buffer: Vec<u8>,
     bytes_written: u64,
+    /// How much more of the next segment is zeroed than the log's own writes call for.
+    ahead: u64,
     full: bool,
     poisoned: Option<String>,
 }
 
+/// How much room a log has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// For frames in the active segment, in bytes. A frame takes whole blocks of 4096.
+    pub active: u64,
+    /// The next segment is there.
+    pub spare: bool,
+    /// When it was tried last, the disk had no room for the next segment. [`Wal::prepare`] tries it again.
+    pub out_of_space: bool,
+}
+
 impl Wal {
-    /// Opens the log in data directory `dir`, or begins one. A torn tail is cut; damage is an error, and nothing is changed.
+    /// Opens the log in data directory `dir`, or begins one. A torn tail is cut. Damage stays where it is, and is told with what it
+    /// has taken: the log goes on from what is whole before. It is an error when term or vote are gone.
     ///
     /// # Panics
     /// When the size of a segment is not a multiple of 4096, or has no room for a frame.
     pub fn open(dir: &Path, options: WalOptions) -> Result<(Self, Recovered), OpenError> {
-        let WalOptions { member, segment_bytes, disk } = options;
+        let WalOptions { member, segment_bytes, disk, covered } = options;
         let block = BLOCK as u64;
         assert!(segment_bytes.is_multiple_of(block) && segment_bytes > block, "a bad segment size");
         let wal_dir = dir.join(WAL_DIR);
@@ -96,8 +165,8 @@ impl Wal {
         }
         disk.sync_dir(&wal_dir).on("sync", &wal_dir)?;
 
-        let found = recovery::recover(disk.as_ref(), &wal_dir, member)?;
-        let Found { mut segments, spare, free, mut position, log, cut } = found;
+        let found = recovery::recover(disk.as_ref(), &wal_dir, member, covered)?;
+        let Found { mut segments, spare, free, mut position, log, damage, torn } = found;
         let mut preparer = Preparer::new(disk, wal_dir, member, segment_bytes, free, spare);
         if segments.is_empty() {
             segments.push_back(preparer.take(1, 0)?);
@@ -111,15 +180,20 @@ impl Wal {
             checksum: log.checksum,
             hard_state: log.hard_state,
             base: log.base,
-            last: log.last,
+            last: log.entries.last().map_or(log.base, Entry::id),
+            lost: log.lost,
             terms: Terms::new(log.base, &log.entries),
             buffer: Vec::new(),
             bytes_written: 0,
+            ahead: 0,
             full: false,
             poisoned: None,
         };
-        let recovery::Log { hard_state, base, entries, .. } = log;
-        Ok((wal, Recovered { hard_state, base, entries, uncertain_tail: cut }))
+        let Log { hard_state, base, entries, lost, .. } = log;
+        let uncertain_tail = !torn.is_empty();
+        let recovered = Recovered { hard_state, base, entries, uncertain_tail, lost, damage };
+        recovered.warn();
+        Ok((wal, recovered))
     }
 
     /// Makes `batch` durable, in order and as one unit. An entry that is not beyond the end replaces the tail from its index on; a
@@ -135,7 +209,6 @@ impl Wal {
         }
         self.guarded(|wal| {
             let frame = wal.frame(group);
-            wal.pay_debt()?;
             wal.write_frame(&frame)?;
             if frame.reset { wal.recycle_all() } else { Ok(()) }
         })
@@ -147,20 +220,34 @@ impl Wal {
         let hard_state = hard_state.unwrap_or(self.hard_state);
         let base = reset.unwrap_or(self.base);
         assert!(base.index >= self.base.index, "reset to {base:?}, but {:?} is gone already", self.base);
-        let end = reset.map_or(self.last, |base| base.index);
+        let end = reset.unwrap_or(self.last);
         if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            assert!(first.index <= end + 1, "entries {}.. leave a gap behind {end}", first.index);
+            assert!(first.index <= end.index + 1, "entries {}.. leave a gap behind {end:?}", first.index);
             assert!(first.index > base.index, "entry {} was released already", first.index);
             assert!(last.term <= hard_state.term, "an entry of term {} before the term", last.term);
         }
-        let last = entries.last().map_or(end, |entry| entry.index);
-        Frame { hard_state, base, reset: reset.is_some(), last, entries }
+        let before = match entries.first() {
+            Some(first) if first.index <= end.index => self.terms.id_at(first.index - 1),
+            Some(_) | None => end,
+        };
+        let last = entries.last().map_or(end, |entry| entry.id());
+        Frame { hard_state, base, reset: reset.is_some(), before, last, entries }
     }
 
     /// Does a piece of background work: makes the next segment ready. Returns whether more is to do. To be called when there is
     /// nothing to append; a piece takes a millisecond or so.
+    ///
+    /// A full disk is no error: [`Wal::room`] tells of it. Then this is to be called again now and then: when there is room, the
+    /// work goes on.
     pub fn prepare(&mut self) -> Result<bool, WalError> {
-        self.guarded(Self::prepare_piece)
+        self.guarded(|wal| wal.prepare_piece(PIECE))
+    }
+
+    /// How much room there is. Without a spare segment, what does not fit into the active one is lost on a full disk, and the
+    /// process with it: who writes should stop in time.
+    pub fn room(&self) -> Room {
+        let active = self.segments.back().map_or(0, |active| active.bytes - self.position);
+        Room { active, spare: self.preparer.is_ready(), out_of_space: self.full }
     }
 
     /// Gives up the entries before `index`: a snapshot covers them. Their space is used again.
@@ -168,7 +255,11 @@ impl Wal {
     /// # Panics
     /// When `index` is beyond the end of the log.
     pub fn release_before(&mut self, index: Index) -> Result<(), WalError> {
-        assert!(index <= self.last + 1, "cannot release before {index}: the log ends at {}", self.last);
+        assert!(
+            index <= self.last.index + 1,
+            "cannot release before {index}: the log ends at {:?}",
+            self.last
+        );
         self.guarded(|wal| {
             if index <= wal.base.index + 1 {
                 return Ok(());
@@ -176,7 +267,8 @@ impl Wal {
             let base = wal.terms.id_at(index - 1);
             let Self { hard_state, last, .. } = *wal;
             // First that they may be gone, durably; then they go, oldest first.
-            wal.write_frame(&Frame { hard_state, base, reset: false, last, entries: Vec::new() })?;
+            let (reset, before, entries) = (false, last, Vec::new());
+            wal.write_frame(&Frame { hard_state, base, reset, before, last, entries })?;
             while wal.segments.len() > 1 && wal.segments[0].highest < index {
                 wal.recycle_oldest()?;
             }
@@ -203,7 +295,7 @@ impl Wal {
 
     /// Writes one frame and makes it durable.
     fn write_frame(&mut self, frame: &Frame<'_>) -> Result<(), WalError> {
-        let Frame { hard_state, base, reset, last, ref entries } = *frame;
+        let Frame { hard_state, base, reset, before, last, ref entries } = *frame;
         let mut header = Header {
             segment: self.active().number,
             sequence: self.sequence + 1,
@@ -211,11 +303,14 @@ impl Wal {
             hard_state,
             base,
             reset,
+            before,
             last,
+            lost: self.lost,
         };
         let mut buffer = std::mem::take(&mut self.buffer);
         let too_large = |_| WalError::TooLarge;
         let mut checksum = record::encode(&mut buffer, &header, entries).map_err(too_large)?;
+        self.pay_debt(buffer.len() as u64)?;
         if self.position + buffer.len() as u64 > self.active().bytes {
             self.roll(buffer.len() as u64)?;
             header.segment = self.active().number;
@@ -228,7 +323,7 @@ impl Wal {
         active.file.sync().during("sync", &active.path)?;
 
         if reset || !entries.is_empty() {
-            active.highest = if reset { last } else { active.highest.max(last) };
+            active.highest = if reset { last.index } else { active.highest.max(last.index) };
         }
         self.position += buffer.len() as u64;
         self.bytes_written += buffer.len() as u64;
@@ -243,6 +338,8 @@ impl Wal {
         self.terms.append(entries.iter().copied());
         self.base = base;
         self.last = last;
+        // Made good: frames need not speak of it any more.
+        self.lost.take_if(|lost| last >= *lost);
         buffer.shrink_to(KEPT_BUFFER);
         self.buffer = buffer;
         Ok(())
@@ -267,32 +364,45 @@ impl Wal {
         let next = self.preparer.take(number, room)?;
         self.segments.push_back(next);
         self.position = BLOCK as u64;
+        self.ahead = 0;
         Ok(())
     }
 
-    /// Under a load that leaves no idle time, appends do the preparing, at the pace of the log itself, so that the next segment is
-    /// there when this one is full. Of groups of a block, fewer than one in a hundred waits for a piece.
-    fn pay_debt(&mut self) -> Result<(), WalError> {
-        if self.preparer.filled() < self.position.saturating_sub(BLOCK as u64) {
-            self.prepare_piece()?;
+    /// Under a load that leaves no idle time, appends do the preparing, so that the next segment is there when this one is full:
+    /// of what is still to be zeroed each does the part that its `bytes` are of the room that is left. Of groups of a block,
+    /// fewer than one in a hundred waits for a piece.
+    fn pay_debt(&mut self, bytes: u64) -> Result<(), WalError> {
+        let room = (self.active().bytes - self.position).max(1);
+        let mut due = self.preparer.to_do() * bytes.min(room) / room;
+        while due > self.ahead {
+            due -= std::mem::take(&mut self.ahead);
+            let to_do = self.preparer.to_do();
+            let more = self.prepare_piece(due)?;
+            // On a full disk it is tried again after as much as a piece is for.
+            self.ahead = if self.full { PIECE + due } else { to_do - self.preparer.to_do() };
+            if !more {
+                break;
+            }
         }
+        self.ahead = self.ahead.saturating_sub(due);
         Ok(())
     }
 
     /// A full disk is no failure yet: there is room in the active segment.
-    fn prepare_piece(&mut self) -> Result<bool, WalError> {
+    fn prepare_piece(&mut self, wanted: u64) -> Result<bool, WalError> {
         let number = self.active().number + 1;
-        match self.preparer.step(number) {
+        let left = self.room().active;
+        match self.preparer.step(number, wanted) {
             Err(error @ WalError::NoSpace { .. }) => {
-                if !self.full {
-                    let left = self.active().bytes - self.position;
+                if !std::mem::replace(&mut self.full, true) {
                     tracing::warn!(%error, left, "the log has no room for its next segment");
                 }
-                self.full = true;
                 Ok(false)
             }
             other => {
-                self.full = false;
+                if std::mem::take(&mut self.full) && other.is_ok() {
+                    tracing::info!(left, "there is room for the log's next segment again");
+                }
                 other
             }
         }
@@ -313,7 +423,8 @@ struct Frame<'w> {
     hard_state: HardState,
     base: LogId,
     reset: bool,
-    last: Index,
+    before: LogId,
+    last: LogId,
     entries: Vec<&'w Entry>,
 }
 

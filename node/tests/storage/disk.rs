@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use quorate_node::storage::disk::{Disk, File};
 
 pub(crate) const SECTOR: usize = 512;
+/// Where frames start, and the segments' headers end.
+pub(crate) const BLOCK: usize = 4096;
 
 /// What happens to the operation that is to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ struct Inode {
     durable: Vec<u8>,
     /// Sectors that the next sync writes.
     dirty: BTreeSet<usize>,
+    /// Blocks of 4 KiB that cannot be read, until they are written.
+    unreadable: BTreeSet<usize>,
 }
 
 impl MemDisk {
@@ -114,6 +118,13 @@ impl MemDisk {
         result
     }
 
+    /// The device cannot read these blocks of 4 KiB of a file any more.
+    pub(crate) fn spoil(&self, path: &Path, blocks: impl IntoIterator<Item = usize>) {
+        let mut state = self.state();
+        let inode = state.names.get(path).copied().flatten().expect("the file exists");
+        state.inodes[inode].unreadable.extend(blocks);
+    }
+
     /// All files with what they hold.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();
@@ -133,6 +144,7 @@ impl MemDisk {
                 contents: i.contents.clone(),
                 durable: i.contents.clone(),
                 dirty: BTreeSet::new(),
+                unreadable: i.unreadable.clone(),
             })
             .collect();
         Self(Arc::new(Mutex::new(fork)))
@@ -261,6 +273,10 @@ impl File for MemFile {
         let contents = &state.inodes[self.inode].contents;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = contents.get(start..start + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        let blocks = start / BLOCK..(start + buffer.len()).div_ceil(BLOCK);
+        if state.inodes[self.inode].unreadable.range(blocks).next().is_some() {
+            return Err(io::Error::other("the device cannot read this"));
+        }
         buffer.copy_from_slice(bytes);
         Ok(())
     }
@@ -283,6 +299,7 @@ impl File for MemFile {
             inode.contents.resize(end, 0);
         }
         inode.contents[start..end].copy_from_slice(bytes);
+        inode.unreadable.retain(|block| !(start / BLOCK..end.div_ceil(BLOCK)).contains(block));
         inode.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
         outcome.map_err(|e| e.0)
     }

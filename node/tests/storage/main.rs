@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod check;
+mod damage;
 mod disk;
 mod faults;
 mod flips;
@@ -9,6 +11,7 @@ mod identity;
 mod kill;
 mod model;
 mod reset;
+mod room;
 mod torn;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +41,13 @@ fn options(disk: &MemDisk) -> WalOptions {
 
 fn open(disk: &MemDisk) -> Result<(Wal, Recovered), OpenError> {
     Wal::open(Path::new(&dir()), options(disk))
+}
+
+/// What was recovered, without the entries' bytes.
+fn brief(recovered: &Recovered) -> String {
+    let Recovered { hard_state, base, entries, uncertain_tail, lost, damage } = recovered;
+    let ids: Vec<LogId> = entries.iter().map(Entry::id).collect();
+    format!("{hard_state:?} base {base:?} {ids:?} cut {uncertain_tail} lost {lost:?} {damage:#?}")
 }
 
 /// Bytes that are the same for the same seed, and never blank for long.

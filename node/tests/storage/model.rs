@@ -41,15 +41,21 @@ impl Model {
         self.entries.retain(|e| e.index >= index);
     }
 
+    /// The end of the log.
+    pub(crate) fn end(&self) -> LogId {
+        self.entries.last().map_or(self.base, Entry::id)
+    }
+
     pub(crate) fn is(&self, recovered: &Recovered) -> bool {
-        (self.hard_state, self.base) == (recovered.hard_state, recovered.base)
+        recovered.lost.is_none()
+            && (self.hard_state, self.base) == (recovered.hard_state, recovered.base)
             && self.entries == recovered.entries
     }
 }
 
 /// One thing that happens. The numbers are taken modulo what is possible.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Append(Vec<Group>),
     Prepare,
     Release(u64),
@@ -69,7 +75,7 @@ enum Step {
 }
 
 #[derive(Debug, Clone)]
-enum Doing {
+pub(crate) enum Doing {
     Append(Group),
     Release(u64),
     Reset(Reset),
@@ -77,14 +83,14 @@ enum Doing {
 
 /// A snapshot was installed: the log begins anew so many entries after what is committed, in one of some terms, and goes on at once.
 #[derive(Debug, Clone)]
-struct Reset {
+pub(crate) struct Reset {
     ahead: u64,
     new_term: bool,
     lengths: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
-struct Group {
+pub(crate) struct Group {
     /// How far before the end the first entry stands.
     back: u64,
     lengths: Vec<usize>,
@@ -99,7 +105,7 @@ fn group() -> impl Strategy<Value = Group> {
         .prop_map(|(back, lengths, new_term, commit)| Group { back, lengths, new_term, commit })
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => prop::collection::vec(group(), 1..4).prop_map(Step::Append),
         4 => Just(Step::Prepare),
@@ -126,14 +132,14 @@ fn reset() -> impl Strategy<Value = Reset> {
 }
 
 /// The log with its disk and what it should hold.
-struct World {
-    disk: MemDisk,
-    wal: Wal,
-    model: Model,
+pub(crate) struct World {
+    pub(crate) disk: MemDisk,
+    pub(crate) wal: Wal,
+    pub(crate) model: Model,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = MemDisk::default();
         let (wal, recovered) = open(&disk).expect("an empty disk opens");
         assert!(Model::default().is(&recovered));
@@ -146,11 +152,12 @@ impl World {
         let mut batch = Vec::new();
         for group in groups {
             let hard_state = after.hard_state;
-            let term = (hard_state.term + u64::from(group.new_term)).max(1);
-            // What is committed, or released, is never replaced.
+            // What is committed, or released, is never replaced; and only by a later leader.
             let end = after.last + 1;
             let fixed = (hard_state.commit + 1).max(after.base.index + 1);
             let first = end.saturating_sub(group.back).max(fixed).min(end);
+            let new_term = group.new_term || first < end;
+            let term = (hard_state.term + u64::from(new_term)).max(1);
             let entries: Vec<Entry> = group
                 .lengths
                 .iter()
@@ -159,7 +166,7 @@ impl World {
                 .collect();
             let last = entries.last().map_or(after.last, |e| e.index);
             let commit = hard_state.commit + group.commit % (last - hard_state.commit + 1);
-            let vote = group.new_term.then_some(MemberId(term)).or(hard_state.vote);
+            let vote = new_term.then_some(MemberId(term)).or(hard_state.vote);
             let write = write(Some(HardState { term, vote, commit }), entries);
             after.append(std::slice::from_ref(&write));
             batch.push(write);
@@ -170,7 +177,10 @@ impl World {
     /// The write that follows an installed snapshot.
     fn reset(&self, reset: &Reset) -> Write {
         let HardState { term, vote, commit } = self.model.hard_state;
-        let base = LogId { term: term.max(1) + u64::from(reset.new_term), index: commit + reset.ahead };
+        // A log that has the snapshot's last entry does not begin anew: here it has another one in its place.
+        let index = commit + reset.ahead;
+        let new_term = reset.new_term || index <= self.model.last;
+        let base = LogId { term: term.max(1) + u64::from(new_term), index };
         let entries = reset.lengths.iter().zip(base.index + 1..);
         let entries = entries.map(|(length, index)| command(base.term, index, *length)).collect();
         let vote = vote.filter(|_| base.term == term);
@@ -182,7 +192,7 @@ impl World {
         1 + number % (self.model.hard_state.commit + 1)
     }
 
-    fn run(&mut self, step: &Step) {
+    pub(crate) fn run(&mut self, step: &Step) {
         match step {
             Step::Append(groups) => {
                 let batch = self.writes(groups);

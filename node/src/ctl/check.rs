@@ -1,0 +1,186 @@
+//! A data directory, looked at from outside: what is in it, whether it is whole, what a node makes of it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use quorate_raft::{Configuration, Entry, HardState, LogId, MemberId, Payload};
+use serde_json::{Value, json};
+
+use super::{CtlError, Output, print};
+use crate::storage::identity::Identity;
+use crate::storage::{Damage, Inspection, LogContents, Recovered, inspect};
+
+/// Shows what stands in `dir`. An error when it is damaged, after that.
+pub(super) fn check(output: Output, dir: &Path) -> Result<(), CtlError> {
+    let found = inspect(dir).map_err(|error| CtlError::Usage(error.to_string()))?;
+    if found.is_foreign() {
+        let what = format!("{} is no data directory: it has neither an identity nor a log", dir.display());
+        return Err(CtlError::Usage(what));
+    }
+    if let Some(holder) = &found.held {
+        let holder = if holder.is_empty() { String::new() } else { format!(" {holder}") };
+        print::progress(&format!(
+            "warning: the directory is in use{holder}: what is being written may look as if it were not finished"
+        ));
+    }
+    match output {
+        Output::Text => print::text(&text(dir, &found))?,
+        Output::Json => print::json(&json(dir, &found))?,
+    }
+    match found.damage() {
+        Some(_) => Err(CtlError::Damaged { dir: dir.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn text(dir: &Path, found: &Inspection) -> String {
+    let mut lines = Lines::default();
+    let whole = if found.damage().is_none() { "whole" } else { "DAMAGED" };
+    lines.add("directory", &format!("{}: {whole}", dir.display()));
+    match &found.identity {
+        Ok(Some(Identity { member, cluster: 0 })) => {
+            lines.add("identity", &format!("member {member}, of no cluster yet"));
+        }
+        Ok(Some(Identity { member, cluster })) => {
+            lines.add("identity", &format!("member {member} of cluster {}", print::id(*cluster)));
+        }
+        Ok(None) => lines.add("identity", "none: a node that starts here is a new member"),
+        Err(error) => lines.add("damage", &error.to_string()),
+    }
+    match &found.log {
+        Some(Ok(log)) => add_log(&mut lines, found, log),
+        Some(Err(error)) => {
+            lines.add("damage", &error.to_string());
+            lines.add("a node", "refuses to start on it");
+        }
+        None => lines.add("log", if found.identity.is_ok() { "none" } else { "not looked at" }),
+    }
+    // Snapshots belong here, once a node keeps some.
+    for path in &found.left_over {
+        lines.add("left over", &format!("{}: not needed", path.display()));
+    }
+    lines.0
+}
+
+fn add_log(lines: &mut Lines, found: &Inspection, log: &LogContents) {
+    let recovered = &log.recovered;
+    let HardState { term, vote, commit } = recovered.hard_state;
+    let spare = if log.spare { ", the last one unused" } else { "" };
+    let segments = log.segments + usize::from(log.spare);
+    lines.add("log", &format!("{segments} segments{spare}; {} bytes", log.bytes));
+    lines.add("entries", &entries(recovered));
+    let vote = vote.map_or_else(|| "no vote".to_owned(), |vote| format!("vote for {vote}"));
+    lines.add("state", &format!("term {term}, {vote}, committed up to {commit} at least"));
+    for torn in &log.torn {
+        lines.add("torn", &format!("{} at byte {}: {}", torn.path.display(), torn.offset, torn.what));
+    }
+    for damage in &recovered.damage {
+        lines.add("damage", &damage.to_string());
+    }
+    if let Some(lost) = recovered.lost {
+        let first = end(recovered).index + 1;
+        lines.add("missing", &format!("entries {first} to {} (term {})", lost.index.max(first), lost.term));
+    }
+    for fate in fate(found, log) {
+        lines.add("a node", fate);
+    }
+}
+
+fn entries(recovered: &Recovered) -> String {
+    let LogId { term, index } = recovered.base;
+    let begins = if index > 0 { format!(", after entry {index} of term {term}") } else { String::new() };
+    match (recovered.entries.first(), recovered.entries.last()) {
+        (Some(first), Some(last)) => {
+            format!("{} to {}, of terms {} to {}{begins}", first.index, last.index, first.term, last.term)
+        }
+        _ => format!("none{begins}"),
+    }
+}
+
+/// What a node does that starts on such a log.
+fn fate(found: &Inspection, log: &LogContents) -> Vec<&'static str> {
+    let mut fate = Vec::new();
+    if !log.torn.is_empty() {
+        fate.push("cuts what was not written in full: it was never acknowledged");
+    }
+    let alone = found.identity.as_ref().is_ok_and(|identity| {
+        identity.as_ref().is_some_and(|identity| is_alone(identity.member, &log.recovered.entries))
+    });
+    match (log.recovered.lost, alone) {
+        (Some(_), true) => fate.push("refuses to start on it: as the only voter it cannot be repaired"),
+        (Some(_), false) => {
+            fate.push(
+                "keeps what is whole, and takes no part in elections until its leader has sent the rest",
+            );
+        }
+        (None, _) if !log.recovered.damage.is_empty() => {
+            fate.push("starts: nothing that it needs is missing");
+        }
+        (None, _) => {}
+    }
+    fate
+}
+
+/// Whether member `id` is the only voter, as far as its log tells.
+fn is_alone(id: MemberId, entries: &[Entry]) -> bool {
+    let newest = entries.iter().rev().find_map(|entry| match &entry.payload {
+        Payload::Configuration(configuration) => Some(configuration),
+        Payload::Noop | Payload::Command(_) => None,
+    });
+    let is_alone = |c: &Configuration| c.outgoing.is_empty() && c.voters.len() == 1 && c.voters.contains(&id);
+    newest.is_some_and(|newest| is_alone(newest))
+}
+
+/// The end of what is whole.
+fn end(recovered: &Recovered) -> LogId {
+    recovered.entries.last().map_or(recovered.base, Entry::id)
+}
+
+fn json(dir: &Path, found: &Inspection) -> Value {
+    let identity = found.identity.as_ref().ok().and_then(Option::as_ref);
+    let log = found.log.as_ref().and_then(|log| log.as_ref().ok());
+    json!({
+        "directory": dir.display().to_string(),
+        "whole": found.damage().is_none(),
+        "damage": found.damage(),
+        "held": found.held,
+        "member_id": identity.map(|identity| print::id(identity.member.0)),
+        "cluster_id": identity.map(|identity| print::id(identity.cluster)),
+        "log": log.map(|log| log_json(found, log)),
+        "left_over": found.left_over.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+    })
+}
+
+fn log_json(found: &Inspection, log: &LogContents) -> Value {
+    let Recovered { hard_state, base, entries, lost, damage, .. } = &log.recovered;
+    let id = |id: LogId| json!({ "term": id.term, "index": id.index });
+    let places = |places: &[Damage]| {
+        let place = |place: &Damage| json!({ "file": place.path.display().to_string(), "offset": place.offset, "what": place.what });
+        places.iter().map(place).collect::<Vec<_>>()
+    };
+    json!({
+        "segments": log.segments,
+        "spare": log.spare,
+        "bytes": log.bytes,
+        "after": id(*base),
+        "first": entries.first().map(|entry| id(entry.id())),
+        "last": entries.last().map(|entry| id(entry.id())),
+        "term": hard_state.term,
+        "vote": hard_state.vote.map(|vote| print::id(vote.0)),
+        "commit": hard_state.commit,
+        "torn": places(&log.torn),
+        "damage": places(damage),
+        "lost": lost.map(id),
+        "a_node": fate(found, log),
+    })
+}
+
+/// Lines with what they are about before them.
+#[derive(Debug, Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, about: &str, text: &str) {
+        let _ = writeln!(self.0, "{about:<11}{text}");
+    }
+}

@@ -1,0 +1,207 @@
+//! The next segment: made ready at the pace of the log, and missed in time when the disk is full.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_node::storage::disk::{Disk, File, OsDisk};
+use quorate_node::storage::{Room, Wal, WalOptions, space};
+
+use crate::disk::MemDisk;
+use crate::{MEMBER, SEGMENT, dir, one, open};
+
+const MIB: usize = 1 << 20;
+const PIECE: u64 = 512 * 1024;
+
+/// A disk that counts the bytes that are zeroed ahead of the log.
+#[derive(Debug, Clone, Default)]
+struct Counting {
+    disk: MemDisk,
+    zeroed: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct CountingFile {
+    file: Box<dyn File>,
+    zeroed: Arc<AtomicU64>,
+}
+
+impl Counting {
+    fn file(&self, file: Box<dyn File>) -> Box<dyn File> {
+        Box::new(CountingFile { file, zeroed: Arc::clone(&self.zeroed) })
+    }
+
+    /// How many bytes were zeroed since it was asked last.
+    fn zeroed(&self) -> u64 {
+        self.zeroed.swap(0, Ordering::Relaxed)
+    }
+
+    /// With segments of 16 MiB.
+    fn open(&self) -> Wal {
+        let options =
+            WalOptions { segment_bytes: 16 << 20, disk: Arc::new(self.clone()), ..WalOptions::new(MEMBER) };
+        let wal = Wal::open(&dir(), options).unwrap().0;
+        self.zeroed();
+        wal
+    }
+}
+
+impl Disk for Counting {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        Ok(self.file(self.disk.open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        Ok(self.file(self.disk.create(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+}
+
+impl File for CountingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.zeroed.fetch_add(length, Ordering::Relaxed);
+        self.file.zero(offset, length)
+    }
+}
+
+/// Appends groups of `bytes` without a pause, over several segments. The most that was zeroed for one of them.
+fn most_zeroed(disk: &Counting, wal: &mut Wal, next: &mut u64, bytes: usize, total: usize) -> u64 {
+    let appends = (0..total / bytes).map(|_| {
+        wal.append(&[one(*next, bytes)]).unwrap();
+        *next += 1;
+        disk.zeroed()
+    });
+    appends.max().unwrap()
+}
+
+#[test]
+fn no_append_waits_for_much_more_than_it_writes() {
+    let disk = Counting::default();
+    let mut wal = disk.open();
+    let mut next = 1;
+    for bytes in [MIB / 16, 3 * MIB, 5 * MIB, 5 * MIB / 2] {
+        let most = most_zeroed(&disk, &mut wal, &mut next, bytes, 48 * MIB);
+        // The first group in a segment has paid for the end of the one before, and at the end some room is left: the others share that.
+        let share = (bytes * 16 * MIB / (16 * MIB - 2 * bytes)) as u64;
+        assert!(most <= share + PIECE, "{most} bytes were zeroed for a group of {bytes}");
+    }
+}
+
+/// Of groups of a block few wait at all.
+#[test]
+fn small_groups_wait_seldom() {
+    let disk = Counting::default();
+    let mut wal = disk.open();
+    let waits = (1..=3000).filter(|index| {
+        wal.append(&[one(*index, 100)]).unwrap();
+        disk.zeroed() > 0
+    });
+    assert_eq!(waits.count(), 3000 * 4096 / PIECE as usize + 1);
+}
+
+/// A process that starts with a segment nearly full has more to catch up with, and spreads it over what is left.
+#[test]
+fn what_was_not_prepared_before_is_spread() {
+    let disk = Counting::default();
+    let mut next = 1;
+    for _ in 0..12 {
+        disk.open().append(&[one(next, MIB)]).unwrap();
+        next += 1;
+    }
+    // What the others have prepared is begun anew; a quarter of the segment is left.
+    let mut wal = disk.open();
+    let most = most_zeroed(&disk, &mut wal, &mut next, MIB / 4, 8 * MIB);
+    assert!(most <= 2 * MIB as u64, "{most}");
+}
+
+#[test]
+fn a_full_disk_is_known_ahead() {
+    let disk = MemDisk::default();
+    let (mut wal, _) = open(&disk).unwrap();
+    let empty = SEGMENT - 4096;
+    assert_eq!(wal.room(), Room { active: empty, spare: false, out_of_space: false });
+    disk.set_capacity(Some(SEGMENT as usize));
+    assert!(!wal.prepare().unwrap(), "nothing can be done");
+    assert_eq!(wal.room(), Room { active: empty, spare: false, out_of_space: true });
+    wal.append(&[one(1, 10)]).unwrap();
+    assert_eq!(wal.room(), Room { active: empty - 4096, spare: false, out_of_space: true });
+
+    disk.set_capacity(Some(2 * SEGMENT as usize));
+    wal.prepare().unwrap();
+    assert_eq!(wal.room(), Room { active: empty - 4096, spare: true, out_of_space: false });
+    // With a spare segment, that one and the active one can be used up.
+    let mut index = 1;
+    while wal.room().spare || wal.room().active > 0 {
+        index += 1;
+        wal.append(&[one(index, 1000)]).unwrap();
+        wal.prepare().unwrap();
+    }
+    assert_eq!((index, wal.room().out_of_space), (14, true));
+    // Nothing is lost, and what is released is room.
+    wal.release_before(8).unwrap_err();
+    let (mut wal, recovered) = open(&disk).unwrap();
+    assert_eq!(recovered.entries.len(), 14);
+    disk.set_capacity(None);
+    wal.release_before(8).unwrap();
+    wal.append(&[one(15, 10)]).unwrap();
+}
+
+/// While the disk is full, few appends try to make the next segment.
+#[test]
+fn a_full_disk_is_not_asked_again_and_again() {
+    let disk = Counting::default();
+    let mut wal = disk.open();
+    disk.disk.set_capacity(Some(16 * MIB));
+    let tries = (1..=2000).filter(|index| {
+        wal.append(&[one(*index, 100)]).unwrap();
+        disk.zeroed() > 0
+    });
+    let tries = tries.count();
+    assert!((10..40).contains(&tries), "{tries} tries");
+}
+
+#[test]
+fn the_room_of_a_file_system() {
+    let here = tempfile::tempdir().unwrap();
+    let room = space(here.path()).unwrap();
+    assert!(room.available > 0 && room.total >= room.available);
+    assert_eq!(OsDisk.space(here.path()).unwrap().unwrap().total, room.total);
+    space(&here.path().join("nothing")).unwrap_err();
+    assert_eq!(MemDisk::default().space(&dir()).unwrap(), None);
+}
