@@ -108,7 +108,6 @@ impl World {
                 self.coverage.count("starts in vain: device errors");
             }
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
-            OpenError::NoSnapshot { .. } => panic!("{} has lost a snapshot: {error}", name(id)),
         }
         self.start_later(id);
     }

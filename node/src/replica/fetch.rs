@@ -17,6 +17,9 @@ const WINDOW: usize = 4;
 /// How often every source may fail, in a row, before the snapshot is given up: then what the leader offers next is wanted.
 const ROUNDS: usize = 3;
 
+/// For how often the patience with a source nothing is tried again after a failure of this member's own.
+const REST: u64 = 4;
+
 /// The snapshot that is being fetched, if any.
 #[derive(Debug)]
 pub(super) struct Fetcher {
@@ -24,6 +27,8 @@ pub(super) struct Fetcher {
     /// How long an answer may take, in ticks.
     patience: u64,
     fetch: Option<Fetch>,
+    /// Nothing is begun before: the last one failed here, and would fail again.
+    rests_until: u64,
     /// What is to be said of it, and done about it.
     pub(super) messages: Vec<Message>,
     pub(super) jobs: Vec<Job>,
@@ -61,7 +66,7 @@ enum Stage {
 
 impl Fetcher {
     pub(super) fn new(me: MemberId, patience: u64) -> Self {
-        Self { me, patience, fetch: None, messages: Vec::new(), jobs: Vec::new(), refused: 0 }
+        Self { me, patience, fetch: None, rests_until: 0, messages: Vec::new(), jobs: Vec::new(), refused: 0 }
     }
 
     /// What the protocol wants now. A fetch that is of no use any more is given up.
@@ -73,7 +78,7 @@ impl Fetcher {
         if self.fetch.take().is_some() {
             self.jobs.push(Job::Abandon);
         }
-        let Some(snapshot) = wanted else { return };
+        let Some(snapshot) = wanted.filter(|_| now >= self.rests_until) else { return };
         tracing::info!(
             index = snapshot.id.index,
             term = snapshot.id.term,
@@ -174,6 +179,12 @@ impl Fetcher {
     /// The snapshot `id` is here, or cannot be had. Whether that is the one that was being fetched.
     pub(super) fn ended(&mut self, id: LogId) -> bool {
         self.fetch.take_if(|fetch| fetch.snapshot.id == id).is_some()
+    }
+
+    /// The same; it failed here. The disk is full, perhaps: it is given some time.
+    pub(super) fn failed(&mut self, id: LogId, now: u64) -> bool {
+        self.rests_until = now + REST * self.patience;
+        self.ended(id)
     }
 
     /// Time passes. What has not come is asked for again, elsewhere. Returns the snapshot that nobody seems to have.

@@ -25,7 +25,7 @@ impl Replica {
             Report::Written(id, _) => self.fetcher.written(id, self.now),
             Report::Received(manifest, store) => self.received(&manifest, store),
             Report::NotReceived(id, error) => {
-                if self.fetcher.ended(id) {
+                if self.fetcher.failed(id, self.now) {
                     fetch::complain(id, &error);
                     self.raft.install_failed(id);
                 }

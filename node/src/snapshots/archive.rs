@@ -122,6 +122,15 @@ impl Archive {
         self.remove_others()
     }
 
+    /// Removes a snapshot that turned out to be damaged: the same may come again, from a member whose copy is whole.
+    pub(super) fn discard(&mut self, id: LogId) {
+        let Some(at) = self.kept.iter().position(|kept| kept.manifest.id() == id) else { return };
+        let path = self.kept.remove(at).path;
+        if let Err(error) = self.remove(&path) {
+            tracing::debug!(%error, "a damaged snapshot stays until newer ones are there");
+        }
+    }
+
     /// Removes all files but the newest [`KEPT`] that are good.
     fn remove_others(&mut self) -> Result<(), SnapshotError> {
         self.kept.drain(..self.kept.len().saturating_sub(KEPT));

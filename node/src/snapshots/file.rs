@@ -107,7 +107,7 @@ impl Kept {
     }
 
     /// Reads piece `number`, as it stands there.
-    pub(super) fn read_piece(&self, number: u32) -> Result<Bytes, SnapshotError> {
+    fn read_piece(&self, number: u32) -> Result<Bytes, SnapshotError> {
         let mut piece = vec![0; self.manifest.piece_bytes(number)];
         self.file.read_at(&mut piece, self.manifest.offset(number)).during("read", &self.path)?;
         Ok(piece.into())

@@ -151,6 +151,29 @@ fn what_does_not_come_whole_leaves_nothing() {
     assert!(sender.read(manifest.id(), Part::Piece(manifest.pieces())).is_none());
 }
 
+/// One that is there and damaged is not what is received again and again.
+#[test]
+fn a_damaged_snapshot_comes_anew() {
+    let (mut sender, mut receiver) = (Member::new(), Member::new());
+    sender.put(0..200);
+    receiver.put(0..200);
+    let manifest = sender.take(200);
+    receiver.take(200);
+    let path = receiver.files().remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(receiver.read(manifest.id(), Part::Piece(1)).is_none(), "nor is it passed on");
+    receiver.worker.push(Job::Receive(manifest.clone()));
+    assert!(matches!(receiver.report(), Report::NotReceived(..)));
+    receiver.worker.push(Job::Receive(manifest.clone()));
+    for number in 0..manifest.pieces() {
+        receiver.worker.push(Job::Write(manifest.id(), number, sender.piece(manifest.id(), number)));
+        assert!(matches!(receiver.report(), Report::Written(..)));
+    }
+    assert!(matches!(receiver.report(), Report::Received(..)));
+}
+
 #[test]
 fn two_are_kept() {
     let mut member = Member::new();

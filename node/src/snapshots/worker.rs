@@ -63,7 +63,7 @@ pub enum Report {
 pub enum Found {
     /// The manifest.
     Manifest(Manifest),
-    /// The piece that was asked for, as it stands on the disk.
+    /// The piece that was asked for.
     Piece(Bytes),
 }
 
@@ -245,7 +245,10 @@ impl Worker {
             return Some(Report::NotReceived(id, SnapshotError::Superseded));
         };
         match restore_piece(kept, next, &mut restore) {
-            Err(error) => Some(Report::NotReceived(id, error)),
+            Err(error) => {
+                self.archive.discard(id);
+                Some(Report::NotReceived(id, error))
+            }
             Ok(()) if next + 1 < kept.manifest.pieces() => {
                 self.receiving = Some(Receiving::Restoring { id, next: next + 1, restore });
                 None
@@ -272,7 +275,7 @@ impl Worker {
         let kept = self.archive.find(id)?;
         match part {
             Part::Manifest => Some(Found::Manifest(kept.manifest.clone())),
-            Part::Piece(number) if number < kept.manifest.pieces() => match kept.read_piece(number) {
+            Part::Piece(number) if number < kept.manifest.pieces() => match kept.verified_piece(number) {
                 Ok(piece) => Some(Found::Piece(piece)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot read a snapshot for another member");
