@@ -133,7 +133,7 @@ impl Common {
     /// See [`crate::Raft::canonical`].
     pub(crate) fn make_canonical(&mut self) {
         let offset = self.writes.renumber(self.config.disk_ticks);
-        self.outbox.renumber(offset);
+        self.outbox.make_canonical(offset);
         self.timer.saturate();
     }
 

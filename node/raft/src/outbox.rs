@@ -7,7 +7,7 @@ use crate::{Body, HardState, Message, Term, WriteId};
 
 /// A message that states something which may not be durable yet: a vote, an accepted entry, a term. There is no way to its
 /// message but [`Promise::redeem`], and no way through that but the proof that the write is durable (failures 2 to 5).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Promise {
     after: WriteId,
     message: Message,
@@ -76,11 +76,14 @@ impl Outbox {
         !self.ready.is_empty()
     }
 
-    /// Writes have been numbered anew: `offset` was taken off.
-    pub(crate) fn renumber(&mut self, offset: u64) {
+    /// Writes have been numbered anew: `offset` was taken off. In which order promises are kept, and how often the same one, makes
+    /// no difference on a network that reorders and doubles.
+    pub(crate) fn make_canonical(&mut self, offset: u64) {
         for promise in &mut self.promises {
             promise.after.0 -= offset;
         }
+        self.promises.sort();
+        self.promises.dedup();
     }
 
     /// Of several acknowledgements to one leader that wait for the same write, the furthest says all.

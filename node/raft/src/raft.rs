@@ -236,7 +236,7 @@ impl Raft {
     }
 
     /// A copy that will do the same, whatever comes, and is equal to the copy of another that will: the writes that are under
-    /// way are numbered from 1, and times count no further than they make a difference. For those who explore all states of a
+    /// way are numbered from 1, what waits for them is said once, in one order, and times count no further than they make a difference. For those who explore all states of a
     /// cluster: with it they are finite, as long as terms, logs and numbers of reads are. What chance will draw is left out; at
     /// `election_ticks` 1 it decides nothing. Leases count time without end, and have to be off.
     #[must_use]

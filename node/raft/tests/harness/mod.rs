@@ -162,7 +162,7 @@ pub(crate) fn at(log: &[Entry], index: Index) -> Option<&Entry> {
 }
 
 /// Does to `log` what the write says: its first entry replaces whatever stood at its index and after.
-fn overwrite(log: &mut Vec<Entry>, write: &Write) {
+pub(crate) fn overwrite(log: &mut Vec<Entry>, write: &Write) {
     if write.reset.is_some() {
         log.clear();
     }

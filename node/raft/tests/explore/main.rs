@@ -1,0 +1,193 @@
+//! Every state of small worlds: the core as it is, with all that can happen to it up to a bound, and each property checked in each
+//! state.
+//!
+//! `cargo test` explores bounds that take seconds; `QUORATE_EXPLORE=full cargo test --release` wider ones, which take minutes. Both go
+//! on until there is no state that was not seen, and print how many there are. What is bounded is how often patience ends, processes
+//! restart, disks are damaged, and callers propose, read or want a change; and the terms. What messages do is not bounded.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "what was seen is only looked up; the protocol itself is not in here; a property that does not hold ends the test"
+)]
+
+mod canonical;
+#[allow(dead_code, reason = "each kind of test uses a part of it")]
+#[path = "../harness/mod.rs"]
+mod harness;
+mod member;
+mod properties;
+mod search;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use member::{Fault, Input};
+use quorate_raft::{Configuration, Entry, HardState, MemberId, Payload, Restored};
+use search::{Bounds, Search, Violation, World};
+
+/// Explores the world within `quick`, or within `full` if that is wanted. No property is violated.
+fn explore(world: World, quick: Bounds, full: Bounds) {
+    let is_full = std::env::var("QUORATE_EXPLORE").is_ok_and(|wanted| wanted == "full");
+    let explored = Search::new(&World { bounds: if is_full { full } else { quick }, ..world }).run();
+    if let Some(Violation { what, trace }) = explored.violation {
+        panic!("{what}\nafter\n{}", trace.join("\n"));
+    }
+    assert!(explored.states > 1000, "{explored:?}: something kept the world from moving");
+}
+
+/// From the beginning: pre-votes, votes, a leader, its first entries.
+#[test]
+fn two_members() {
+    let quick = Bounds { ticks: 2, proposals: 1, restarts: 1, ..Bounds::default() };
+    explore(World::of("two members", &[1, 2], 3), quick, Bounds { ticks: 3, ..quick });
+}
+
+#[test]
+fn three_members() {
+    let quick = Bounds { ticks: 2, ..Bounds::default() };
+    explore(World::of("three members", &[1, 2, 3], 2), quick, Bounds { restarts: 1, ..quick });
+}
+
+#[test]
+fn three_members_with_a_proposal() {
+    let quick = Bounds { ticks: 1, proposals: 1, ..Bounds::default() };
+    explore(
+        World::of("three members with a proposal", &[1, 2, 3], 2),
+        quick,
+        Bounds { restarts: 1, ..quick },
+    );
+}
+
+/// From a leader on: it is deposed while it replicates.
+#[test]
+fn the_next_leader() {
+    let quick = Bounds { ticks: 2, ..Bounds::default() };
+    let full = Bounds { proposals: 1, ..quick };
+    explore(World::of("the next leader", &[1, 2, 3], 3).after_an_election(), quick, full);
+}
+
+/// A disk loses all that it held but the first entry, and the member says so.
+#[test]
+fn a_damaged_disk() {
+    let quick = Bounds { ticks: 1, proposals: 1, damages: 1, ..Bounds::default() };
+    explore(World::of("a damaged disk", &[1, 2, 3], 3).after_an_election(), quick, quick);
+}
+
+#[test]
+fn a_damaged_disk_and_the_next_leader() {
+    let quick = Bounds { ticks: 2, damages: 1, ..Bounds::default() };
+    let full = Bounds { damages: 2, ..quick };
+    explore(World::of("a damaged disk and the next leader", &[1, 2, 3], 3).after_an_election(), quick, full);
+}
+
+#[test]
+fn damaged_disks_of_two_members() {
+    let quick = Bounds { ticks: 2, proposals: 1, damages: 1, ..Bounds::default() };
+    let full = Bounds { damages: 2, ..quick };
+    explore(World::of("damaged disks of two members", &[1, 2], 3).after_an_election(), quick, full);
+}
+
+#[test]
+fn reads_and_a_crash() {
+    let quick = Bounds { proposals: 1, restarts: 1, reads: 1, ..Bounds::default() };
+    let full = Bounds { ticks: 1, ..quick };
+    explore(World::of("reads and a crash", &[1, 2, 3], 3).after_an_election(), quick, full);
+}
+
+/// From {1,2,3} through the joint configuration to {1,4}.
+#[test]
+fn a_change_of_members() {
+    let quick = Bounds { changes: 1, restarts: 1, ..Bounds::default() };
+    let full = Bounds { ticks: 1, ..quick };
+    explore(World::of_changes("from {1,2,3} to {1,4}", 0).after_an_election(), quick, full);
+}
+
+/// And back: 2 and 3 are learners again, and become voters through the joint configuration.
+#[test]
+fn a_change_back() {
+    let quick = Bounds { changes: 1, restarts: 1, ..Bounds::default() };
+    let full = Bounds { ticks: 1, ..quick };
+    explore(World::of_changes("from {1,4} to {1,2,3}", 2).after_an_election(), quick, full);
+}
+
+/// All of that in one, with two members: {1,2} to {1} and back.
+#[test]
+fn a_change_there_and_back() {
+    let mut world = World::of("from {1,2} to {1} and back", &[1, 2], 3).after_an_election();
+    world.changes = vec![configuration(&[1], &[]), configuration(&[1], &[2]), configuration(&[1, 2], &[])];
+    let quick = Bounds { changes: 3, ..Bounds::default() };
+    let full = Bounds { ticks: 1, restarts: 1, ..quick };
+    explore(world, quick, full);
+}
+
+/// The search finds what follows when a disk gives back an older state: the vote in it is given twice.
+#[test]
+fn a_forgotten_vote_is_found() {
+    let mut world = World::of("a forgotten vote", &[1, 2, 3], 2);
+    world.fault = Fault::ForgetsVote;
+    world.bounds = Bounds { ticks: 2, restarts: 1, ..Bounds::default() };
+    let violation = Search::new(&world).run().violation.expect("two votes of one member");
+    assert!(violation.what.starts_with("Vote("), "{violation:#?}");
+}
+
+/// And when a member does not say that its disk has lost something: a leader lacks what is committed.
+#[test]
+fn forgotten_damage_is_found() {
+    let mut world = World::of("forgotten damage", &[1, 2, 3], 3).after_an_election();
+    world.fault = Fault::ForgetsDamage;
+    world.bounds = Bounds { ticks: 2, proposals: 1, damages: 1, ..Bounds::default() };
+    let violation = Search::new(&world).run().violation.expect("what is committed is lost");
+    assert!(violation.what.contains("not durable on a quorum"), "{violation:#?}");
+}
+
+impl World {
+    /// Of members that have founded a cluster with all of them.
+    fn of(name: &'static str, ids: &[u64], terms: u64) -> Self {
+        Self {
+            name,
+            members: members(ids, ids, &[]),
+            prelude: Vec::new(),
+            terms,
+            bounds: Bounds::default(),
+            changes: Vec::new(),
+            fault: Fault::None,
+        }
+    }
+
+    /// Of four members, on the way from {1,2,3} to {1,4} and back, from this step on.
+    fn of_changes(name: &'static str, from: usize) -> Self {
+        let way =
+            [configuration(&[1, 4], &[]), configuration(&[1, 4], &[2, 3]), configuration(&[1, 2, 3], &[])];
+        let mut world = Self::of(name, &[1, 2, 3], 3);
+        world.members = members(&[1, 2, 3, 4], &[1, 2, 3], &[4]);
+        let begun = way[..from].iter().map(|wanted| (MemberId(1), Input::Change(Box::new(wanted.clone()))));
+        world.prelude.extend(begun);
+        world.changes = way[from..].to_vec();
+        world
+    }
+
+    /// The world goes on from where 1 leads, and everyone knows that all is committed.
+    fn after_an_election(mut self) -> Self {
+        self.prelude.insert(0, (MemberId(1), Input::Tick));
+        self
+    }
+}
+
+fn configuration(voters: &[u64], learners: &[u64]) -> Configuration {
+    let set = |ids: &[u64]| ids.iter().copied().map(MemberId).collect::<BTreeSet<_>>();
+    let (voters, learners) = (set(voters), set(learners));
+    let addresses = voters.union(&learners).map(|id| (*id, Bytes::new())).collect();
+    Configuration { voters, learners, addresses, ..Configuration::default() }
+}
+
+/// Members whose logs hold the configuration, committed.
+fn members(ids: &[u64], voters: &[u64], learners: &[u64]) -> Vec<(MemberId, Restored)> {
+    let payload = Payload::Configuration(Box::new(configuration(voters, learners)));
+    let disk = Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 1 },
+        entries: vec![Entry { term: 1, index: 1, payload }],
+        ..Restored::default()
+    };
+    ids.iter().map(|id| (MemberId(*id), disk.clone())).collect()
+}

@@ -1,0 +1,414 @@
+//! Breadth-first search over all states of a world.
+//!
+//! A state of the world is: each member with its disk, the messages that were sent, the votes and leaders that showed in them, what
+//! was ever known to be committed, and what is left of the bounds. Messages stay on the network once they are sent. So one can come
+//! never, once, again, late, in any order: loss, duplication and reordering need no actions of their own. Only those go that can
+//! change nothing any more.
+//!
+//! Members, messages and the rest are few, and many states are made of them. So each is stored once and named by a number, and what
+//! an input makes of a member is worked out once. A state is a short list of numbers. Of the states that were seen only fingerprints of
+//! 128 bits are kept. Two states that differ and have the same one would hide what follows from the second. With n states the odds of
+//! that happening at all are below n²/2^129: for a hundred million states, one in 10^22.
+//!
+//! Nothing uses the symmetry between members: it would be wrong as soon as a change of membership names some of them.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use quorate_raft::{Configuration, MemberId, Message, Restored, Term};
+
+use crate::member::{Fault, Input, Member, View};
+use crate::properties::{self, Committed, Sign};
+
+/// What a world begins with, and how much may happen in it.
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) members: Vec<(MemberId, Restored)>,
+    /// Happen first, in this order, each at the member with this number, and whatever they send and write arrives: so that a search
+    /// begins in the midst of things.
+    pub(crate) prelude: Vec<(MemberId, Input)>,
+    /// The last term: whoever is in it loses no patience.
+    pub(crate) terms: Term,
+    pub(crate) bounds: Bounds,
+    /// In this order, each once at the most.
+    pub(crate) changes: Vec<Configuration>,
+    pub(crate) fault: Fault,
+}
+
+/// How often each may happen, to all members together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Bounds {
+    pub(crate) ticks: u8,
+    pub(crate) restarts: u8,
+    pub(crate) damages: u8,
+    pub(crate) proposals: u8,
+    pub(crate) changes: u8,
+    pub(crate) reads: u8,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Explored {
+    pub(crate) states: u64,
+    pub(crate) violation: Option<Violation>,
+}
+
+/// A property that does not hold, and the shortest way there.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    pub(crate) what: String,
+    pub(crate) trace: Vec<String>,
+}
+
+/// Numbers for values, each stored once.
+struct Names<T> {
+    numbers: HashMap<std::rc::Rc<T>, u32>,
+    values: Vec<std::rc::Rc<T>>,
+}
+
+impl<T: Eq + Hash> Names<T> {
+    fn new() -> Self {
+        Self { numbers: HashMap::new(), values: Vec::new() }
+    }
+
+    /// The value's number, and whether it is new.
+    fn name(&mut self, value: T) -> (u32, bool) {
+        if let Some(number) = self.numbers.get(&value) {
+            return (*number, false);
+        }
+        let value = std::rc::Rc::new(value);
+        let number = u32::try_from(self.values.len()).expect("no more than fit into memory");
+        self.values.push(value.clone());
+        self.numbers.insert(value, number);
+        (number, true)
+    }
+
+    fn get(&self, number: u32) -> &T {
+        &self.values[number as usize]
+    }
+}
+
+/// A state of the world, by numbers.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct State {
+    members: Box<[u32]>,
+    /// In ascending order.
+    network: Box<[u32]>,
+    signs: u32,
+    committed: u32,
+    left: Bounds,
+}
+
+impl State {
+    fn fingerprint(&self) -> u128 {
+        let half = |salt: u64| {
+            let mut hasher = DefaultHasher::new();
+            salt.hash(&mut hasher);
+            self.hash(&mut hasher);
+            u128::from(hasher.finish())
+        };
+        half(0) << 64 | half(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+/// What an input makes of a member, and the messages that it sends. None: nothing.
+type Outcome = Option<(u32, Box<[u32]>)>;
+
+pub(crate) struct Search<'w> {
+    world: &'w World,
+    members: Names<Member>,
+    views: Vec<View>,
+    messages: Names<Message>,
+    signs: Names<Vec<Sign>>,
+    inputs: Names<Input>,
+    committed: Names<Committed>,
+    outcomes: HashMap<(u32, u32), Outcome>,
+    pairs: HashSet<(u32, u32)>,
+    seen: HashSet<u128>,
+    /// Of each level and state: the state before, at the level before, and what happened to whom.
+    origins: Vec<Vec<(u32, u32, u32)>>,
+    transitions: u64,
+}
+
+type Step = Result<Option<State>, String>;
+
+impl<'w> Search<'w> {
+    pub(crate) fn new(world: &'w World) -> Self {
+        Self {
+            world,
+            members: Names::new(),
+            views: Vec::new(),
+            messages: Names::new(),
+            signs: Names::new(),
+            inputs: Names::new(),
+            committed: Names::new(),
+            outcomes: HashMap::new(),
+            pairs: HashSet::new(),
+            seen: HashSet::new(),
+            origins: Vec::new(),
+            transitions: 0,
+        }
+    }
+
+    /// Goes through all states, level by level, until there is none that was not seen; or until a property does not hold.
+    pub(crate) fn run(mut self) -> Explored {
+        let first = self.first();
+        self.seen.insert(first.fingerprint());
+        self.origins.push(vec![(0, 0, 0)]);
+        let mut level = vec![first];
+        while !level.is_empty() {
+            let mut next = Vec::new();
+            self.origins.push(Vec::new());
+            for (at, state) in level.iter().enumerate() {
+                for (who, input) in self.choices(state) {
+                    self.transitions += 1;
+                    let step = self.step(state, who, input);
+                    let origin = (u32::try_from(at).expect("a level fits into memory"), who, input);
+                    match step {
+                        Ok(Some(state)) => {
+                            if self.seen.insert(state.fingerprint()) {
+                                self.newest_origins().push(origin);
+                                if let Err(what) = self.check(&state) {
+                                    return self.end(Some(what));
+                                }
+                                next.push(state);
+                            }
+                        }
+                        Ok(None) => {}
+                        Err(what) => {
+                            self.newest_origins().push(origin);
+                            return self.end(Some(what));
+                        }
+                    }
+                }
+            }
+            level = next;
+        }
+        self.origins.pop();
+        self.end(None)
+    }
+
+    fn newest_origins(&mut self) -> &mut Vec<(u32, u32, u32)> {
+        self.origins.last_mut().expect("a level is being made")
+    }
+
+    fn end(self, violation: Option<String>) -> Explored {
+        let violation = violation.map(|what| Violation { what, trace: self.trace() });
+        let states = self.seen.len() as u64;
+        eprintln!(
+            "{}: {states} states, {} transitions, depth {}, {} members, {} messages",
+            self.world.name,
+            self.transitions,
+            self.origins.len() - 1,
+            self.members.values.len(),
+            self.messages.values.len(),
+        );
+        Explored { states, violation }
+    }
+
+    /// How the newest state came about.
+    fn trace(&self) -> Vec<String> {
+        let mut trace = Vec::new();
+        let mut at = None;
+        for level in self.origins[1..].iter().rev() {
+            let (before, who, input) = level[at.unwrap_or(level.len() - 1)];
+            let id = self.world.members[who as usize].0;
+            trace.push(format!("{id}: {:?}", self.inputs.get(input)));
+            at = Some(before as usize);
+        }
+        trace.reverse();
+        trace
+    }
+
+    fn first(&mut self) -> State {
+        let world = self.world;
+        let (committed, _) = self.committed.name(Committed::new());
+        let (signs, _) = self.signs.name(Vec::new());
+        let members = world.members.iter().map(|(id, disk)| self.name_member(Member::new(*id, disk.clone())));
+        let members = members.collect::<Vec<_>>().into();
+        let mut state = State { members, network: Box::new([]), signs, committed, left: world.bounds };
+        for (id, input) in &world.prelude {
+            let (input, _) = self.inputs.name(input.clone());
+            let who = self.position(*id);
+            state = self.step(&state, who, input).expect("it is sound").expect("it has an effect");
+            state = self.calm(state);
+        }
+        state.left = world.bounds;
+        state
+    }
+
+    /// Everything arrives once, in order, and becomes durable; and nothing of it comes again.
+    fn calm(&mut self, mut state: State) -> State {
+        loop {
+            let persist = self.inputs.name(Input::Persist).0;
+            let writing = (0..).zip(&state.members).find(|(_, number)| self.views[**number as usize].writes);
+            let (who, input) = if let Some((who, _)) = writing {
+                (who, persist)
+            } else if let Some((message, rest)) = state.network.clone().split_first() {
+                let message = self.messages.get(*message).clone();
+                state.network = rest.into();
+                (self.position(message.to), self.inputs.name(Input::Deliver(message)).0)
+            } else {
+                return state;
+            };
+            if let Some(next) = self.step(&state, who, input).expect("it is sound") {
+                state = next;
+            }
+        }
+    }
+
+    /// All that can happen in `state`, by the member's position and the input's number.
+    fn choices(&mut self, state: &State) -> Vec<(u32, u32)> {
+        let mut choices = Vec::new();
+        for (who, number) in (0..).zip(&state.members) {
+            let View { term, leads, writes, .. } = self.views[*number as usize];
+            let left = state.left;
+            let changes = &self.world.changes;
+            let begun = usize::from(self.world.bounds.changes - left.changes);
+            let change = changes.get(begun).filter(|_| left.changes > 0);
+            let possible = [
+                (writes, Input::Persist),
+                (left.ticks > 0 && term < self.world.terms, Input::Tick),
+                (left.restarts > 0, Input::Restart),
+                (left.damages > 0, Input::RestartDamaged),
+                (left.proposals > 0 && leads, Input::Propose(left.proposals)),
+                (left.reads > 0 && leads, Input::Read),
+                (change.is_some() && leads, Input::Change(Box::new(change.cloned().unwrap_or_default()))),
+            ];
+            let possible = possible.into_iter().filter_map(|(can, input)| can.then_some(input));
+            choices.extend(possible.map(|input| (who, self.inputs.name(input).0)));
+        }
+        for number in &state.network {
+            let message = self.messages.get(*number).clone();
+            let who = self.position(message.to);
+            choices.push((who, self.inputs.name(Input::Deliver(message)).0));
+        }
+        choices
+    }
+
+    /// What `state` becomes. None if nothing changes, or a bound is passed.
+    fn step(&mut self, state: &State, who: u32, input: u32) -> Step {
+        let member = state.members[who as usize];
+        let Some((next, sent)) = self.outcome(member, input)?.clone() else { return Ok(None) };
+        if next == member && sent.iter().all(|message| state.network.contains(message)) {
+            return Ok(None);
+        }
+        let mut state = state.clone();
+        state.members[who as usize] = next;
+        self.send(&mut state, who, &sent)?;
+        self.note_committed(&mut state, next);
+        let left = &mut state.left;
+        match self.inputs.get(input) {
+            Input::Deliver(_) | Input::Persist => {}
+            Input::Restart => left.restarts = left.restarts.saturating_sub(1),
+            Input::RestartDamaged => left.damages = left.damages.saturating_sub(1),
+            Input::Tick => left.ticks = left.ticks.saturating_sub(1),
+            Input::Propose(_) => left.proposals = left.proposals.saturating_sub(1),
+            Input::Change(_) => left.changes = left.changes.saturating_sub(1),
+            Input::Read => left.reads = left.reads.saturating_sub(1),
+        }
+        Ok(Some(state))
+    }
+
+    /// What `input` makes of a member: worked out once. An assertion of the core is a violation too.
+    fn outcome(&mut self, member: u32, input: u32) -> Result<&Outcome, String> {
+        let key = (member, input);
+        if !self.outcomes.contains_key(&key) {
+            let (before, what) = (self.members.get(member), self.inputs.get(input));
+            let fault = self.world.fault;
+            let after = catch_unwind(AssertUnwindSafe(|| before.after(what, fault)));
+            let after = after.map_err(|_| format!("an assertion stops {before:?} at {what:?}"))?;
+            let within = after.filter(|(member, _)| member.view().term <= self.world.terms);
+            let outcome = within.map(|(member, messages)| {
+                let sent = messages.into_iter().map(|message| self.messages.name(message).0).collect();
+                (self.name_member(member), sent)
+            });
+            self.outcomes.insert(key, outcome);
+        }
+        Ok(&self.outcomes[&key])
+    }
+
+    fn name_member(&mut self, member: Member) -> u32 {
+        let view = member.view();
+        let (number, is_new) = self.members.name(member);
+        if is_new {
+            self.views.push(view);
+        }
+        number
+    }
+
+    /// The network, after `who` has changed and has sent these.
+    fn send(&mut self, state: &mut State, who: u32, sent: &[u32]) -> Result<(), String> {
+        let mut network = state.network.to_vec();
+        let id = self.world.members[who as usize].0;
+        let view = &self.views[state.members[who as usize] as usize];
+        network.retain(|number| {
+            let message = self.messages.get(*number);
+            message.to != id || !view.is_deaf_to(message)
+        });
+        for number in sent {
+            let message = self.messages.get(*number);
+            if let Some(sign) = Sign::of(message) {
+                state.signs = note_sign(&mut self.signs, state.signs, sign)?;
+            }
+            let receiver = state.members[self.position(message.to) as usize];
+            if let Err(place) = network.binary_search(number)
+                && !self.views[receiver as usize].is_deaf_to(message)
+            {
+                network.insert(place, *number);
+            }
+        }
+        state.network = network.into();
+        Ok(())
+    }
+
+    fn note_committed(&mut self, state: &mut State, member: u32) {
+        let View { committed: id, term, .. } = self.views[member as usize];
+        let known = self.committed.get(state.committed);
+        if known.last().is_some_and(|(newest, _)| newest.index >= id.index) {
+            return;
+        }
+        let mut known = known.clone();
+        // Who hears of it in a later term hears of it late.
+        known.retain(|(_, known_in)| *known_in != term);
+        known.push((id, term));
+        state.committed = self.committed.name(known).0;
+    }
+
+    fn check(&mut self, state: &State) -> Result<(), String> {
+        for (at, one) in state.members.iter().enumerate() {
+            for other in &state.members[at..] {
+                self.check_pair(*one, *other)?;
+            }
+        }
+        let of = |number: &u32| (self.members.get(*number), &self.views[*number as usize]);
+        let members: Vec<(&Member, &View)> = state.members.iter().map(of).collect();
+        properties::all(&members, self.committed.get(state.committed))
+    }
+
+    fn check_pair(&mut self, one: u32, other: u32) -> Result<(), String> {
+        if !self.pairs.insert((one, other)) {
+            return Ok(());
+        }
+        let of = |number: u32| (self.members.get(number), &self.views[number as usize]);
+        if one == other { properties::alone(of(one).0) } else { properties::together(of(one), of(other)) }
+    }
+
+    fn position(&self, id: MemberId) -> u32 {
+        let found = (0..).zip(&self.world.members).find(|(_, (member, _))| *member == id);
+        found.expect("messages go to members of the world").0
+    }
+}
+
+/// The name of `signs` with one more, which does not contradict them.
+fn note_sign(names: &mut Names<Vec<Sign>>, signs: u32, sign: Sign) -> Result<u32, String> {
+    let known = names.get(signs);
+    if let Some(other) = known.iter().find(|other| sign.contradicts(**other)) {
+        return Err(format!("{sign:?} after {other:?}"));
+    }
+    let Err(place) = known.binary_search(&sign) else { return Ok(signs) };
+    let mut known = known.clone();
+    known.insert(place, sign);
+    Ok(names.name(known).0)
+}
