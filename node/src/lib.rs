@@ -13,3 +13,6 @@ pub mod rpc;
 pub mod server;
 pub mod storage;
 pub mod tls;
+
+#[doc(hidden)]
+pub use peer::is_message;
