@@ -15,3 +15,6 @@ pub mod server;
 pub mod snapshots;
 pub mod storage;
 pub mod tls;
+
+#[doc(hidden)]
+pub use peer::is_message;

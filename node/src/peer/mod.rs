@@ -112,3 +112,10 @@ fn hello(view: &NodeView, to: MemberId) -> pb::Hello {
         from_address: view.status().peer_address.clone(),
     }
 }
+
+/// Whether these bytes are a message that a peer may send. The door of the tests that send anything at all.
+#[doc(hidden)]
+pub fn is_message(bytes: &[u8]) -> bool {
+    let message = <pb::Message as prost::Message>::decode(bytes);
+    message.is_ok_and(|message| wire::from_wire(MemberId(1), MemberId(2), message).is_ok())
+}

@@ -170,8 +170,15 @@ pub(super) fn decode(bytes: &[u8], segment: u64) -> Result<Frame, Defect> {
     }
     let last = LogId { term: u64_at(96), index: u64_at(72) };
     let count = u64::from(u32_at(80));
-    let before = last.index.checked_sub(count).filter(|_| last.index < Index::MAX);
-    let before = before.ok_or_else(|| damaged("a frame's entries have no index"))?;
+    let base = LogId { term: u64_at(88), index: u64_at(64) };
+    let before = last.index.checked_sub(count);
+    let before = before.filter(|before| last.index < Index::MAX && base.index <= *before);
+    let before = before.ok_or_else(|| damaged("a frame's entries have impossible indices"))?;
+    let before = LogId { term: u64_at(104), index: before };
+    let reset = u32_at(84) != 0;
+    if reset && before != base {
+        return Err(damaged("a log that begins anew elsewhere than after what it begins after"));
+    }
     let header = Header {
         segment,
         sequence: u64_at(24),
@@ -181,9 +188,9 @@ pub(super) fn decode(bytes: &[u8], segment: u64) -> Result<Frame, Defect> {
             vote: Some(MemberId(u64_at(48))).filter(|id| id.0 != 0),
             commit: u64_at(56),
         },
-        base: LogId { term: u64_at(88), index: u64_at(64) },
-        reset: u32_at(84) != 0,
-        before: LogId { term: u64_at(104), index: before },
+        base,
+        reset,
+        before,
         last,
         lost: Some(LogId { term: u64_at(120), index: u64_at(112) }).filter(|lost| lost.index != 0),
     };

@@ -258,7 +258,7 @@ fn take_torn_frame(scanned: &mut [Scanned]) {
     let mut frames = scanned.iter().flat_map(|s| &s.frames).rev().map(|(_, frame)| frame);
     let Some(Frame { header, entries: Err(Defect::Torn), .. }) = frames.next() else { return };
     let before = frames.next().map_or((0, 0), |frame| (frame.header.sequence, frame.checksum));
-    if (header.sequence, header.previous) == (before.0 + 1, before.1) {
+    if (header.sequence.checked_sub(1), header.previous) == (Some(before.0), before.1) {
         let last = scanned.iter_mut().rfind(|s| !s.frames.is_empty()).expect("it stands in one of them");
         last.frames.pop();
         last.defect = Defect::Torn;

@@ -116,14 +116,18 @@ impl Replay {
 
     /// Whether `next` is the frame that was written after the newest one; if not, some in between are gone.
     fn precedes(&self, next: &Header) -> Result<bool, &'static str> {
-        let follows = next.sequence == self.sequence + 1;
-        if next.sequence <= self.sequence || (follows && next.previous != self.checksum) {
+        let follows = next.sequence.checked_sub(1) == Some(self.sequence);
+        if next.sequence <= self.sequence
+            || next.sequence == u64::MAX
+            || (follows && next.previous != self.checksum)
+        {
             return Err("a frame does not follow upon the one before it");
         }
         if next.hard_state.term < self.hard_state.term || next.base.index < self.base.index {
             return Err("a frame takes back what an earlier one says");
         }
-        if follows && !next.reset && self.contradicts(next.before) {
+        let end = self.runs.last().map_or(0, |run| run.last().index);
+        if follows && !next.reset && (next.before.index > end || self.contradicts(next.before)) {
             return Err("a frame's entries do not follow upon those before them");
         }
         Ok(follows)
@@ -180,7 +184,11 @@ impl Replay {
         if let (Some(_), Some(covered)) = (of_snapshot, covered) {
             self.base = covered;
         }
-        let run = self.runs.swap_remove(of_snapshot.unwrap_or(of_base));
+        let chosen = of_snapshot.unwrap_or(of_base);
+        if chosen + 1 < self.runs.len() {
+            self.lost = self.lost.max(self.newest);
+        }
+        let run = self.runs.swap_remove(chosen);
         let Self { sequence, checksum, mut hard_state, base, .. } = self;
         // It says what is known to be committed, and is written with what it may run ahead of; damage may have taken that.
         hard_state.commit = hard_state.commit.min(run.last().index);

@@ -44,7 +44,8 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 pub(super) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
     let number = u64::from_str_radix(digits, 16).ok()?;
-    (format!("{number:016x}") == digits).then_some(number)
+    // The last one would have no successor.
+    (number < u64::MAX && format!("{number:016x}") == digits).then_some(number)
 }
 
 /// A segment's first block.
@@ -89,6 +90,9 @@ pub(super) fn check_header(
         return Err(damaged(&format!("holds segment {:016x}", u64_at(24))));
     }
     let bytes = u64_at(32);
+    if bytes < BLOCK as u64 || !bytes.is_multiple_of(BLOCK as u64) {
+        return Err(damaged(&format!("a segment of {bytes} bytes")));
+    }
     if (contents.len() as u64) < bytes {
         return Err(damaged(&format!("the file holds {} bytes of {bytes}", contents.len())));
     }

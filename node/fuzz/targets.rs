@@ -1,0 +1,206 @@
+//! What is fed with anything at all, and must not panic: a log's recovery, the commands of the log, the messages of peers.
+//!
+//! Both the fuzzers and the test that replays what they have found (`node/tests/found.rs`) use this file.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use prost::Message as _;
+use quorate_api::{etcdserverpb as pb, log, peer};
+use quorate_node::kv::Store;
+use quorate_node::storage::disk::Disk as _;
+use quorate_node::storage::{Recovered, Wal, WalOptions};
+use quorate_raft::{Entry, HardState, LogId, MemberId, Payload, Write, WriteId};
+
+#[path = "../tests/storage/disk.rs"]
+mod disk;
+
+use disk::{BLOCK, MemDisk};
+
+const MEMBER: MemberId = MemberId(7);
+const SEGMENT: u64 = 32 * 1024;
+/// Of a frame and of a segment: which bytes a checksum at byte 4, or 8, is of.
+const FRAME: (usize, std::ops::Range<usize>) = (4, 8..132);
+const HEADER: (usize, std::ops::Range<usize>) = (8, 12..40);
+
+/// A command's bytes, as they stand in the log.
+pub fn log_command(mut data: &[u8]) {
+    let mut store = Store::new();
+    while !data.is_empty() {
+        let Ok(command) = log::Command::decode_length_delimited(&mut data) else { return };
+        if let Some(operation) = command.operation {
+            let _ = store.apply(&operation);
+            store.collect(10);
+        }
+    }
+}
+
+/// What a peer sends.
+pub fn peer_message(data: &[u8]) {
+    quorate_node::is_message(data);
+}
+
+/// A log that is damaged as the bytes say: eight for each change, with checksums that are right again where that is asked for.
+/// It opens or does not; if it does, it goes on, and what is appended then is there the next time.
+pub fn wal_recovery(data: &[u8]) {
+    let disk = log().fork();
+    for change in data.chunks_exact(8).take(16) {
+        damage(&disk, change);
+    }
+    let Ok((mut wal, recovered)) = open(&disk) else { return };
+    check(&recovered);
+    let last = recovered.entries.last().map_or(recovered.base, Entry::id);
+    let term = recovered.hard_state.term.max(last.term);
+    let mut entries = recovered.entries;
+    for index in last.index + 1..(last.index + 4).min(u64::MAX - 1) {
+        let entry = Entry { term, index, payload: Payload::Command(vec![9; 5000].into()) };
+        let hard_state = Some(HardState { term, ..recovered.hard_state });
+        let write = Write { id: WriteId(0), hard_state, reset: None, entries: vec![entry.clone()] };
+        wal.append(&[write]).expect("the disk is well");
+        entries.push(entry);
+    }
+    drop(wal);
+    let (_, again) = open(&disk).expect("what could be opened once");
+    check(&again);
+    assert!(again.entries == entries, "{} entries, not {}", again.entries.len(), entries.len());
+    assert!(again.lost <= recovered.lost.max(entries.last().map(Entry::id)), "{:?}", again.lost);
+}
+
+fn check(recovered: &Recovered) {
+    let mut before: LogId = recovered.base;
+    for entry in &recovered.entries {
+        assert!(entry.index == before.index + 1 && entry.term >= before.term, "{before:?}, {:?}", entry.id());
+        before = entry.id();
+    }
+    assert!(recovered.hard_state.commit <= before.index);
+    assert!(recovered.lost.is_none_or(|lost| lost > before), "{:?} is there", recovered.lost);
+}
+
+fn dir() -> PathBuf {
+    PathBuf::from("/data")
+}
+
+fn open(disk: &MemDisk) -> Result<(Wal, Recovered), quorate_node::storage::OpenError> {
+    let options =
+        WalOptions { segment_bytes: SEGMENT, disk: Arc::new(disk.clone()), ..WalOptions::new(MEMBER) };
+    Wal::open(&dir(), options)
+}
+
+/// A log of several segments, with a tail that was replaced, a release and a reset.
+fn log() -> &'static MemDisk {
+    static LOG: OnceLock<MemDisk> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let disk = MemDisk::default();
+        let (mut wal, _) = open(&disk).expect("an empty disk can be used");
+        let mut append = |term, commit, reset, indices: std::ops::Range<u64>| {
+            let payload = |index| Payload::Command(vec![index as u8; 900].into());
+            let entries = indices.map(|index| Entry { term, index, payload: payload(index) }).collect();
+            let hard_state = Some(HardState { term, vote: Some(MEMBER), commit });
+            let write = Write { id: WriteId(0), hard_state, reset, entries };
+            wal.append(&[write]).expect("the disk is well");
+        };
+        append(1, 0, None, 1..4);
+        append(1, 2, None, 4..12);
+        append(2, 5, None, 9..10);
+        append(3, 20, Some(LogId { term: 3, index: 20 }), 21..23);
+        (23..30).for_each(|index| append(3, index - 1, None, index..index + 1));
+        append(4, 28, None, 29..31);
+        wal.release_before(24).expect("the disk is well");
+        disk
+    })
+}
+
+/// One change: which file, what is done, where, and with what.
+fn damage(disk: &MemDisk, change: &[u8]) {
+    let files: Vec<PathBuf> = disk.files().into_keys().collect();
+    let Some(path) = files.get(change[0] as usize % files.len().max(1)) else { return };
+    let (place, value) = (usize::from(u16::from_le_bytes([change[2], change[3]])), change[4..].to_vec());
+    match change[1] % 8 {
+        0 => _ = disk.remove(path),
+        1 => disk.tamper(path, |bytes| bytes.truncate(place)),
+        2 => disk.spoil(path, [place % 16]),
+        3 => disk.tamper(path, |bytes| copy_block(bytes, place % 256, place / 256)),
+        4 => disk.tamper(path, |bytes| put(bytes, place, &[0; 512])),
+        5 => disk.tamper(path, |bytes| put(bytes, place, &value)),
+        // In the header of a frame, or of the segment, which matches its checksum again.
+        _ => disk.tamper(path, |bytes| {
+            let block = place / 256 * BLOCK;
+            put(bytes, block + place % 256 % 140, &value[..1 + usize::from(change[1]) / 8 % 4]);
+            let (at, range) = if block == 0 { HEADER } else { FRAME };
+            if let Some(covered) = bytes.get(block + range.start..block + range.end) {
+                let checksum = crc32c::crc32c(covered).to_le_bytes();
+                put(bytes, block + at, &checksum);
+            }
+        }),
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    for (to, from) in bytes.iter_mut().skip(at).zip(value) {
+        *to = *from;
+    }
+}
+
+fn copy_block(bytes: &mut [u8], from: usize, to: usize) {
+    let blocks = bytes.len() / BLOCK;
+    if blocks > 0 {
+        let from = from % blocks * BLOCK;
+        bytes.copy_within(from..from + BLOCK, to % blocks * BLOCK);
+    }
+}
+
+/// What each target begins with.
+pub fn seeds() -> [(&'static str, Vec<Vec<u8>>); 3] {
+    [("wal_recovery", damages()), ("log_command", commands()), ("peer_message", messages())]
+}
+
+fn damages() -> Vec<Vec<u8>> {
+    let operations = 0..8_u8;
+    operations
+        .flat_map(|operation| (0..4).map(move |file| vec![file, operation, 72, 1 + file, 1, 2, 3, 4]))
+        .collect()
+}
+
+fn commands() -> Vec<Vec<u8>> {
+    use log::command::Operation;
+    let put = pb::PutRequest { key: "a".into(), value: "1".into(), prev_kv: true, ..Default::default() };
+    let delete = pb::DeleteRangeRequest { key: "a".into(), range_end: "c".into(), ..Default::default() };
+    let compare = pb::Compare { key: "a".into(), ..Default::default() };
+    let request = |request| pb::RequestOp { request: Some(request) };
+    let txn = pb::TxnRequest {
+        compare: vec![compare],
+        success: vec![request(pb::request_op::Request::RequestPut(put.clone()))],
+        failure: vec![request(pb::request_op::Request::RequestDeleteRange(delete.clone()))],
+    };
+    let compact = pb::CompactionRequest { revision: 2, ..Default::default() };
+    let operations = [
+        Operation::Put(put),
+        Operation::DeleteRange(delete),
+        Operation::Txn(txn),
+        Operation::Compact(compact),
+    ];
+    let commands =
+        operations.map(|operation| log::Command { origin: 1, request: 2, operation: Some(operation) });
+    let each = commands.each_ref().map(prost::Message::encode_length_delimited_to_vec);
+    each.iter().cloned().chain([each.concat()]).collect()
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    use peer::message::Body;
+    let id = Some(peer::LogId { term: 3, index: 8 });
+    let payload = log::entry::Payload::Command("x".into());
+    let entries = vec![log::Entry { term: 4, payload: Some(payload) }];
+    let configuration = log::Configuration { voters: vec![1, 2], learners: vec![3], ..Default::default() };
+    let bodies = [
+        Body::AppendEntries(peer::AppendEntries { previous: id, entries, commit: 7 }),
+        Body::Forward(peer::Forward { commands: vec!["a".into()] }),
+        Body::InstallSnapshot(peer::InstallSnapshot {
+            id,
+            configuration: Some(configuration),
+            configuration_id: id,
+            base: id,
+        }),
+        Body::TimeoutNow(peer::TimeoutNow {}),
+    ];
+    bodies.map(|body| peer::Message { term: 5, body: Some(body) }.encode_to_vec()).to_vec()
+}
