@@ -1,6 +1,6 @@
 //! What a process does, as the server's loop and its disk's thread do it: it takes what has come, acts upon it, and writes in groups.
 
-use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Standing};
+use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Room, Standing};
 use quorate_node::snapshots::Report;
 use quorate_node::storage::WalError;
 use quorate_raft::{MemberId, Role, Status, Write};
@@ -9,7 +9,7 @@ use rand::RngExt;
 use crate::clients::{self, Asked, Reply};
 use crate::disk::Crash;
 use crate::host::{CLUSTER, Process, Stage, Task, dir, name};
-use crate::time::{MICRO, MILLI};
+use crate::time::{MICRO, MILLI, SECOND};
 use crate::world::{Event, World};
 
 /// For how long the disk must have had nothing to do before a piece of background work is begun.
@@ -186,6 +186,7 @@ impl World {
                     Failure::NoLeader => "commands given up: no leader",
                     Failure::TimedOut => "commands given up: no answer in time",
                     Failure::NotAMember => "requests refused: no member",
+                    Failure::NoSpace => "requests refused: no space",
                 });
                 if failure == Failure::TimedOut { Reply::Unknown } else { Reply::NotDone }
             }
@@ -289,10 +290,39 @@ impl World {
         };
         match failed {
             None => {
+                self.look_at_room(id);
                 self.use_disk(id);
                 self.wake(id);
             }
             Some((words, error)) => self.disk_failed(id, &words, error.as_ref()),
+        }
+    }
+
+    /// What the log says of its room, as the server's gauge judges it; a full disk is tried again now and then.
+    fn look_at_room(&mut self, id: MemberId) {
+        let last = self.plan.segment_bytes / 4;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        let life = host.life;
+        let Some(process) = host.process_mut() else { return };
+        let log = process.wal.room();
+        let room = match log.out_of_space {
+            false => Room::Enough,
+            true if !log.spare && log.active < last => Room::Out,
+            true => Room::Low,
+        };
+        let retries = process.prepared && log.out_of_space;
+        process.prepared &= !log.out_of_space;
+        if retries {
+            self.agenda.after(SECOND, Event::DiskIdle(id, life));
+        }
+        let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it was there");
+        if process.replica.room() != room {
+            process.replica.set_room(room);
+            self.coverage.count(match room {
+                Room::Enough => "disks with room again",
+                Room::Low => "disks nearly full",
+                Room::Out => "disks full",
+            });
         }
     }
 

@@ -53,13 +53,14 @@ impl Common {
         let newest = restored.entries.last().map_or(0, |entry| entry.term);
         assert!(newest <= term, "an entry of term {newest} is durable, but the term is {term}");
         let covered = restored.snapshot.as_ref().map_or_else(LogId::default, |snapshot| snapshot.id);
+        let reached = restored.entries.last().is_some_and(|entry| entry.index >= covered.index);
         let log = Log::restored(restored.snapshot.as_ref().map(|snapshot| snapshot.id), restored.entries);
         let mut common = Self {
             term,
             vote,
             leader: None,
             membership: Membership::new(restored.snapshot.as_ref(), log.after(covered.index)),
-            snapshot: restored.snapshot,
+            snapshot: restored.snapshot.clone(),
             wanted: None,
             writes: Writes::new(restored.hard_state, log.last().index),
             log,
@@ -71,7 +72,9 @@ impl Common {
             outbox: Outbox::default(),
             config,
         };
-        common.finish_install(covered);
+        if restored.snapshot.is_some() {
+            common.finish_install(covered, reached);
+        }
         let last = common.log.last().index;
         assert!(
             commit <= last || common.is_repairing(),
@@ -82,9 +85,11 @@ impl Common {
     }
 
     /// A snapshot may be durable while the log on disk does not know of it yet, nor the hard state of its term.
-    fn finish_install(&mut self, snapshot: LogId) {
+    ///
+    /// A log that has not `reached` it may be one that begins after it, or one that never came so far: it is told again.
+    fn finish_install(&mut self, snapshot: LogId, reached: bool) {
         self.enter_term(self.term.max(snapshot.term));
-        if self.log.term_at(snapshot.index) != Some(snapshot.term) {
+        if !reached || self.log.term_at(snapshot.index) != Some(snapshot.term) {
             self.begin_after(snapshot);
         }
     }

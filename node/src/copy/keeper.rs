@@ -60,9 +60,10 @@ impl Keeper {
             .flatten()
             .and_then(|head| block::open(u64::MAX, &head).map(<[u8]>::to_vec));
         if let Some(head) = head.and_then(|head| wire::Head::decode(&head[..]).ok()) {
-            let state = keeper.state.read();
+            let mut state = keeper.state.write();
             keeper.incarnation = Some(state.incarnation());
             keeper.next = state.end();
+            state.copy_from(keeper.next, 0);
             (keeper.blocks, keeper.versions, keeper.bytes) = (head.blocks, head.versions, head.bytes);
             drop(state);
         }
@@ -79,9 +80,22 @@ impl Keeper {
         }
     }
 
-    /// Writes some of what was applied since. An error leaves the copy as it is; it is begun anew then, or left alone.
+    /// Writes some of what was applied since. After an error the copy is begun anew.
     pub fn step(&mut self) -> Result<Kept, EngineError> {
         self.begin_anew_if_due()?;
+        self.write().inspect_err(|_| self.incarnation = None)
+    }
+
+    /// Gives the copy up for now, and the room that it takes.
+    pub fn give_up(&mut self) -> Result<(), EngineError> {
+        if self.incarnation.take().is_some() {
+            self.state.write().end_copy();
+            self.engine.wipe()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<Kept, EngineError> {
         let head = self.read();
         let mut blocks = Vec::new();
         while self.stream.len() >= block::BYTES || (head.is_some() && !self.stream.is_empty()) {
@@ -108,11 +122,11 @@ impl Keeper {
     /// Reads the next versions into the stream. At their end: what the state is with all of them.
     fn read(&mut self) -> Option<wire::Head> {
         while self.stream.len() < 4 * block::BYTES {
-            let state = self.state.read();
+            let mut state = self.state.write();
             if self.incarnation.as_ref() != Some(&state.incarnation()) {
                 return None;
             }
-            let (versions, next) = state.versions_from(self.next, BATCH);
+            let (versions, next) = state.copy_from(self.next, BATCH);
             let head = (next == state.end()).then(|| self.head(&state));
             drop(state);
             let before = self.stream.len();

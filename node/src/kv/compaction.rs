@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
 
-use super::history::{History, Position};
+use super::history::{History, Position, Version};
 use super::index::Index;
 use super::{KvError, Store, header};
 
@@ -24,11 +24,15 @@ pub(super) struct Compaction {
     pub(super) next: u64,
     /// A snapshot under way: what was kept as of this compaction stays.
     pin: Weak<Pin>,
+    /// A copy of the state has the versions before this one, and has to hear of deletions behind it that are removed.
+    pub(super) copied: Option<u64>,
+    /// Such deletions.
+    pub(super) buried: Vec<Version>,
 }
 
 impl Default for Compaction {
     fn default() -> Self {
-        Self { revision: -1, next: 1, pin: Weak::new() }
+        Self { revision: -1, next: 1, pin: Weak::new(), copied: None, buried: Vec::new() }
     }
 }
 
@@ -99,7 +103,9 @@ impl Store {
         let Some(version) = history.get_mut(at) else { return };
         let replaced = version.previous.take();
         if version.is_tombstone() {
-            remove_deletion(index, history, at, &mut sizes.held);
+            let deletion = remove_deletion(index, history, at, &mut sizes.held);
+            let is_news = compaction.copied.is_some_and(|copied| at.number() >= copied);
+            compaction.buried.extend(deletion.filter(|_| is_news));
         } else if index.get(&version.key) == Some(at) {
             version.own_bytes();
         }
@@ -110,15 +116,21 @@ impl Store {
 }
 
 /// Removes a deletion, and the key with it if it was not put again.
-fn remove_deletion(index: &mut Index, history: &mut History, at: Position, held: &mut u64) {
-    let Some(deletion) = history.remove(at) else { return };
+fn remove_deletion(
+    index: &mut Index,
+    history: &mut History,
+    at: Position,
+    held: &mut u64,
+) -> Option<Version> {
+    let deletion = history.remove(at)?;
     *held -= deletion.size();
     if index.get(&deletion.key) == Some(at) {
         index.remove(&deletion.key);
     }
+    Some(deletion)
 }
 
-impl super::history::Version {
+impl Version {
     /// Gives the version a buffer of its own. Key and value share the buffer of the message that brought them, and that of many
     /// others: one version that stays would keep all of it.
     pub(super) fn own_bytes(&mut self) {

@@ -16,18 +16,28 @@ use super::{Collected, Store};
 #[error("it holds what cannot be: {0}")]
 pub struct RebuildError(&'static str);
 
+/// The number of a deletion that was removed before it could be copied in its place: it stands anywhere behind that.
+pub(super) const BURIED: i64 = -1;
+
 /// A state in the making.
 #[derive(Debug, Default)]
 pub struct Rebuild {
     store: Store,
     newest: Option<Revision>,
     versions: u64,
+    /// Deletions that were removed before they could be copied in their place.
+    buried: Vec<(Bytes, Revision)>,
 }
 
 impl Rebuild {
     /// Adds the next version.
     pub fn push(&mut self, wire: wire::Version) -> Result<(), RebuildError> {
         let modified = Revision { main: wire.revision, sub: wire.sub };
+        if wire.number == BURIED {
+            self.versions += 1;
+            self.buried.push((wire.key, modified));
+            return Ok(());
+        }
         if self.newest >= Some(modified) || modified.main <= INITIAL || wire.key.is_empty() {
             return Err(RebuildError("a version out of order"));
         }
@@ -35,7 +45,7 @@ impl Rebuild {
         self.versions += 1;
         let Store { index, history, sizes, .. } = &mut self.store;
         let previous = index.get(&wire.key);
-        let version = Version {
+        let mut version = Version {
             key: wire.key,
             value: wire.value,
             modified,
@@ -44,7 +54,6 @@ impl Rebuild {
             lease: wire.lease,
             previous,
         };
-        let mut version = version;
         version.own_bytes();
         sizes.add(&version);
         let key: Bytes = version.key.clone();
@@ -63,7 +72,8 @@ impl Rebuild {
 
     /// The state as `state` describes it, with everything up to the entry `applied`.
     pub fn finish(self, state: &wire::State, applied: LogId) -> Result<Store, RebuildError> {
-        let Self { mut store, newest, .. } = self;
+        let Self { mut store, newest, buried, .. } = self;
+        buried.iter().for_each(|(key, deleted)| bury(&mut store, key, *deleted));
         let fits = newest.is_none_or(|newest| newest.main <= state.revision)
             && state.revision >= INITIAL
             && (-1..=state.revision).contains(&state.compacted);
@@ -78,5 +88,30 @@ impl Rebuild {
         // Nothing is left that the last compaction does not leave.
         store.sizes.kept = store.sizes.held;
         Ok(store)
+    }
+}
+
+/// Removes what `key` held before it was deleted.
+fn bury(store: &mut Store, key: &[u8], deleted: Revision) {
+    let Store { index, history, sizes, .. } = store;
+    let Some(newest) = index.get(key) else { return };
+    let mut older = Some(newest);
+    // What came after the deletion stays, and has nothing before it.
+    while let Some(at) = older
+        && let Some(version) = history.get_mut(at).filter(|version| version.modified > deleted)
+    {
+        older = version.previous;
+        if older.and_then(|at| history.get(at)).is_some_and(|version| version.modified < deleted)
+            && let Some(version) = history.get_mut(at)
+        {
+            version.previous = None;
+        }
+    }
+    if older == Some(newest) {
+        index.remove(key);
+    }
+    while let Some(removed) = older.and_then(|at| history.remove(at)) {
+        sizes.held -= removed.size();
+        older = removed.previous;
     }
 }

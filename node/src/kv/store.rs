@@ -13,6 +13,7 @@ use super::history::{History, Position, Version};
 use super::index::Index;
 use super::keys::Keys;
 use super::range::RangeScan;
+use super::rebuild::BURIED;
 use super::revision::{INITIAL, Revision};
 use super::txn::Plan;
 use super::{KvError, Response, header};
@@ -109,16 +110,28 @@ impl Store {
         super::snapshot::state_to_wire(self)
     }
 
-    /// Up to `most` versions from number `from` on, in order, and the number to go on from.
-    pub fn versions_from(&self, from: u64, most: usize) -> (Vec<wire::Version>, u64) {
-        let mut versions = Vec::new();
-        for (at, version) in self.history.iter_from(from) {
-            if versions.len() == most {
-                return (versions, at.number());
+    /// For a copy that has everything before number `from`: deletions that were removed before it could get them, then up to `most`
+    /// versions in order, and the number to go on from.
+    pub fn copy_from(&mut self, from: u64, most: usize) -> (Vec<wire::Version>, u64) {
+        let buried = std::mem::take(&mut self.compaction.buried);
+        let bury = |deletion| wire::Version { number: BURIED, ..super::snapshot::version_to_wire(deletion) };
+        let mut versions: Vec<_> = buried.iter().map(bury).collect();
+        let mut next = self.end();
+        for (count, (at, version)) in self.history.iter_from(from).enumerate() {
+            if count == most {
+                next = at.number();
+                break;
             }
             versions.push(super::snapshot::version_to_wire(version));
         }
-        (versions, self.end())
+        self.compaction.copied = Some(next);
+        (versions, next)
+    }
+
+    /// Nobody makes a copy any more.
+    pub fn end_copy(&mut self) {
+        self.compaction.copied = None;
+        self.compaction.buried.clear();
     }
 
     /// The current revision.

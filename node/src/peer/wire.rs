@@ -58,8 +58,9 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
         Message::Forward { term, commands, .. } => {
             pb::Message { term, body: Some(Wire::Forward(pb::Forward { commands })) }
         }
-        Message::ForwardRejected { term, numbers, .. } => {
-            pb::Message { term, body: Some(Wire::ForwardRejected(pb::ForwardRejected { requests: numbers })) }
+        Message::ForwardRejected { term, numbers: requests, no_space, .. } => {
+            let rejected = pb::ForwardRejected { requests, no_space };
+            pb::Message { term, body: Some(Wire::ForwardRejected(rejected)) }
         }
         Message::SnapshotRequest { id, part, .. } => {
             let piece = match part {
@@ -122,8 +123,8 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
     let term = message.term;
     let body = match message.body.ok_or(WireError::Unknown)? {
         Wire::Forward(pb::Forward { commands }) => return Ok(Message::Forward { from, to, term, commands }),
-        Wire::ForwardRejected(pb::ForwardRejected { requests: numbers }) => {
-            return Ok(Message::ForwardRejected { from, to, term, numbers });
+        Wire::ForwardRejected(pb::ForwardRejected { requests: numbers, no_space }) => {
+            return Ok(Message::ForwardRejected { from, to, term, numbers, no_space });
         }
         Wire::SnapshotRequest(pb::SnapshotRequest { id, piece }) => {
             let id = id_from_wire(id, "snapshot")?;
@@ -230,7 +231,8 @@ mod tests {
         let raft = bodies.map(|body| Message::Raft(raft::Message { from, to, term: 5, body }));
         let forwards = [
             Message::Forward { from, to, term: 5, commands: vec!["a".into(), "b".into()] },
-            Message::ForwardRejected { from, to, term: 5, numbers: vec![u64::MAX] },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![u64::MAX], no_space: false },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![1, 2], no_space: true },
             Message::SnapshotRequest { from, to, id, part: Part::Manifest },
             Message::SnapshotRequest { from, to, id, part: Part::Piece(0) },
             Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },

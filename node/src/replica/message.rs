@@ -34,6 +34,8 @@ pub enum Message {
         term: Term,
         /// The commands' numbers.
         numbers: Vec<u64>,
+        /// There is no room for them: it is no use to try again.
+        no_space: bool,
     },
     /// The sender lacks a snapshot, and asks for a part of it.
     SnapshotRequest {

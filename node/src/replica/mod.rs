@@ -7,18 +7,20 @@ mod fetch;
 mod membership;
 mod message;
 mod reads;
+mod room;
 mod snapshots;
 mod tail;
 mod writes;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message as _;
 use quorate_api::log;
 use quorate_raft::{
     ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
-    Status, TransferError, Write, WriteId,
+    Status, Term, TransferError, Write, WriteId,
 };
 
 use crate::kv::{KvError, Response, SnapshotPolicy, Store};
@@ -26,6 +28,7 @@ use crate::snapshots::Job;
 
 pub use membership::Standing;
 pub use message::Message;
+pub use room::Room;
 pub use writes::Command;
 
 use fetch::Fetcher;
@@ -87,6 +90,8 @@ pub enum Failure {
     TimedOut,
     /// This node is no member of a cluster, or no longer one. It was not done.
     NotAMember,
+    /// The disk of this node, or of the leader, is full. It was not done.
+    NoSpace,
 }
 
 /// All that the inputs since the last call of [`Replica::output`] have brought about.
@@ -122,6 +127,7 @@ pub struct Replica {
     membership: Membership,
     writes: Writes,
     reads: Reads,
+    room: Room,
     policy: SnapshotPolicy,
     tail: Tail,
     fetcher: Fetcher,
@@ -159,6 +165,7 @@ impl Replica {
             membership,
             writes: Writes::default(),
             reads: Reads::default(),
+            room: Room::Enough,
             policy: options.snapshots,
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
@@ -199,15 +206,18 @@ impl Replica {
 
     /// A client wants commands to be done, in order.
     pub fn write(&mut self, client: Client, commands: Vec<Command>) {
-        if self.can_serve() {
-            self.writes.arrive(client, self.now + self.request_ticks, commands);
-            return;
-        }
-        self.answers.extend(commands.into_iter().map(|command| Answer {
-            client,
-            number: command.number,
-            outcome: Outcome::NotApplied(Failure::NotAMember),
-        }));
+        let (refused, failure) = if self.can_serve() {
+            let room = self.room;
+            let (admitted, refused) =
+                commands.into_iter().partition(|command| room == Room::Enough || room.admits(&command.bytes));
+            self.writes.arrive(client, self.now + self.request_ticks, admitted);
+            (refused, Failure::NoSpace)
+        } else {
+            (commands, Failure::NotAMember)
+        };
+        let refuse =
+            |Command { number, .. }| Answer { client, number, outcome: Outcome::NotApplied(failure) };
+        self.answers.extend(refused.into_iter().map(refuse));
     }
 
     /// A client wants to read what is newest. `number` is its own for this read, or for many that have arrived already.
@@ -222,9 +232,15 @@ impl Replica {
     /// A message has come.
     pub fn receive(&mut self, message: Message) {
         match message {
+            Message::Raft(message) if !self.room.receives(&message) => {}
             Message::Raft(message) => self.raft.step(message),
-            Message::Forward { from, term, commands, .. } => self.writes.forwarded(from, term, commands),
-            Message::ForwardRejected { term, numbers, .. } => self.writes.rejected(term, &numbers),
+            Message::Forward { from, term, commands, .. } => self.forwarded(from, term, commands),
+            Message::ForwardRejected { term, numbers, no_space: false, .. } => {
+                self.writes.rejected(term, &numbers)
+            }
+            Message::ForwardRejected { term, numbers, no_space: true, .. } => {
+                self.writes.refused(term, &numbers, &mut self.answers);
+            }
             Message::SnapshotRequest { from, id, part, .. } => self.jobs.push(Job::Read(from, id, part)),
             Message::SnapshotManifest { from, manifest, .. } => {
                 self.fetcher.manifest(from, *manifest, self.now)
@@ -315,6 +331,16 @@ impl Replica {
         self.membership.standing(&self.status.configuration)
     }
 
+    /// The disk has so much room from now on.
+    pub fn set_room(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    /// How much room the disk has, as was said last.
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
     /// The state.
     pub fn store(&self) -> &Arc<RwLock<Store>> {
         &self.store
@@ -337,6 +363,26 @@ impl Replica {
             (_, None) => {}
         }
         self.writes.reject_forwarded(self.id, &mut self.messages);
+    }
+
+    /// Another member's clients have sent commands. Those that there is no room for go back at once.
+    fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
+        let room = self.room;
+        let (admitted, refused): (Vec<_>, Vec<_>) =
+            commands.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
+        if !refused.is_empty() {
+            let numbers = writes::numbers(refused);
+            self.messages.push(Message::ForwardRejected {
+                from: self.id,
+                to: from,
+                term,
+                numbers,
+                no_space: true,
+            });
+        }
+        if !admitted.is_empty() {
+            self.writes.forwarded(from, term, admitted);
+        }
     }
 
     /// Applies what was committed. Whether the members' standing may have changed by it.
@@ -383,12 +429,7 @@ impl Replica {
 }
 
 /// Applies one command; answers it if it came from a client of this process.
-fn apply_command(
-    id: MemberId,
-    store: &mut Store,
-    writes: &mut Writes,
-    bytes: bytes::Bytes,
-) -> Option<Answer> {
+fn apply_command(id: MemberId, store: &mut Store, writes: &mut Writes, bytes: Bytes) -> Option<Answer> {
     let decoded = log::Command::decode(bytes);
     let Ok(log::Command { origin, request: number, operation: Some(operation) }) = decoded else {
         // Every member reads the same bytes, and skips them alike.

@@ -25,7 +25,7 @@ impl World {
         let ids = [MemberId(1), MemberId(2), MemberId(3)];
         let configuration = Configuration {
             voters: ids.into(),
-            addresses: ids.map(|id| (id, bytes::Bytes::new())).into(),
+            addresses: ids.map(|id| (id, Bytes::new())).into(),
             ..Configuration::default()
         };
         let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
@@ -191,7 +191,13 @@ fn a_forwarded_command_for_another_term_is_not_appended() {
     let commands = vec![put(from, 5).bytes];
     world.get(leader).receive(Message::Forward { from, to: leader, term: term - 1, commands });
     let effects = world.get(leader).output();
-    let rejection = Message::ForwardRejected { from: leader, to: from, term: term - 1, numbers: vec![5] };
+    let rejection = Message::ForwardRejected {
+        from: leader,
+        to: from,
+        term: term - 1,
+        numbers: vec![5],
+        no_space: false,
+    };
     assert!(effects.messages.contains(&rejection), "{:?}", effects.messages);
     world.settle();
     assert_eq!(world.revision(leader), 1);
@@ -206,7 +212,13 @@ fn a_late_rejection_says_nothing_of_a_later_attempt() {
     world.get(follower).write(CLIENT, vec![put(follower, 1)]);
     let forward = world.get(follower).output().messages;
     assert!(matches!(forward[..], [Message::Forward { .. }]), "{forward:?}");
-    let late = Message::ForwardRejected { from: leader, to: follower, term: term - 1, numbers: vec![1] };
+    let late = Message::ForwardRejected {
+        from: leader,
+        to: follower,
+        term: term - 1,
+        numbers: vec![1],
+        no_space: false,
+    };
     world.get(follower).receive(late);
     world.get(follower).tick();
     world.network.extend(forward);

@@ -81,6 +81,18 @@ impl Writes {
         }
     }
 
+    /// Whom they were forwarded to in `term` has no room for these.
+    pub(super) fn refused(&mut self, term: Term, numbers: &[u64], answers: &mut Vec<Answer>) {
+        for number in numbers {
+            if self.waiting.get(number).is_some_and(|waiting| waiting.sent == Some(term))
+                && let Some(Waiting { client, .. }) = self.waiting.remove(number)
+            {
+                let outcome = Outcome::NotApplied(Failure::NoSpace);
+                answers.push(Answer { client, number: *number, outcome });
+            }
+        }
+    }
+
     /// Whether commands were found lost, and can be handed over again.
     pub(super) fn is_due(&self) -> bool {
         self.due
@@ -136,9 +148,8 @@ impl Writes {
     /// Tells their senders what was not appended.
     pub(super) fn reject_forwarded(&mut self, from: MemberId, messages: &mut Vec<Message>) {
         for Forwarded { from: to, term, commands } in self.forwarded.drain(..) {
-            let decoded = commands.into_iter().filter_map(|bytes| log::Command::decode(bytes).ok());
-            let numbers = decoded.map(|command| command.request).collect();
-            messages.push(Message::ForwardRejected { from, to, term, numbers });
+            let numbers = numbers(commands);
+            messages.push(Message::ForwardRejected { from, to, term, numbers, no_space: false });
         }
     }
 
@@ -191,4 +202,10 @@ impl Writes {
             }
         }
     }
+}
+
+/// The numbers of encoded commands.
+pub(super) fn numbers(commands: Vec<Bytes>) -> Vec<u64> {
+    let decoded = commands.into_iter().filter_map(|bytes| log::Command::decode(bytes).ok());
+    decoded.map(|command| command.request).collect()
 }

@@ -44,9 +44,9 @@ impl From<RequestError> for Status {
             RequestError::Refused(error) => return error.into(),
             // A node without a cluster has no leader either; clients try their next endpoint on this text.
             RequestError::NoLeader | RequestError::NotAMember => (Code::Unavailable, "etcdserver: no leader"),
-            RequestError::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
             RequestError::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
             RequestError::Overloaded => (Code::ResourceExhausted, "etcdserver: too many requests"),
+            RequestError::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             RequestError::Stopping => (Code::Unavailable, "etcdserver: server stopped"),
         };
         Status::new(code, text)

@@ -8,6 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::error::unimplemented;
 use super::member::Member;
+use crate::replica::Room;
+use crate::server::view::NodeStatus;
 
 /// The etcd that this member behaves like: what Status says as its version. Clients choose what they ask for by it (kube-apiserver
 /// wants at least 3.4.31 and none of 3.5.0 to 3.5.12), so that the version of Quorate would mislead them.
@@ -42,8 +44,10 @@ impl Maintenance for MaintenanceService {
             (store.revision(), bytes(store.size()), bytes(store.size_in_use()))
         };
         let status = view.status();
-        let errors =
-            if status.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { Vec::new() };
+        let no_leader = status.leader.is_none().then(|| "etcdserver: no leader".to_owned());
+        let no_space =
+            (status.room != Room::Enough).then(|| format!("memberID:{} alarm:NOSPACE", status.member_id));
+        let errors = no_leader.into_iter().chain(no_space).collect();
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.member.header(revision)),
             version: ETCD_VERSION.to_owned(),
@@ -63,8 +67,8 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    /// Tells the alarms: nothing here can raise one, so there are none. `etcdctl endpoint health` asks, and takes no answer for
-    /// ill health. Raising and disarming are not served.
+    /// Tells this member's alarms: NOSPACE while its disk is full. It ends by itself when there is room. `etcdctl endpoint health`
+    /// asks, and takes no answer for ill health. Raising and disarming are not served.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.member.admit(&request, false)?;
         if request.get_ref().action != AlarmAction::Get as i32 {
@@ -74,7 +78,7 @@ impl Maintenance for MaintenanceService {
         let revision = self.member.gateway.store().read().revision();
         Ok(Response::new(pb::AlarmResponse {
             header: Some(self.member.header(revision)),
-            alarms: Vec::new(),
+            alarms: alarms(&self.member.view.status()),
         }))
     }
 
@@ -115,4 +119,9 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         Err(unimplemented("/etcdserverpb.Maintenance/Downgrade"))
     }
+}
+
+fn alarms(status: &NodeStatus) -> Vec<pb::AlarmMember> {
+    let no_space = pb::AlarmMember { member_id: status.member_id, alarm: pb::AlarmType::Nospace as i32 };
+    (status.room != Room::Enough).then_some(no_space).into_iter().collect()
 }

@@ -1,6 +1,7 @@
 //! The copy's own thread: writes behind the state, and is in nobody's way.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) struct Copyist {
 struct Shared {
     stop: Mutex<bool>,
     stopped: Condvar,
+    /// The disk has no room for a copy.
+    suspended: AtomicBool,
 }
 
 impl Copyist {
@@ -44,6 +47,11 @@ impl Copyist {
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("copy".into()).spawn(move || run(keeper, &theirs))?;
         Ok(Copyist { shared, thread: Some(thread) })
+    }
+
+    /// While the disk is full there is no copy: it can be made anew, and the room is for the log.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.shared.suspended.store(suspended, Ordering::Relaxed);
     }
 }
 
@@ -72,6 +80,12 @@ impl Shared {
 fn run(mut keeper: Keeper, shared: &Shared) {
     let mut lags_since = None;
     while !shared.stops_within(LOOK) {
+        if shared.suspended.load(Ordering::Relaxed) {
+            if let Err(error) = keeper.give_up() {
+                tracing::debug!(%error, "the copy of the state stays where it is");
+            }
+            continue;
+        }
         let lag = keeper.lag();
         let since = *lags_since.get_or_insert_with(Instant::now);
         if lag == 0 || (lag < WORTH && since.elapsed() < OLDEST) {
@@ -83,6 +97,9 @@ fn run(mut keeper: Keeper, shared: &Shared) {
             tracing::warn!(%error, "the copy of the state is behind; the next start may take longer");
             shared.stops_within(PAUSE);
         }
+    }
+    if shared.suspended.load(Ordering::Relaxed) {
+        return;
     }
     let end = Instant::now() + LAST;
     if let Err(error) = write(&mut keeper, || Instant::now() < end) {

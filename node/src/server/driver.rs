@@ -22,7 +22,8 @@ use super::publisher::Publisher;
 use crate::codec;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Options, Replica};
+use crate::replica::{Answer, Client, Effects, Options, Replica, Room};
+use crate::snapshots::Report;
 
 /// How often time passes for the replica. A tick that comes late is one tick: a machine that stalls does not make up for it
 /// by an election.
@@ -40,7 +41,7 @@ pub(crate) struct Driver {
     pub(crate) disk: Disk,
     pub(crate) archivist: Archivist,
     /// Writes the copy for as long as the loop lasts. None where there is no engine: then a start takes longer.
-    pub(crate) _copyist: Option<Copyist>,
+    pub(crate) copyist: Option<Copyist>,
     pub(crate) peers: Peers,
     /// By [`Client`].
     pub(crate) gateways: Vec<Gateway>,
@@ -160,7 +161,19 @@ impl Driver {
                 let _ = reply.send(self.replica.transfer(target));
             }
             Event::Persisted(id) => return self.persisted(id),
-            Event::Snapshot(report) => self.replica.reported(report),
+            Event::Snapshot(report) => {
+                if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
+                    self.disk.next_snapshot(manifest.bytes());
+                }
+                self.replica.reported(report);
+            }
+            Event::Room(room) => {
+                self.replica.set_room(room);
+                if let Some(copyist) = &self.copyist {
+                    copyist.suspend(room != Room::Enough);
+                }
+                self.publisher.publish(&self.replica, self.home.cluster());
+            }
             Event::DiskFailed(reason) => return Err(End::DiskFailed(reason)),
             Event::Stopping => {
                 self.publisher.stopping();

@@ -3,7 +3,7 @@
 use quorate_raft::{ChangeError, Configuration, LogId, MemberId, TransferError, WriteId};
 use tokio::sync::oneshot;
 
-use crate::replica::{Client, Command, Message};
+use crate::replica::{Client, Command, Message, Room};
 use crate::snapshots::Report;
 
 /// What the replica's loop acts upon. Nothing reaches the replica in any other way, but for time.
@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Persisted(WriteId),
     /// Something has come of a job on snapshots.
     Snapshot(Report),
+    /// The disk has more room than before, or less.
+    Room(Room),
     /// The log cannot be written: the end of this process.
     DiskFailed(String),
     /// The node is going away: say so.

@@ -40,9 +40,6 @@ pub enum RequestError {
     /// No leader is known.
     #[error("no leader")]
     NoLeader,
-    /// The leader changed while the request was on its way; whether it was done is not known.
-    #[error("leader changed")]
-    LeaderChanged,
     /// No answer in time; whether it was done is not known.
     #[error("timed out")]
     TimedOut,
@@ -52,6 +49,9 @@ pub enum RequestError {
     /// The node is stopping.
     #[error("stopping")]
     Stopping,
+    /// The disk is full.
+    #[error("no space")]
+    NoSpace,
     /// The node belongs to no cluster yet, or no longer.
     #[error("not a member of a cluster")]
     NotAMember,
@@ -63,6 +63,7 @@ impl From<Failure> for RequestError {
             Failure::NoLeader => RequestError::NoLeader,
             Failure::TimedOut => RequestError::TimedOut,
             Failure::NotAMember => RequestError::NotAMember,
+            Failure::NoSpace => RequestError::NoSpace,
         }
     }
 }

@@ -19,6 +19,7 @@ mod driver;
 mod enrolment;
 pub(crate) mod event;
 pub mod gateway;
+mod gauge;
 mod home;
 pub(crate) mod mailbox;
 mod node;

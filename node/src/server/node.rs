@@ -393,6 +393,7 @@ impl Start {
             snapshots: SnapshotPolicy::default(),
             kept_log_bytes: KEPT_LOG_BYTES,
         };
+        let data_dir = dir.clone();
         let home = Home::new(dir, identity, &self.found);
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
@@ -409,8 +410,8 @@ impl Start {
             replica,
             home,
             archivist: Archivist::start(worker, mailbox.clone(), self.metrics.clone())?,
-            _copyist: keeper.map(Copyist::start).transpose()?,
-            disk: Disk::start(self.wal, mailbox, self.metrics.clone())?,
+            copyist: keeper.map(Copyist::start).transpose()?,
+            disk: Disk::start(self.wal, data_dir, mailbox, self.metrics.clone())?,
             peers: peers.clone(),
             gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),
             publisher,

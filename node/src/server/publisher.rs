@@ -53,6 +53,7 @@ impl Publisher {
         status.term = raft.term;
         status.leader = raft.leader.map(|id| id.0);
         status.progress = replica.progress();
+        status.room = replica.room();
         configure(&mut status.configuration, &raft);
         self.caught_up |= raft.leader.is_some() && replica.applied() >= self.restored_commit;
         self.status.unready = self.unready();

@@ -10,6 +10,8 @@ use quorate_api::{admin, log};
 use quorate_raft::{Index, LogId, Progress, Term};
 use tokio::sync::watch;
 
+use crate::replica::Room;
+
 pub use admin::Role;
 
 /// The product's version, `X.Y.Z`.
@@ -38,6 +40,8 @@ pub struct NodeStatus {
     pub configuration: Option<ConfigurationView>,
     /// What the leader knows of every member. Empty on others. As it was when last published: at most some ten times a second.
     pub progress: Vec<Progress>,
+    /// How much room its disk has.
+    pub room: Room,
     /// Why the node cannot serve its clients; none when it can.
     pub unready: Option<Unready>,
 }

@@ -1,0 +1,106 @@
+//! Judges how much room the disk has.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::replica::Room;
+use crate::storage::disk::{Disk, OsDisk};
+use crate::storage::{self};
+
+/// How often the file system is asked.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the log may need beyond the segments that it has, while data is deleted: two segments.
+const RESERVE: u64 = 128 << 20;
+
+/// Without a spare segment, so little in the active one is for what keeps the member alive. More than one group of writes brings.
+const LAST: u64 = 16 << 20;
+
+/// What was found last.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    dir: PathBuf,
+    room: Room,
+    available: Option<u64>,
+    asked: Option<Instant>,
+}
+
+impl Gauge {
+    /// Of the file system that data directory `dir` is on.
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, room: Room::Enough, available: None, asked: None }
+    }
+
+    /// How much room there is, if that has changed. The next snapshot is going to need `snapshot` bytes.
+    pub(super) fn read(&mut self, log: storage::Room, snapshot: u64) -> Option<Room> {
+        if self.asked.is_none_or(|asked| asked.elapsed() >= EVERY) {
+            self.asked = Some(Instant::now());
+            // Who cannot say how much there is has the log's own word.
+            self.available = OsDisk.space(&self.dir).ok().flatten().map(|space| space.available);
+        }
+        let room = judge(self.room, log, self.available, RESERVE + snapshot);
+        let changed = std::mem::replace(&mut self.room, room) != room;
+        if changed {
+            self.tell(room);
+        }
+        changed.then_some(room)
+    }
+
+    fn tell(&self, room: Room) {
+        let (dir, available) = (self.dir.display(), self.available);
+        match room {
+            Room::Enough => tracing::info!(%dir, available, "the disk has room again: takes writes"),
+            Room::Low => tracing::warn!(
+                %dir, available,
+                "NOSPACE: the disk is nearly full. Takes deletions and compactions only: delete data and compact, or make the volume larger"
+            ),
+            Room::Out => tracing::error!(
+                %dir, available,
+                "NOSPACE: the disk is full. Takes nothing: make the volume larger, or free some of it"
+            ),
+        }
+    }
+}
+
+/// What is low comes back only when there is a little more, so that it does not change with every write.
+fn judge(before: Room, log: storage::Room, available: Option<u64>, reserve: u64) -> Room {
+    let wanted = if before == Room::Enough { reserve } else { reserve + reserve / 4 };
+    let low = log.out_of_space || available.is_some_and(|available| available < wanted);
+    match low {
+        true if !log.spare && log.active < LAST => Room::Out,
+        true => Room::Low,
+        false => Room::Enough,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn log(active: u64, spare: bool, out_of_space: bool) -> storage::Room {
+        storage::Room { active: active * MIB, spare, out_of_space }
+    }
+
+    #[test]
+    fn room_is_judged_by_what_the_log_and_a_snapshot_need() {
+        let judged = |before, log, available: u64| judge(before, log, Some(available * MIB), 200 * MIB);
+        assert_eq!(judged(Room::Enough, log(10, true, false), 200), Room::Enough);
+        assert_eq!(judged(Room::Enough, log(10, true, false), 199), Room::Low);
+        assert_eq!(judged(Room::Low, log(10, true, false), 230), Room::Low, "it has to be a little more");
+        assert_eq!(judged(Room::Low, log(10, true, false), 250), Room::Enough);
+        assert_eq!(judged(Room::Low, log(10, false, true), 10), Room::Out);
+        assert_eq!(judged(Room::Low, log(20, false, true), 10), Room::Low);
+        assert_eq!(
+            judge(Room::Enough, log(60, false, true), None, 0),
+            Room::Low,
+            "the log's word counts too"
+        );
+        assert_eq!(
+            judge(Room::Enough, log(1, false, false), None, 0),
+            Room::Enough,
+            "the next segment is on its way"
+        );
+    }
+}
