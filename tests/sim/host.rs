@@ -244,6 +244,7 @@ impl Host {
             request_ticks: REQUEST_TICKS,
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
+            was_removed: false,
         };
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));

@@ -38,11 +38,12 @@ fn text(dir: &Path, found: &Inspection) -> String {
     let whole = if found.damage().is_none() { "whole" } else { "DAMAGED" };
     lines.add("directory", &format!("{}: {whole}", dir.display()));
     match &found.identity {
-        Ok(Some(Identity { member, cluster: 0 })) => {
+        Ok(Some(Identity { member, cluster: 0, .. })) => {
             lines.add("identity", &format!("member {member}, of no cluster yet"));
         }
-        Ok(Some(Identity { member, cluster })) => {
-            lines.add("identity", &format!("member {member} of cluster {}", print::id(*cluster)));
+        Ok(Some(Identity { member, cluster, removed })) => {
+            let removed = if *removed { ", which has removed it" } else { "" };
+            lines.add("identity", &format!("member {member} of cluster {}{removed}", print::id(*cluster)));
         }
         Ok(None) => lines.add("identity", "none: a node that starts here is a new member"),
         Err(error) => lines.add("damage", &error.to_string()),

@@ -24,8 +24,9 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(id: MemberId) -> Self {
-        Membership { id, was_named: false, is_named: false }
+    /// Of a node that may be known to have been a member before.
+    pub(super) fn new(id: MemberId, was_named: bool) -> Self {
+        Membership { id, was_named, is_named: false }
     }
 
     /// A configuration is committed; they come in the order of the log.
@@ -62,15 +63,24 @@ mod tests {
 
     #[test]
     fn one_that_catches_up_is_not_removed() {
-        let mut membership = Membership::new(MemberId(2));
+        let mut membership = Membership::new(MemberId(2), false);
         membership.committed(&of(&[1]));
         assert_eq!(membership.standing(&of(&[1])), Standing::Outsider);
         assert_eq!(membership.standing(&of(&[1, 2])), Standing::Member);
     }
 
+    /// Its log is behind a snapshot that does not name it.
+    #[test]
+    fn one_that_was_removed_in_an_earlier_life_stays_removed() {
+        let mut membership = Membership::new(MemberId(2), true);
+        membership.committed(&of(&[1]));
+        assert_eq!(membership.standing(&of(&[1])), Standing::Removed);
+        assert_eq!(membership.standing(&of(&[1, 2])), Standing::Member);
+    }
+
     #[test]
     fn a_removal_counts_when_it_is_committed() {
-        let mut membership = Membership::new(MemberId(2));
+        let mut membership = Membership::new(MemberId(2), false);
         membership.committed(&of(&[1, 2]));
         assert_eq!(membership.standing(&of(&[1])), Standing::Member);
         membership.committed(&of(&[1]));

@@ -53,6 +53,8 @@ pub struct Options {
     pub request_ticks: u64,
     /// Where snapshots are taken. The same on all members.
     pub snapshots: SnapshotPolicy,
+    /// This node has been a member of its cluster, and was removed: its log may not tell that any more.
+    pub was_removed: bool,
     /// How many bytes of entries are kept behind a snapshot, for members that are a little behind.
     pub kept_log_bytes: u64,
 }
@@ -144,7 +146,7 @@ impl Replica {
     /// part of the log behind that is applied again.
     pub fn new(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Self {
         let id = options.raft.id;
-        let mut membership = Membership::new(id);
+        let mut membership = Membership::new(id, options.was_removed);
         let snapshot = restored.snapshot.as_ref();
         if let Some(snapshot) = snapshot {
             membership.committed(&snapshot.configuration);

@@ -131,6 +131,7 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         request_ticks: REQUEST_TICKS,
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,
+        was_removed: false,
     };
     Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
 }

@@ -22,7 +22,7 @@ use super::publisher::Publisher;
 use crate::codec;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Options, Replica, Room};
+use crate::replica::{Answer, Client, Effects, Options, Replica, Room, Standing};
 use crate::snapshots::Report;
 
 /// How often time passes for the replica. A tick that comes late is one tick: a machine that stalls does not make up for it
@@ -111,7 +111,9 @@ impl Driver {
                 ticks += 1;
                 self.tick(ticks);
             }
-            self.act();
+            if let Err(end) = self.act() {
+                return end;
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -185,7 +187,7 @@ impl Driver {
     }
 
     /// Sets off what the replica asks for.
-    fn act(&mut self) {
+    fn act(&mut self) -> Next {
         let Effects { write, messages, answers, jobs, release, status_changed } = self.replica.output();
         if let Some(write) = write {
             self.disk.write(write);
@@ -201,6 +203,17 @@ impl Driver {
         self.peers.send(messages);
         self.publisher.applied(&self.replica);
         self.answer(answers);
+        if status_changed { self.note_removal() } else { Ok(()) }
+    }
+
+    /// A removal, and its opposite, outlive what the log tells of them.
+    fn note_removal(&mut self) -> Next {
+        let removed = match self.replica.standing() {
+            Standing::Removed => true,
+            Standing::Member => false,
+            Standing::Outsider => return Ok(()),
+        };
+        must_not_go_on(&self.home.set_removed(removed))
     }
 
     /// Leaves answers at the gateways, one batch for each.

@@ -60,6 +60,12 @@ impl Home {
         self.store(cluster)
     }
 
+    /// Remembers whether the cluster has removed this member. Such a node has nothing else to do either.
+    pub(crate) fn set_removed(&mut self, removed: bool) -> Result<(), ClusterError> {
+        let stored = self.identity.set_removed(&OsDisk, &self.dir, removed);
+        stored.map_err(|error| ClusterError::Storage(error.to_string()))
+    }
+
     /// Stores the cluster's ID. Waits for the disk: a node that belongs to no cluster has nothing else to do.
     fn store(&mut self, cluster: u64) -> Result<(), ClusterError> {
         if cluster == 0 {

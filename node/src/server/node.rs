@@ -377,6 +377,7 @@ impl Start {
         (mailbox, events): (Mailbox, Receiver),
     ) -> Result<oneshot::Receiver<End>, RunError> {
         let (dir, identity) = self.home;
+        let was_removed = identity.removed;
         let options = Options {
             raft: Config {
                 id: identity.member,
@@ -392,6 +393,7 @@ impl Start {
             request_ticks: ticks(REQUEST_TIMEOUT),
             snapshots: SnapshotPolicy::default(),
             kept_log_bytes: KEPT_LOG_BYTES,
+            was_removed,
         };
         let data_dir = dir.clone();
         let home = Home::new(dir, identity, &self.found);

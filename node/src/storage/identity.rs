@@ -12,7 +12,7 @@
 //! crc32c 89abcdef
 //! ```
 //!
-//! A cluster of zeros is none yet. The checksum is of all lines before it. The file is replaced as a whole, atomically.
+//! A cluster of zeros is none yet. A member that was removed from its cluster has a line `removed` before the last. The checksum is of all lines before it. The file is replaced as a whole, atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub struct Identity {
     pub member: MemberId,
     /// Its cluster; zero while it belongs to none.
     pub cluster: u64,
+    /// Its cluster has removed it. The log may not tell any more: what it says of the member may be behind a snapshot.
+    pub removed: bool,
 }
 
 /// An ID for a new member, from the system's randomness.
@@ -69,7 +71,7 @@ impl Identity {
         if let Some(identity) = identity {
             return Ok(identity);
         }
-        let identity = Self { member: fresh, cluster: 0 };
+        let identity = Self { member: fresh, cluster: 0, removed: false };
         identity.save(disk, dir)?;
         Ok(identity)
     }
@@ -92,6 +94,16 @@ impl Identity {
         Ok(())
     }
 
+    /// Remembers, durably, whether the cluster has removed the member.
+    pub fn set_removed(&mut self, disk: &dyn Disk, dir: &Path, removed: bool) -> Result<(), OpenError> {
+        if self.removed != removed {
+            let marked = Self { removed, ..*self };
+            marked.save(disk, dir)?;
+            *self = marked;
+        }
+        Ok(())
+    }
+
     fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
         let path = dir.join(NAME);
         let temporary = dir.join("identity.new");
@@ -107,7 +119,9 @@ impl Identity {
     }
 
     fn text(&self) -> String {
-        let lines = format!("{FIRST_LINE}1\nmember {:016x}\ncluster {:016x}\n", self.member.0, self.cluster);
+        let removed = if self.removed { "removed\n" } else { "" };
+        let Self { member, cluster, .. } = self;
+        let lines = format!("{FIRST_LINE}1\nmember {:016x}\ncluster {cluster:016x}\n{removed}", member.0);
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
     }
@@ -125,9 +139,12 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
         let digits = text.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(digits, 16).ok()
     };
-    let identity = number("member ")
-        .zip(number("cluster "))
-        .map(|(member, cluster)| Identity { member: MemberId(member), cluster });
+    let removed = text.lines().any(|line| line == "removed");
+    let identity = number("member ").zip(number("cluster ")).map(|(member, cluster)| Identity {
+        member: MemberId(member),
+        cluster,
+        removed,
+    });
     // Writing it again must give the same bytes: that covers the checksum and everything else.
     identity.filter(|id| id.member.0 != 0 && id.text().as_bytes() == bytes).ok_or_else(|| {
         let what = "the identity does not match its checksum".to_owned();
