@@ -8,6 +8,7 @@ use quorate_api::log::command::Operation;
 use quorate_raft::{HardState, Role};
 
 use super::*;
+use crate::snapshots::{Manifest, Report};
 
 const CLIENT: Client = Client(0);
 const REQUEST_TICKS: u64 = 200;
@@ -290,4 +291,42 @@ fn an_outsider_serves_nobody() {
     let answers = outsider.output().answers;
     assert!(matches!(answers[0].outcome, Outcome::NotApplied(Failure::NotAMember)));
     assert!(matches!(answers[1].outcome, Outcome::NotReadable(Failure::NotAMember)));
+}
+
+/// Failure 32.
+#[test]
+fn who_waits_for_what_a_snapshot_covers_is_told() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.cut.push(follower);
+    world.get(follower).write(CLIENT, vec![put(follower, 1)]);
+    world.settle();
+    assert!(world.answer(follower, 1).is_none(), "it was handed on, and the answer is lost");
+
+    let status = world.get(follower).status();
+    let id = LogId { term: status.term, index: status.last.index + 100 };
+    let manifest = Manifest::from_wire(quorate_api::snapshot::Manifest {
+        index: id.index,
+        term: id.term,
+        configuration: Some(crate::codec::configuration_to_wire(&status.configuration)),
+        configuration_index: status.configuration_id.index,
+        configuration_term: status.configuration_id.term,
+        bytes: 1,
+        hashes: vec![0; 32].into(),
+        piece_bytes: 4096,
+    });
+    let mut state = Store::new();
+    for number in 0..5 {
+        let request = pb::PutRequest { key: format!("{number}").into(), ..Default::default() };
+        state.apply(&Operation::Put(request)).unwrap();
+    }
+    world.get(follower).reported(Report::Received(manifest.unwrap(), Box::new(state)));
+    world.settle();
+    assert!(matches!(world.answer(follower, 1), Some(Outcome::NotApplied(Failure::TimedOut))));
+    assert_eq!((world.get(follower).applied(), world.revision(follower)), (id.index, 6));
+    // What it takes in from now on is done as ever.
+    world.get(follower).write(CLIENT, vec![put(follower, 2)]);
+    world.settle();
+    assert!(world.answer(follower, 2).is_none());
 }
