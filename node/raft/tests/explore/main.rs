@@ -62,8 +62,8 @@ fn three_members_with_a_proposal() {
 /// From a leader on: it is deposed while it replicates.
 #[test]
 fn the_next_leader() {
-    let quick = Bounds { ticks: 2, ..Bounds::default() };
-    let full = Bounds { proposals: 1, ..quick };
+    let quick = Bounds { ticks: 2, restarts: 1, ..Bounds::default() };
+    let full = Bounds { ticks: 1, restarts: 1, proposals: 1, ..Bounds::default() };
     explore(World::of("the next leader", &[1, 2, 3], 3).after_an_election(), quick, full);
 }
 
