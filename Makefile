@@ -6,6 +6,7 @@
 #            PROFILE        cargo's profile for the binaries in the images (release)
 #            SEEDS, SEED    how many runs of the simulator, and the seed of the first (random)
 #            FAULTS         only the faults with these numbers: 3,17, or none (what a failure prints)
+#            FUZZ_SECONDS   how long each fuzz target runs (600)
 #            ROUNDS         how often each row of the benchmark is measured (5)
 
 KUBERNETES := tests/kubernetes/cluster
@@ -14,6 +15,7 @@ DENY_VERSION := 0.20.2
 DENY := $(QUORATE_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 ROUNDS ?= 5
 SEEDS ?= 1
+FUZZ_SECONDS ?= 600
 export QUORATE_CACHE CONTEXT IMAGE_REGISTRY NODE_IMAGE OPERATOR_IMAGE PROFILE DENY
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ images: ## Make both container images, without a registry or a daemon, and load 
 	@$(KUBERNETES) images
 
 ## Tests
-.PHONY: test test-rust test-kubernetes simulate mutations lint bench manifests
+.PHONY: test test-rust test-kubernetes simulate mutations fuzz lint bench manifests
 test: test-rust test-kubernetes ## Run every test: protocol, disk, processes, operator, Kubernetes (first time 40 min, then 15)
 
 test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API beside etcd, real processes under faults
@@ -55,10 +57,13 @@ simulate: ## Whole clusters on virtual time under faults, each from a seed, ever
 mutations: ## Put each known failure of other implementations into a copy of this tree, and show that its test fails (10 min)
 	@tests/mutations/run
 
+fuzz: ## Feed what is read from disks and peers with anything at all, FUZZ_SECONDS for each target (needs a nightly Rust)
+	@tests/fuzz $(FUZZ_SECONDS)
+
 lint: $(DENY) ## Format, lints, scripts, the dependencies' licences, and that what is generated is current
 	@tests/run lint
 
-bench: ## Three nodes beside three of etcd in one run: rates, latencies, processor, memory, failover (about 15 min)
+bench: ## Three nodes beside three of etcd in one run: rates, latencies, processor, memory, failover, restart, join (about 25 min)
 	@tests/run bench --rounds $(ROUNDS)
 
 ## What is generated

@@ -31,12 +31,13 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arguments::{Arguments, Request};
 use diary::Diary;
 use report::Total;
-use simulation::run;
+use simulation::{Failure, run};
 
 /// How many fresh seeds a test runs, and how many of them twice.
 const FRESH: u64 = 100;
@@ -54,23 +55,64 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `make simulate` does.
+/// What `make simulate` does: the seeds on all cores, up to the first that fails.
 fn simulate(arguments: &Arguments) -> ExitCode {
     let Arguments { first, count, faults, brief } = arguments;
     println!("seeds {first} to {}", first.wrapping_add(count - 1));
     let began = Instant::now();
     let mut total = Total::new();
-    for number in 0..*count {
-        let seed = first.wrapping_add(number);
-        if !one(seed, faults.as_ref(), *brief, &mut total) {
-            return ExitCode::FAILURE;
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (done, outcomes) = std::sync::mpsc::channel();
+    let work = |done: std::sync::mpsc::Sender<_>| {
+        while !failed.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= *count {
+                return;
+            }
+            let seed = first.wrapping_add(number);
+            let _ = done.send((seed, run(seed, faults.as_ref(), &diary())));
         }
-        if number % 1000 == 999 {
-            println!("{}", total.line(began.elapsed()));
+    };
+    let mut failure = None;
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..cores {
+            let done = done.clone();
+            scope.spawn(move || work(done));
         }
+        drop(done);
+        for (number, (seed, outcome)) in outcomes.iter().enumerate() {
+            match outcome {
+                Ok(summary) => total.add(&summary),
+                Err(broken) => {
+                    failed.store(true, Ordering::Relaxed);
+                    failure.get_or_insert((seed, broken));
+                }
+            }
+            if number % 1000 == 999 {
+                println!("{}", total.line(began.elapsed()));
+            }
+        }
+    });
+    if let Some((seed, broken)) = failure {
+        tell(seed, faults.as_ref(), *brief, &broken);
+        return ExitCode::FAILURE;
     }
     total.print(began.elapsed());
     ExitCode::SUCCESS
+}
+
+/// `QUORATE_DIARY=1` tells everything that happens.
+fn diary() -> Diary {
+    if std::env::var_os("QUORATE_DIARY").is_some() { Diary::open() } else { Diary::default() }
+}
+
+fn tell(seed: u64, kept: Option<&BTreeSet<usize>>, brief: bool, failure: &Failure) {
+    if brief {
+        println!("seed {seed} fails: {}", failure.what);
+    } else {
+        report::failed(seed, kept, failure);
+    }
 }
 
 /// What `cargo test` does: every seed that once failed, fresh ones, and a few twice.
@@ -79,14 +121,14 @@ fn test() -> ExitCode {
     let mut total = Total::new();
     for line in include_str!("seeds").lines().filter(|line| !line.starts_with('#')) {
         let (seed, kept) = arguments::saved(line);
-        if !one(seed, kept.as_ref(), false, &mut total) {
+        if !one(seed, kept.as_ref(), &mut total) {
             println!("this seed has failed before: {line}");
             return ExitCode::FAILURE;
         }
     }
     let first = quorate_tests::seed::seed("--test simulator");
     for seed in (0..FRESH).map(|number| first.wrapping_add(number)) {
-        if !one(seed, None, false, &mut total) {
+        if !one(seed, None, &mut total) {
             return ExitCode::FAILURE;
         }
     }
@@ -103,20 +145,14 @@ fn test() -> ExitCode {
 }
 
 /// Runs a seed. Whether it holds.
-fn one(seed: u64, kept: Option<&BTreeSet<usize>>, brief: bool, total: &mut Total) -> bool {
-    // `QUORATE_DIARY=1` tells everything that happens.
-    let told = std::env::var_os("QUORATE_DIARY").is_some();
-    match run(seed, kept, &if told { Diary::open() } else { Diary::default() }) {
+fn one(seed: u64, kept: Option<&BTreeSet<usize>>, total: &mut Total) -> bool {
+    match run(seed, kept, &diary()) {
         Ok(summary) => {
             total.add(&summary);
             true
         }
         Err(failure) => {
-            if brief {
-                println!("seed {seed} fails: {}", failure.what);
-            } else {
-                report::failed(seed, kept, &failure);
-            }
+            tell(seed, kept, false, &failure);
             false
         }
     }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::replica::Room;
-use crate::storage::disk::{Disk, OsDisk};
-use crate::storage::{self};
+use crate::storage;
+use crate::storage::disk::{Disk, OsDisk, Space};
 
 /// How often the file system is asked.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What the log may need beyond the segments that it has, while data is deleted: two segments.
+/// What the log may need beyond the segments that it has, while data is deleted: two segments; of a small disk an eighth.
 const RESERVE: u64 = 128 << 20;
 
 /// Without a spare segment, so little in the active one is for what keeps the member alive. More than one group of writes brings.
@@ -21,14 +21,14 @@ const LAST: u64 = 16 << 20;
 pub(super) struct Gauge {
     dir: PathBuf,
     room: Room,
-    available: Option<u64>,
+    space: Option<Space>,
     asked: Option<Instant>,
 }
 
 impl Gauge {
     /// Of the file system that data directory `dir` is on.
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, room: Room::Enough, available: None, asked: None }
+        Self { dir, room: Room::Enough, space: None, asked: None }
     }
 
     /// How much room there is, if that has changed. The next snapshot is going to need `snapshot` bytes.
@@ -36,9 +36,10 @@ impl Gauge {
         if self.asked.is_none_or(|asked| asked.elapsed() >= EVERY) {
             self.asked = Some(Instant::now());
             // Who cannot say how much there is has the log's own word.
-            self.available = OsDisk.space(&self.dir).ok().flatten().map(|space| space.available);
+            self.space = OsDisk.space(&self.dir).ok().flatten();
         }
-        let room = judge(self.room, log, self.available, RESERVE + snapshot);
+        let reserve = RESERVE.min(self.space.map_or(RESERVE, |space| space.total / 8)) + snapshot;
+        let room = judge(self.room, log, self.space.map(|space| space.available), reserve);
         let changed = std::mem::replace(&mut self.room, room) != room;
         if changed {
             self.tell(room);
@@ -47,7 +48,7 @@ impl Gauge {
     }
 
     fn tell(&self, room: Room) {
-        let (dir, available) = (self.dir.display(), self.available);
+        let (dir, available) = (self.dir.display(), self.space.map(|space| space.available));
         match room {
             Room::Enough => tracing::info!(%dir, available, "the disk has room again: takes writes"),
             Room::Low => tracing::warn!(
