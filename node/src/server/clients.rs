@@ -17,6 +17,12 @@ use super::view::NodeView;
 use crate::rpc::{PeerScheme, Services};
 use crate::tls::Tls;
 
+/// After how long a silent connection is asked whether somebody is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// How long the answer to that may take.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How long requests that are under way may take when the node is going away.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -103,7 +109,11 @@ async fn serve(services: Services, incoming: Incoming, mut stopped: watch::Recei
         let _ = drained.wait_for(|stop| *stop).await;
         tokio::time::sleep(DRAIN_TIMEOUT).await;
     };
-    let server = Server::builder().serve_with_incoming_shutdown(services, incoming, stop);
+    // Who has gone without a word does not hold its connection, and its requests, for ever.
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .serve_with_incoming_shutdown(services, incoming, stop);
     tokio::select! {
         result = server => {
             if let Err(error) = result {

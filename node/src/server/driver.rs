@@ -22,7 +22,7 @@ use super::publisher::Publisher;
 use crate::codec;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Options, Replica, Room, Standing};
+use crate::replica::{Answer, Client, Effects, Options, Outcome, Replica, Room, Standing};
 use crate::snapshots::Report;
 
 /// How often time passes for the replica. A tick that comes late is one tick: a machine that stalls does not make up for it
@@ -50,7 +50,12 @@ pub(crate) struct Driver {
     /// This node, as configurations describe it.
     pub(crate) member: log::Member,
     pub(crate) founding: Option<Founding>,
+    /// It waits for the answer to a read of its own.
+    pub(crate) reads: bool,
 }
+
+/// Who asks when the loop itself does: a node is ready once it could have answered such a read.
+const ITSELF: Client = Client(usize::MAX);
 
 /// Where one runtime's answers go, and those gathered for it.
 #[derive(Debug)]
@@ -123,6 +128,10 @@ impl Driver {
             return;
         }
         self.replica.tick();
+        if !self.publisher.is_caught_up() && !self.reads {
+            self.reads = true;
+            self.replica.read(ITSELF, 0);
+        }
         if ticks.is_multiple_of(PROGRESS_TICKS) {
             self.publisher.publish(&self.replica, self.home.cluster());
         }
@@ -222,6 +231,10 @@ impl Driver {
             return;
         }
         for answer in answers {
+            if answer.client == ITSELF {
+                self.read(&answer.outcome);
+                continue;
+            }
             let Client(client) = answer.client;
             if let Some(gateway) = self.gateways.get_mut(client) {
                 gateway.gathered.push(answer);
@@ -231,6 +244,15 @@ impl Driver {
             if !gateway.gathered.is_empty() {
                 gateway.answers.post(&mut gateway.gathered);
             }
+        }
+    }
+
+    /// The loop's own read is answered.
+    fn read(&mut self, outcome: &Outcome) {
+        self.reads = false;
+        if matches!(outcome, Outcome::Readable) {
+            self.publisher.catches_up();
+            self.publisher.publish(&self.replica, self.home.cluster());
         }
     }
 
@@ -277,6 +299,7 @@ impl Driver {
         if result.is_ok() {
             let store = self.replica.store().clone();
             self.replica = Replica::new(self.options.clone(), log, store);
+            self.reads = false;
             self.publisher.publish(&self.replica, cluster_id);
             self.peers.configure(self.publisher.members());
             tracing::info!(cluster = format_args!("{cluster_id:016x}"), "founded a cluster");

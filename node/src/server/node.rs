@@ -57,6 +57,9 @@ const DISK_DEADLINE: Duration = Duration::from_secs(1);
 /// How many bytes of the log are kept behind a snapshot, for members that are a little behind.
 const KEPT_LOG_BYTES: u64 = 8 << 20;
 
+/// How often a silent connection from another member is asked whether somebody is there, and how long the answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
 /// How long handing over leadership may take at the end.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -399,7 +402,7 @@ impl Start {
         let home = Home::new(dir, identity, &self.found);
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
-        let mut publisher = Publisher::new(view.clone(), self.metrics.clone(), restored.hard_state.commit);
+        let mut publisher = Publisher::new(view.clone(), self.metrics.clone());
         let committed = restored.hard_state.commit;
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
         let keeper = self.copy.map(|copy| copy.keeper(&options, &self.store));
@@ -420,6 +423,7 @@ impl Start {
             metrics: self.metrics,
             member: me.clone(),
             founding: None,
+            reads: false,
         };
         let (ended, end) = oneshot::channel();
         tokio::spawn(async move {
@@ -444,6 +448,8 @@ fn serve_peers(listener: TcpListener, tls: Option<Tls>, view: &NodeView, mailbox
     let (sockets, incoming) = connection::lane(tls);
     tokio::spawn(connection::accept(listener, vec![sockets]));
     let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .add_service(PeerService::server(view.clone(), mailbox.clone(), peers.clone()))

@@ -1,7 +1,7 @@
 //! Keeps the node's view up to date.
 
 use quorate_api::log;
-use quorate_raft::{Index, LogId, Role as RaftRole, Status};
+use quorate_raft::{LogId, Role as RaftRole, Status};
 
 use super::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::codec;
@@ -15,21 +15,30 @@ pub(crate) struct Publisher {
     metrics: Metrics,
     /// What never changes, and the last of what does.
     status: NodeStatus,
-    /// What was committed when the process started: it is caught up when it has applied that, and follows a leader.
-    restored_commit: Index,
+    /// The state has held, since the process started, everything that was acknowledged by then.
     caught_up: bool,
     stopping: bool,
 }
 
 impl Publisher {
-    pub(crate) fn new(view: NodeView, metrics: Metrics, restored_commit: Index) -> Self {
+    pub(crate) fn new(view: NodeView, metrics: Metrics) -> Self {
         let status = (*view.status()).clone();
-        Publisher { view, metrics, status, restored_commit, caught_up: false, stopping: false }
+        Publisher { view, metrics, status, caught_up: false, stopping: false }
     }
 
     /// From now on the node is going away.
     pub(crate) fn stopping(&mut self) {
         self.stopping = true;
+    }
+
+    /// The state holds what was acknowledged when the process started.
+    pub(crate) fn catches_up(&mut self) {
+        self.caught_up = true;
+    }
+
+    /// Whether that has been said.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.caught_up
     }
 
     /// The members of the newest configuration.
@@ -55,7 +64,6 @@ impl Publisher {
         status.progress = replica.progress();
         status.room = replica.room();
         configure(&mut status.configuration, &raft);
-        self.caught_up |= raft.leader.is_some() && replica.applied() >= self.restored_commit;
         self.status.unready = self.unready();
         self.view.publish_log(raft.last.index, raft.commit);
         self.applied(replica);
