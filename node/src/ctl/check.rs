@@ -7,12 +7,17 @@ use quorate_raft::{Configuration, Entry, HardState, LogId, MemberId, Payload};
 use serde_json::{Value, json};
 
 use super::{CtlError, Output, print};
+use crate::snapshots::{self, Manifest, SnapshotError};
 use crate::storage::identity::Identity;
-use crate::storage::{Damage, Inspection, LogContents, Recovered, inspect};
+use crate::storage::{Damage, Inspection, LogContents, OpenError, ReadOnly, Recovered, inspect};
 
 /// Shows what stands in `dir`. An error when it is damaged, after that.
 pub(super) fn check(output: Output, dir: &Path) -> Result<(), CtlError> {
-    let found = inspect(dir).map_err(|error| CtlError::Usage(error.to_string()))?;
+    let usage = |error: &dyn std::fmt::Display| CtlError::Usage(error.to_string());
+    let snapshots = snapshots::inspect(&ReadOnly, dir).map_err(|error| usage(&error))?;
+    let newest = snapshots.iter().rev().find_map(|snapshot| snapshot.as_ref().ok());
+    let found = inspect(dir, newest.map(Manifest::id)).map_err(|error| usage(&error))?;
+    let damage = damage(&found, &snapshots);
     if found.is_foreign() {
         let what = format!("{} is no data directory: it has neither an identity nor a log", dir.display());
         return Err(CtlError::Usage(what));
@@ -24,18 +29,34 @@ pub(super) fn check(output: Output, dir: &Path) -> Result<(), CtlError> {
         ));
     }
     match output {
-        Output::Text => print::text(&text(dir, &found))?,
-        Output::Json => print::json(&json(dir, &found))?,
+        Output::Text => print::text(&text(dir, &found, &snapshots))?,
+        Output::Json => print::json(&json(dir, &found, &snapshots))?,
     }
-    match found.damage() {
+    match damage {
         Some(_) => Err(CtlError::Damaged { dir: dir.to_owned() }),
         None => Ok(()),
     }
 }
 
-fn text(dir: &Path, found: &Inspection) -> String {
+type Snapshots = [Result<Manifest, SnapshotError>];
+
+/// Why not everything is there: the first reason.
+fn damage(found: &Inspection, snapshots: &Snapshots) -> Option<String> {
+    let of_snapshots =
+        || snapshots.iter().find_map(|snapshot| snapshot.as_ref().err()).map(ToString::to_string);
+    found.damage().or_else(|| uncovered(found, snapshots)).or_else(of_snapshots)
+}
+
+/// The log may begin where no whole snapshot ends.
+fn uncovered(found: &Inspection, snapshots: &Snapshots) -> Option<String> {
+    let covered = snapshots.iter().flatten().map(|manifest| manifest.id().index).max().unwrap_or(0);
+    let base = found.log.as_ref()?.as_ref().ok()?.recovered.base.index;
+    (base > covered).then(|| OpenError::NoSnapshot { base, covered }.to_string())
+}
+
+fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
     let mut lines = Lines::default();
-    let whole = if found.damage().is_none() { "whole" } else { "DAMAGED" };
+    let whole = if damage(found, snapshots).is_none() { "whole" } else { "DAMAGED" };
     lines.add("directory", &format!("{}: {whole}", dir.display()));
     match &found.identity {
         Ok(Some(Identity { member, cluster: 0, .. })) => {
@@ -56,7 +77,19 @@ fn text(dir: &Path, found: &Inspection) -> String {
         }
         None => lines.add("log", if found.identity.is_ok() { "none" } else { "not looked at" }),
     }
-    // Snapshots belong here, once a node keeps some.
+    for snapshot in snapshots {
+        match snapshot {
+            Ok(manifest) => {
+                let (LogId { term, index }, bytes) = (manifest.id(), manifest.bytes());
+                lines.add("snapshot", &format!("up to entry {index} of term {term}, {bytes} bytes, whole"));
+            }
+            Err(error) => lines.add("damage", &error.to_string()),
+        }
+    }
+    if let Some(gap) = uncovered(found, snapshots) {
+        lines.add("damage", &gap);
+        lines.add("a node", "refuses to start on it");
+    }
     for path in &found.left_over {
         lines.add("left over", &format!("{}: not needed", path.display()));
     }
@@ -137,19 +170,30 @@ fn end(recovered: &Recovered) -> LogId {
     recovered.entries.last().map_or(recovered.base, Entry::id)
 }
 
-fn json(dir: &Path, found: &Inspection) -> Value {
+fn json(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> Value {
     let identity = found.identity.as_ref().ok().and_then(Option::as_ref);
     let log = found.log.as_ref().and_then(|log| log.as_ref().ok());
     json!({
         "directory": dir.display().to_string(),
-        "whole": found.damage().is_none(),
-        "damage": found.damage(),
+        "whole": damage(found, snapshots).is_none(),
+        "damage": damage(found, snapshots),
         "held": found.held,
         "member_id": identity.map(|identity| print::id(identity.member.0)),
         "cluster_id": identity.map(|identity| print::id(identity.cluster)),
         "log": log.map(|log| log_json(found, log)),
+        "snapshots": snapshots.iter().map(snapshot_json).collect::<Vec<_>>(),
         "left_over": found.left_over.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
     })
+}
+
+fn snapshot_json(snapshot: &Result<Manifest, SnapshotError>) -> Value {
+    match snapshot {
+        Ok(manifest) => {
+            let LogId { term, index } = manifest.id();
+            json!({ "term": term, "index": index, "bytes": manifest.bytes() })
+        }
+        Err(error) => json!({ "damage": error.to_string() }),
+    }
 }
 
 fn log_json(found: &Inspection, log: &LogContents) -> Value {

@@ -151,6 +151,31 @@ impl Archive {
     }
 }
 
+/// What stands in data directory `dir`, which is not changed: each file that has a snapshot's name, oldest first, and whether it is
+/// whole to its last piece.
+pub fn inspect(
+    disk: &dyn Disk,
+    data_dir: &Path,
+) -> Result<Vec<Result<Manifest, SnapshotError>>, SnapshotError> {
+    let dir = data_dir.join(DIR);
+    let names = match disk.list(&dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.during("list", &dir)?,
+    };
+    let mut found: Vec<(LogId, String)> =
+        names.into_iter().filter_map(|name| Some((id_of(&name)?, name))).collect();
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, name)| verified(disk, dir.join(name))).collect())
+}
+
+/// The manifest of a file, all of whose pieces are as it says.
+fn verified(disk: &dyn Disk, path: PathBuf) -> Result<Manifest, SnapshotError> {
+    let file = disk.open(&path).during("open", &path)?;
+    let kept = Kept::open(file, path)?;
+    restore(&kept)?;
+    Ok(kept.manifest)
+}
+
 /// Makes the state of a file.
 fn restore(kept: &Kept) -> Result<Store, SnapshotError> {
     let mut restore = Restore::new();

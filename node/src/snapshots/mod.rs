@@ -22,7 +22,7 @@ mod worker;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use archive::Archive;
+pub use archive::{Archive, inspect};
 pub use manifest::{Manifest, ManifestError};
 pub use worker::{Found, Job, Part, Report, Worker};
 

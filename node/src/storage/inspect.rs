@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use quorate_raft::LogId;
+
 use super::disk::{Disk, File, OsDisk};
 use super::identity::{self, Identity};
 use super::recovery::{self, Found};
@@ -58,8 +60,8 @@ impl Inspection {
     }
 }
 
-/// Reads data directory `dir`. An error when it cannot be read at all.
-pub fn inspect(dir: &Path) -> Result<Inspection, OpenError> {
+/// Reads data directory `dir`, whose newest whole snapshot covers the log up to `covered`. An error when it cannot be read at all.
+pub fn inspect(dir: &Path, covered: Option<LogId>) -> Result<Inspection, OpenError> {
     let names = ReadOnly.list(dir).on("list", dir)?;
     let held = lock::held(dir)?;
     let identity = Identity::read(&ReadOnly, dir);
@@ -71,16 +73,16 @@ pub fn inspect(dir: &Path) -> Result<Inspection, OpenError> {
         let of_log = ReadOnly.list(&wal).on("list", &wal)?;
         left_over.extend(of_log.iter().filter(|n| segment::number_of(n).is_none()).map(|n| wal.join(n)));
         if let Ok(Some(identity)) = &identity {
-            log = Some(contents(&wal, identity));
+            log = Some(contents(&wal, identity, covered));
         }
     }
     left_over.sort_unstable();
     Ok(Inspection { identity, log, held, left_over })
 }
 
-fn contents(wal: &Path, identity: &Identity) -> Result<LogContents, OpenError> {
+fn contents(wal: &Path, identity: &Identity, covered: Option<LogId>) -> Result<LogContents, OpenError> {
     let Found { segments, spare, log, damage, torn, .. } =
-        recovery::read_log(&ReadOnly, wal, identity.member, None)?.found;
+        recovery::read_log(&ReadOnly, wal, identity.member, covered)?.found;
     let Log { hard_state, base, entries, lost, .. } = log;
     let bytes = segments.iter().chain(&spare).map(|segment| segment.bytes).sum();
     let uncertain_tail = !torn.is_empty();
@@ -91,12 +93,13 @@ fn contents(wal: &Path, identity: &Identity) -> Result<LogContents, OpenError> {
 /// Whether a name in a data directory is one that a node gives.
 fn is_ours(name: &str) -> bool {
     // Many volumes come with the last one.
-    [identity::NAME, lock::NAME, WAL_DIR, "lost+found"].contains(&name)
+    let ours = [identity::NAME, lock::NAME, WAL_DIR, "snapshots", "copy", "copy.opening", "lost+found"];
+    ours.contains(&name)
 }
 
 /// The machine's file system, for somebody who only looks.
 #[derive(Debug, Clone, Copy)]
-struct ReadOnly;
+pub struct ReadOnly;
 
 impl Disk for ReadOnly {
     fn create_dir(&self, _path: &Path) -> io::Result<()> {

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use quorate_raft::Index;
 
 pub use disk::Space;
-pub use inspect::{Inspection, LogContents, inspect};
+pub use inspect::{Inspection, LogContents, ReadOnly, inspect};
 pub use lock::{DirLock, lock};
 pub use wal::{Recovered, Room, Wal, WalOptions};
 
