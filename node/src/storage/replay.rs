@@ -88,6 +88,9 @@ impl Replay {
             self.runs = vec![Run::after(header.base)];
         }
         self.cut_behind(header.before);
+        if self.contradicts(header.base) {
+            return Err("a frame begins the log after an entry that is another one in it");
+        }
         match entries {
             Ok(entries) => self.extend(entries),
             Err(Defect::Damaged(what)) => taken.hole = Some(self.hole(&header, &what)),
@@ -163,7 +166,9 @@ impl Replay {
 
     /// The frame's entries are gone. The log goes on behind them. Says so.
     fn hole(&mut self, header: &Header, what: &str) -> String {
-        self.runs.push(Run::after(header.last));
+        if header.last != header.before {
+            self.runs.push(Run::after(header.last));
+        }
         format!("{what}; it held {}", describe(header.before.index + 1, header.last.index))
     }
 
