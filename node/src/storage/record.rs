@@ -176,8 +176,9 @@ pub(super) fn decode(bytes: &[u8], segment: u64) -> Result<Frame, Defect> {
     let before = before.ok_or_else(|| damaged("a frame's entries have impossible indices"))?;
     let before = LogId { term: u64_at(104), index: before };
     let reset = u32_at(84) != 0;
-    if reset && before != base {
-        return Err(damaged("a log that begins anew elsewhere than after what it begins after"));
+    let in_order = base.term <= before.term && before.term <= last.term;
+    if !in_order || (count == 0 && before != last) || (reset && before != base) {
+        return Err(damaged("a frame's header contradicts itself"));
     }
     let header = Header {
         segment,
