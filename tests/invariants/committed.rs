@@ -10,6 +10,8 @@ use super::member::{Member, Name};
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     entries: Vec<Name>,
+    /// In which term each was committed: that of the leader who knew it first. Later than its own, if it was committed with others.
+    terms: Vec<Term>,
 }
 
 impl Committed {
@@ -17,6 +19,7 @@ impl Committed {
     pub(crate) fn founded(&mut self, member: &Member, commit: Index) {
         for name in &member.log[self.entries.len().min(commit as usize)..commit as usize] {
             self.entries.push(*name);
+            self.terms.push(name.term);
         }
     }
 
@@ -40,14 +43,14 @@ impl Committed {
         id.index <= self.last() && (id.index == 0 || self.at(id.index) == id)
     }
 
-    /// The newest entry of a term before `term`.
+    /// The newest entry that was committed in a term before `term`.
     pub(crate) fn newest_before(&self, term: Term) -> Option<LogId> {
-        let count = self.entries.partition_point(|name| name.term < term);
+        let count = self.terms.partition_point(|committed_in| *committed_in < term);
         (count > 0).then(|| self.at(count as Index))
     }
 
-    /// A member takes everything up to `commit` to be committed. Returns what nobody knew before.
-    pub(crate) fn told(&mut self, id: MemberId, member: &Member, commit: Index) -> Range<Index> {
+    /// A member in `term` takes everything up to `commit` to be committed. Returns what nobody knew before.
+    pub(crate) fn told(&mut self, id: MemberId, member: &Member, commit: Index, term: Term) -> Range<Index> {
         let known = self.last();
         assert!(
             commit <= member.log.len() as Index,
@@ -64,6 +67,8 @@ impl Committed {
         }
         if commit > known {
             self.entries.extend_from_slice(&member.log[known as usize..commit as usize]);
+            let term = term.max(self.terms.last().copied().unwrap_or(0));
+            self.terms.resize(self.entries.len(), term);
         }
         known + 1..self.last() + 1
     }

@@ -26,7 +26,8 @@ use std::collections::BTreeMap;
 use quorate_node::replica::Message;
 use quorate_node::snapshots::Manifest;
 use quorate_raft::{
-    Body, Configuration, HardState, Index, LogId, MemberId, Payload, Restored, Role, Status, Write, WriteId,
+    Body, Configuration, HardState, Index, LogId, MemberId, Payload, Restored, Role, Status, Term, Write,
+    WriteId,
 };
 
 pub(crate) use member::Member;
@@ -91,8 +92,8 @@ impl Invariants {
         }
         member.end();
         self.members.insert(id, member);
-        if let Some(HardState { commit, .. }) = write.hard_state {
-            self.knows_committed(id, commit);
+        if let Some(HardState { commit, term, .. }) = write.hard_state {
+            self.knows_committed(id, commit, term);
         }
     }
 
@@ -109,7 +110,7 @@ impl Invariants {
         match &message.body {
             Body::AppendEntries { commit, .. } | Body::Heartbeat { commit, .. } => {
                 self.election.leads(id, message.term);
-                self.knows_committed(id, *commit);
+                self.knows_committed(id, *commit, message.term);
             }
             Body::Vote { pre_vote: false, granted: true } => self.votes.cast(id, message.term, message.to),
             Body::RequestVote { pre_vote: false, .. } => self.votes.cast(id, message.term, id),
@@ -127,7 +128,7 @@ impl Invariants {
         if status.role == Role::Leader && self.election.leads(id, status.term) {
             leader_completeness::elected(member, status.term, &self.committed);
         }
-        self.knows_committed(id, status.commit);
+        self.knows_committed(id, status.commit, status.term);
     }
 
     /// A member has applied everything up to `applied`, which made `revision`.
@@ -135,7 +136,7 @@ impl Invariants {
         if applied <= self.members[&id].applied {
             return;
         }
-        self.knows_committed(id, applied);
+        self.knows_committed(id, applied, self.members[&id].term);
         let member = self.members.get_mut(&id).expect("it was founded");
         self.machine.applied(id, member, applied, revision);
         member.applied = applied;
@@ -201,9 +202,9 @@ impl Invariants {
         }
     }
 
-    /// A member takes everything up to `commit` to be committed.
-    fn knows_committed(&mut self, id: MemberId, commit: Index) {
-        let new = self.committed.told(id, &self.members[&id], commit);
+    /// A member in `term` takes everything up to `commit` to be committed.
+    fn knows_committed(&mut self, id: MemberId, commit: Index, term: Term) {
+        let new = self.committed.told(id, &self.members[&id], commit, term);
         if new.is_empty() {
             return;
         }

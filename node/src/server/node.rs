@@ -200,6 +200,8 @@ impl Disks {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
         let newest = archive.newest().map(|manifest| manifest.snapshot.clone());
+        // What cannot be started from is not touched.
+        recovered.check(identity.member, newest.as_ref())?;
         let (copy, copied) = open_copy(dir, &identity, |id| follows(id, newest.as_ref(), &recovered));
         let copy = copy.map(|engine| CopyFound { engine, is_used: copied.is_some() });
         let (snapshot, state) = match copied {

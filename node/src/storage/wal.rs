@@ -62,22 +62,28 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// What the protocol starts from, with the newest snapshot.
-    ///
-    /// An error when the log begins after an entry that the snapshot does not cover, and when something is lost that nobody can make
-    /// good: `member` is the only voter.
+    /// What the protocol starts from, with the newest snapshot. For errors see [`Self::check`].
     pub fn restore(self, member: MemberId, snapshot: Option<Snapshot>) -> Result<Restored, OpenError> {
-        let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
+        self.check(member, snapshot.as_ref())?;
+        Ok(self.with(snapshot))
+    }
+
+    /// Whether `member` can start from this. An error when the log begins after an entry that the snapshot does not cover, and when
+    /// something is lost that nobody can make good: `member` is the only voter.
+    pub fn check(&self, member: MemberId, snapshot: Option<&Snapshot>) -> Result<(), OpenError> {
+        let covered = snapshot.map_or(0, |snapshot| snapshot.id.index);
         if covered < self.base.index {
             return Err(OpenError::NoSnapshot { base: self.base.index, covered });
         }
-        let worst = self.worst();
-        let Self { hard_state, entries, lost, .. } = self;
-        let restored = Restored { hard_state, snapshot, entries, lost };
-        if restored.is_beyond_repair(member) {
-            return Err(OpenError::OnlyVoter(worst));
+        if self.lost.is_some() && self.clone().with(snapshot.cloned()).is_beyond_repair(member) {
+            return Err(OpenError::OnlyVoter(self.worst()));
         }
-        Ok(restored)
+        Ok(())
+    }
+
+    fn with(self, snapshot: Option<Snapshot>) -> Restored {
+        let Self { hard_state, entries, lost, .. } = self;
+        Restored { hard_state, snapshot, entries, lost }
     }
 
     /// The first damage, with what is missing for it.
