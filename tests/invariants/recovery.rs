@@ -11,7 +11,7 @@ impl Invariants {
     /// A `damaged` disk may give back less: then the member has to know it.
     pub(super) fn recover(&mut self, id: MemberId, found: &Restored, damaged: bool) {
         if let Some(snapshot) = &found.snapshot {
-            self.snapshots.found(snapshot);
+            self.snapshots.found(snapshot, &self.committed);
         }
         let snapshot = found.snapshot.as_ref();
         let mut member = self.members.remove(&id).expect("it was founded");

@@ -27,7 +27,12 @@ impl Snapshots {
     }
 
     /// A member has found this one on its disk.
-    pub(crate) fn found(&self, snapshot: &Snapshot) {
+    pub(crate) fn found(&self, snapshot: &Snapshot, committed: &Committed) {
+        assert!(
+            committed.holds(snapshot.id),
+            "SNAPSHOTS: one was found at {:?}, which is not committed",
+            snapshot.id
+        );
         if let Some(known) = self.taken.get(&snapshot.id.index) {
             assert_eq!(&known.snapshot, snapshot, "SNAPSHOTS: one was found that nobody has taken");
         }

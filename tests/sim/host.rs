@@ -204,6 +204,10 @@ impl Host {
     pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, StartError> {
         let identity = Identity::open(&self.disk, &dir(), self.id)?;
         let mut archive = Archive::open(Arc::new(self.disk.clone()), &dir())?;
+        let (snapshot, state) = match archive.restore() {
+            Some((manifest, state)) => (Some(manifest.snapshot), state),
+            None => (None, Store::new()),
+        };
         let options = WalOptions {
             covered: archive.newest().map(Manifest::id),
             segment_bytes: plan.segment_bytes,
@@ -211,10 +215,6 @@ impl Host {
             ..WalOptions::new(identity.member)
         };
         let (wal, recovered) = Wal::open(&dir(), options)?;
-        let (snapshot, state) = match archive.restore()? {
-            Some((manifest, state)) => (Some(manifest.snapshot), state),
-            None => (None, Store::new()),
-        };
         let found = recovered.clone().restore(self.id, snapshot)?;
         Ok(Opened { identity, wal, archive, recovered, found, state })
     }
@@ -244,7 +244,7 @@ impl Host {
             request_ticks: REQUEST_TICKS,
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
-            was_removed: false,
+            removed: 0,
         };
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));

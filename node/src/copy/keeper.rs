@@ -32,6 +32,8 @@ pub struct Keeper {
     bytes: u64,
     /// Records that are not in a block yet.
     stream: Vec<u8>,
+    /// There is nothing in the engine.
+    is_empty: bool,
 }
 
 /// How far a step has brought the copy.
@@ -47,7 +49,19 @@ impl Keeper {
     /// Keeps the copy of `state` in `engine`, whatever is in that: it is begun anew.
     pub fn new(engine: Box<dyn Engine>, member: MemberId, state: Arc<RwLock<Store>>) -> Self {
         let stream = Vec::new();
-        Self { engine, member, state, incarnation: None, next: 1, blocks: 0, versions: 0, bytes: 0, stream }
+        let (incarnation, is_empty) = (None, false);
+        Self {
+            engine,
+            member,
+            state,
+            incarnation,
+            next: 1,
+            blocks: 0,
+            versions: 0,
+            bytes: 0,
+            stream,
+            is_empty,
+        }
     }
 
     /// The same of a `state` that was read from the engine: what comes is added to what is there.
@@ -83,25 +97,34 @@ impl Keeper {
     /// Writes some of what was applied since. After an error the copy is begun anew.
     pub fn step(&mut self) -> Result<Kept, EngineError> {
         self.begin_anew_if_due()?;
-        self.write().inspect_err(|_| self.incarnation = None)
+        self.is_empty = false;
+        let written = self.write();
+        if written.is_err() {
+            self.incarnation = None;
+            self.state.write().end_copy();
+        }
+        written
     }
 
     /// Gives the copy up for now, and the room that it takes.
     pub fn give_up(&mut self) -> Result<(), EngineError> {
-        if self.incarnation.take().is_some() {
-            self.state.write().end_copy();
+        self.incarnation = None;
+        self.state.write().end_copy();
+        if !self.is_empty {
             self.engine.wipe()?;
+            self.is_empty = true;
         }
         Ok(())
     }
 
     fn write(&mut self) -> Result<Kept, EngineError> {
         let head = self.read();
-        let mut blocks = Vec::new();
-        while self.stream.len() >= block::BYTES || (head.is_some() && !self.stream.is_empty()) {
-            let part: Vec<u8> = self.stream.drain(..self.stream.len().min(block::BYTES)).collect();
-            blocks.push(block::seal(self.blocks + blocks.len() as u64, &part));
-        }
+        let whole =
+            if head.is_some() { self.stream.len() } else { self.stream.len() / block::BYTES * block::BYTES };
+        let parts = self.stream[..whole].chunks(block::BYTES);
+        let blocks: Vec<_> =
+            (self.blocks..).zip(parts).map(|(number, part)| block::seal(number, part)).collect();
+        self.stream.drain(..whole);
         let first = self.blocks;
         self.blocks += blocks.len() as u64;
         let sealed = head.map(|head| {

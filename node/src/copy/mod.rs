@@ -33,11 +33,12 @@ use crate::kv::Store;
 /// The folder of the copy in a data directory.
 const DIR: &str = "copy";
 
-/// A file beside the copy while it is being opened: an engine that ends the process over what it finds does so once.
+/// A file beside the copy from when it is opened until something was written to it: an engine that ends the process over what it finds
+/// does so once.
 const OPENING: &str = "copy.opening";
 
 /// Opens the copy in data directory `dir`, and reads the state from it, if there is one that can be trusted. `is_known` says whether
-/// the log holds an entry, or its snapshot covers it.
+/// the log holds an entry, or its snapshot covers it. When something was written to the engine, say so by [`settled`].
 pub fn open(
     dir: &Path,
     member: MemberId,
@@ -45,7 +46,7 @@ pub fn open(
 ) -> Result<(Box<dyn Engine>, Option<Store>), EngineError> {
     let (path, marker) = (dir.join(DIR), dir.join(OPENING));
     if marker.exists() {
-        tracing::warn!(copy = %path.display(), "the last start ended while it read the copy of the state: it is begun anew");
+        tracing::warn!(copy = %path.display(), "the last process ended before the copy of the state was of use: it is begun anew");
         remove(&path)?;
     }
     fs::write(&marker, []).map_err(|error| EngineError::new("create", &marker, &error))?;
@@ -64,8 +65,16 @@ pub fn open(
             None
         }
     };
-    fs::remove_file(&marker).map_err(|error| EngineError::new("remove", &marker, &error))?;
     Ok((Box::new(engine), state))
+}
+
+/// The engine in data directory `dir` works: what is in it can be used by the next start.
+pub fn settled(dir: &Path) -> Result<(), EngineError> {
+    let marker = dir.join(OPENING);
+    match fs::remove_file(&marker) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(EngineError::new("remove", &marker, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// An engine that does not open is removed, and another one begun.

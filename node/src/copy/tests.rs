@@ -11,7 +11,7 @@ use quorate_raft::{LogId, MemberId};
 
 use super::engine::Engine;
 use super::sled::Sled;
-use super::{Keeper, Kept, load, open};
+use super::{Keeper, Kept, load, open, settled};
 use crate::kv::Store;
 
 const MEMBER: MemberId = MemberId(7);
@@ -89,6 +89,7 @@ proptest! {
                 Step::Collect(budget) => { state.write().collect(budget); }
                 Step::Keep => {
                     keep(&mut keeper);
+                    settled(dir.path()).unwrap();
                     kept = Some((index, bytes_of(&state)));
                 }
                 Step::Replace => {
@@ -105,6 +106,7 @@ proptest! {
                     copy_files(dir.path(), next.path());
                     dir = next;
                     let (engine, found) = open(dir.path(), MEMBER, |_| true).unwrap();
+                    settled(dir.path()).unwrap();
                     prop_assert_eq!(found.is_some(), kept.is_some());
                     if let (Some(found), Some((at, bytes))) = (found, &kept) {
                         // It may be newer than when it was kept: the last step of a process may have ended.
@@ -149,6 +151,7 @@ fn copied(versions: u32) -> tempfile::TempDir {
         apply(&state, &mut index, &Operation::Put(put));
     }
     keep(&mut keeper);
+    settled(dir.path()).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     copy_files(dir.path(), elsewhere.path());
     assert!(load(&Sled::open(&elsewhere.path().join("copy")).unwrap(), MEMBER).unwrap().is_some());
@@ -172,7 +175,10 @@ fn a_copy_of_another_log_is_not_taken() {
 #[test]
 fn a_start_that_ended_while_it_read_the_copy_does_not_read_it_again() {
     let dir = copied(10);
-    std::fs::write(dir.path().join("copy.opening"), []).unwrap();
+    drop(open(dir.path(), MEMBER, |_| true).unwrap().1.expect("it is whole"));
+    let next = tempfile::tempdir().unwrap();
+    copy_files(dir.path(), next.path());
+    let dir = next;
     assert!(open(dir.path(), MEMBER, |_| true).unwrap().1.is_none());
 }
 

@@ -63,7 +63,7 @@ fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
             lines.add("identity", &format!("member {member}, of no cluster yet"));
         }
         Ok(Some(Identity { member, cluster, removed })) => {
-            let removed = if *removed { ", which has removed it" } else { "" };
+            let removed = if *removed > 0 { ", which has removed it" } else { "" };
             lines.add("identity", &format!("member {member} of cluster {}{removed}", print::id(*cluster)));
         }
         Ok(None) => lines.add("identity", "none: a node that starts here is a new member"),

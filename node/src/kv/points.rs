@@ -24,6 +24,12 @@ impl SnapshotPolicy {
     pub fn is_due(self, weight: u64, state: u64) -> bool {
         weight >= self.least_bytes.max(state / 2)
     }
+
+    /// Whether a snapshot is due because the state has shrunk so much, from `before` bytes to `state`: the files of the old ones, and
+    /// of the log, take room that is no longer needed.
+    fn has_shrunk(self, before: u64, state: u64) -> bool {
+        before >= self.least_bytes && state <= before / 2
+    }
 }
 
 impl Store {
@@ -31,9 +37,11 @@ impl Store {
     /// command was applied. Returns whether a snapshot is due as of this entry.
     pub fn weigh(&mut self, bytes: u64, policy: SnapshotPolicy) -> bool {
         self.weight += bytes;
-        let due = policy.is_due(self.weight, self.sizes.kept);
+        let kept = self.sizes.kept;
+        let due = policy.is_due(self.weight, kept) || policy.has_shrunk(self.kept_at_point, kept);
         if due {
             self.weight = 0;
+            self.kept_at_point = kept;
         }
         due
     }

@@ -16,7 +16,8 @@ use super::{Collected, Store};
 #[error("it holds what cannot be: {0}")]
 pub struct RebuildError(&'static str);
 
-/// The number of a deletion that was removed before it could be copied in its place: it stands anywhere behind that.
+/// The number of a deletion that was removed before it could be copied in its place: it stands anywhere behind what it deletes, and before
+/// what came after it.
 pub(super) const BURIED: i64 = -1;
 
 /// A state in the making.
@@ -25,8 +26,6 @@ pub struct Rebuild {
     store: Store,
     newest: Option<Revision>,
     versions: u64,
-    /// Deletions that were removed before they could be copied in their place.
-    buried: Vec<(Bytes, Revision)>,
 }
 
 impl Rebuild {
@@ -35,7 +34,7 @@ impl Rebuild {
         let modified = Revision { main: wire.revision, sub: wire.sub };
         if wire.number == BURIED {
             self.versions += 1;
-            self.buried.push((wire.key, modified));
+            bury(&mut self.store, &wire.key);
             return Ok(());
         }
         if self.newest >= Some(modified) || modified.main <= INITIAL || wire.key.is_empty() {
@@ -72,8 +71,7 @@ impl Rebuild {
 
     /// The state as `state` describes it, with everything up to the entry `applied`.
     pub fn finish(self, state: &wire::State, applied: LogId) -> Result<Store, RebuildError> {
-        let Self { mut store, newest, buried, .. } = self;
-        buried.iter().for_each(|(key, deleted)| bury(&mut store, key, *deleted));
+        let Self { mut store, newest, .. } = self;
         let fits = newest.is_none_or(|newest| newest.main <= state.revision)
             && state.revision >= INITIAL
             && (-1..=state.revision).contains(&state.compacted);
@@ -82,6 +80,7 @@ impl Rebuild {
         }
         store.revision = state.revision;
         store.weight = state.weight;
+        store.kept_at_point = state.kept;
         store.compaction.revision = state.compacted;
         store.applied = applied;
         while store.collect(1 << 16) == Collected::More {}
@@ -91,25 +90,11 @@ impl Rebuild {
     }
 }
 
-/// Removes what `key` held before it was deleted.
-fn bury(store: &mut Store, key: &[u8], deleted: Revision) {
+/// Removes what `key` held before it was deleted. What came after the deletion comes later: it was copied later as well.
+fn bury(store: &mut Store, key: &[u8]) {
     let Store { index, history, sizes, .. } = store;
-    let Some(newest) = index.get(key) else { return };
-    let mut older = Some(newest);
-    // What came after the deletion stays, and has nothing before it.
-    while let Some(at) = older
-        && let Some(version) = history.get_mut(at).filter(|version| version.modified > deleted)
-    {
-        older = version.previous;
-        if older.and_then(|at| history.get(at)).is_some_and(|version| version.modified < deleted)
-            && let Some(version) = history.get_mut(at)
-        {
-            version.previous = None;
-        }
-    }
-    if older == Some(newest) {
-        index.remove(key);
-    }
+    let mut older = index.get(key);
+    index.remove(key);
     while let Some(removed) = older.and_then(|at| history.remove(at)) {
         sizes.held -= removed.size();
         older = removed.previous;

@@ -31,10 +31,15 @@ pub struct Store {
     pub(super) sizes: Sizes,
     /// The weight of the entries since the last point at which a snapshot was due, in bytes.
     pub(super) weight: u64,
+    /// What was kept at that point, in bytes.
+    pub(super) kept_at_point: u64,
     /// The newest entry of the log that it holds.
     pub(super) applied: LogId,
     incarnation: Incarnation,
 }
+
+/// What is read for a copy under one hold of the lock, in bytes, and a version more.
+const COPIED_BYTES: u64 = 256 << 10;
 
 /// Tells one state from another that takes its place.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +85,7 @@ impl Store {
             compaction: Compaction::default(),
             sizes: Sizes::default(),
             weight: 0,
+            kept_at_point: 0,
             applied: LogId::default(),
             incarnation: Incarnation::default(),
         }
@@ -116,12 +122,13 @@ impl Store {
         let buried = std::mem::take(&mut self.compaction.buried);
         let bury = |deletion| wire::Version { number: BURIED, ..super::snapshot::version_to_wire(deletion) };
         let mut versions: Vec<_> = buried.iter().map(bury).collect();
-        let mut next = self.end();
+        let (mut next, mut bytes) = (self.end(), 0);
         for (count, (at, version)) in self.history.iter_from(from).enumerate() {
-            if count == most {
+            if count == most || bytes >= COPIED_BYTES {
                 next = at.number();
                 break;
             }
+            bytes += version.size();
             versions.push(super::snapshot::version_to_wire(version));
         }
         self.compaction.copied = Some(next);

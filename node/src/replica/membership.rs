@@ -1,6 +1,6 @@
 //! Whether this node belongs to its cluster, as the configurations in its log tell.
 
-use quorate_raft::{Configuration, MemberId};
+use quorate_raft::{Configuration, Index, MemberId};
 
 /// A node's standing in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,23 +21,36 @@ pub(super) struct Membership {
     was_named: bool,
     /// The newest committed configuration names it.
     is_named: bool,
+    /// The entry that has removed it; 0 for none. What stands before it in the log says nothing any more, in a later life.
+    removed: Index,
 }
 
 impl Membership {
-    /// Of a node that may be known to have been a member before.
-    pub(super) fn new(id: MemberId, was_named: bool) -> Self {
-        Membership { id, was_named, is_named: false }
+    /// Of a node that is known to have been removed by entry `removed`, if that is not 0.
+    pub(super) fn new(id: MemberId, removed: Index) -> Self {
+        Membership { id, was_named: removed > 0, is_named: false, removed }
     }
 
-    /// A configuration is committed; they come in the order of the log.
-    pub(super) fn committed(&mut self, configuration: &Configuration) {
-        self.is_named = names(configuration, self.id);
+    /// The configuration in entry `index` is committed; they come in the order of the log.
+    pub(super) fn committed(&mut self, index: Index, configuration: &Configuration) {
+        if index < self.removed {
+            return;
+        }
+        let was_named = std::mem::replace(&mut self.is_named, names(configuration, self.id));
+        if was_named && !self.is_named {
+            self.removed = index;
+        }
         self.was_named |= self.is_named;
     }
 
-    /// The standing, with the newest configuration in the log, committed or not.
-    pub(super) fn standing(&self, newest: &Configuration) -> Standing {
-        if self.is_named || names(newest, self.id) {
+    /// The entry that has removed it; 0 while it is a member, or never was one.
+    pub(super) fn removed(&self) -> Index {
+        if self.is_named || !self.was_named { 0 } else { self.removed }
+    }
+
+    /// The standing, with the newest configuration in the log, that of entry `index`, committed or not.
+    pub(super) fn standing(&self, index: Index, newest: &Configuration) -> Standing {
+        if self.is_named || (index > self.removed && names(newest, self.id)) {
             Standing::Member
         } else if self.was_named {
             Standing::Removed
@@ -63,28 +76,32 @@ mod tests {
 
     #[test]
     fn one_that_catches_up_is_not_removed() {
-        let mut membership = Membership::new(MemberId(2), false);
-        membership.committed(&of(&[1]));
-        assert_eq!(membership.standing(&of(&[1])), Standing::Outsider);
-        assert_eq!(membership.standing(&of(&[1, 2])), Standing::Member);
+        let mut membership = Membership::new(MemberId(2), 0);
+        membership.committed(1, &of(&[1]));
+        assert_eq!(membership.standing(1, &of(&[1])), Standing::Outsider);
+        assert_eq!(membership.standing(2, &of(&[1, 2])), Standing::Member);
     }
 
-    /// Its log is behind a snapshot that does not name it.
+    /// Its log is behind a snapshot that does not name it, or ends with what came before: it heard of the rest and did not write it.
     #[test]
     fn one_that_was_removed_in_an_earlier_life_stays_removed() {
-        let mut membership = Membership::new(MemberId(2), true);
-        membership.committed(&of(&[1]));
-        assert_eq!(membership.standing(&of(&[1])), Standing::Removed);
-        assert_eq!(membership.standing(&of(&[1, 2])), Standing::Member);
+        let mut membership = Membership::new(MemberId(2), 7);
+        assert_eq!(membership.standing(5, &of(&[1, 2])), Standing::Removed);
+        membership.committed(5, &of(&[1, 2]));
+        assert_eq!(membership.standing(7, &of(&[1])), Standing::Removed);
+        assert_eq!(membership.removed(), 7);
+        assert_eq!(membership.standing(9, &of(&[1, 2])), Standing::Member, "it was let in again");
+        membership.committed(9, &of(&[1, 2]));
+        assert_eq!(membership.removed(), 0);
     }
 
     #[test]
     fn a_removal_counts_when_it_is_committed() {
-        let mut membership = Membership::new(MemberId(2), false);
-        membership.committed(&of(&[1, 2]));
-        assert_eq!(membership.standing(&of(&[1])), Standing::Member);
-        membership.committed(&of(&[1]));
-        assert_eq!(membership.standing(&of(&[1])), Standing::Removed);
-        assert_eq!(membership.standing(&of(&[1, 2])), Standing::Member);
+        let mut membership = Membership::new(MemberId(2), 0);
+        membership.committed(1, &of(&[1, 2]));
+        assert_eq!(membership.standing(2, &of(&[1])), Standing::Member);
+        membership.committed(2, &of(&[1]));
+        assert_eq!((membership.standing(2, &of(&[1])), membership.removed()), (Standing::Removed, 2));
+        assert_eq!(membership.standing(3, &of(&[1, 2])), Standing::Member);
     }
 }

@@ -40,6 +40,9 @@ use writes::Writes;
 /// Versions of keys that a tick looks at to remove what was compacted: a millisecond or two.
 const COLLECTED_A_TICK: usize = 2048;
 
+/// How often, in ticks, a leader without room tries to hand over.
+const HANDS_OVER_EVERY: u64 = 100;
+
 /// Who waits for answers: what a client's thread is to the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Client(pub usize);
@@ -53,8 +56,8 @@ pub struct Options {
     pub request_ticks: u64,
     /// Where snapshots are taken. The same on all members.
     pub snapshots: SnapshotPolicy,
-    /// This node has been a member of its cluster, and was removed: its log may not tell that any more.
-    pub was_removed: bool,
+    /// The entry by which this node was removed from its cluster, 0 for none: its log may not tell that any more.
+    pub removed: Index,
     /// How many bytes of entries are kept behind a snapshot, for members that are a little behind.
     pub kept_log_bytes: u64,
 }
@@ -134,6 +137,8 @@ pub struct Replica {
     tail: Tail,
     fetcher: Fetcher,
     jobs: Vec<Job>,
+    /// What the newest durable snapshot covers, as far as is known here.
+    newest_snapshot: Index,
     release: Option<Index>,
     answers: Vec<Answer>,
     messages: Vec<Message>,
@@ -146,15 +151,21 @@ impl Replica {
     /// part of the log behind that is applied again.
     pub fn new(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Self {
         let id = options.raft.id;
-        let mut membership = Membership::new(id, options.was_removed);
+        let mut membership = Membership::new(id, options.removed);
         let snapshot = restored.snapshot.as_ref();
         if let Some(snapshot) = snapshot {
-            membership.committed(&snapshot.configuration);
+            membership.committed(snapshot.configuration_id.index, &snapshot.configuration);
         }
         let handed = snapshot.map_or(0, |snapshot| snapshot.id.index);
         let applied = handed.max(store.read().applied().index);
         let patience = u64::from(options.raft.election_ticks) * 2;
-        let raft = Raft::new(options.raft, restored);
+        let newest = restored.snapshot.clone();
+        let keep_after = tail::before(&restored.entries, handed, options.kept_log_bytes);
+        let mut raft = Raft::new(options.raft, restored);
+        if let Some(newest) = newest {
+            // What the disk still has before that is for the day that the snapshot is damaged.
+            raft.compact(newest, keep_after);
+        }
         let revision = store.read().revision();
         Replica {
             id,
@@ -172,6 +183,7 @@ impl Replica {
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
             jobs: Vec::new(),
+            newest_snapshot: handed,
             release: None,
             answers: Vec::new(),
             messages: Vec::new(),
@@ -204,6 +216,10 @@ impl Replica {
         self.writes.tick(self.now, &mut self.answers);
         self.reads.tick(self.now, &mut self.answers);
         self.tick_snapshots();
+        // Somebody else may have room.
+        if self.room == Room::Out && self.now.is_multiple_of(HANDS_OVER_EVERY) {
+            let _ = self.raft.transfer(None);
+        }
     }
 
     /// A client wants commands to be done, in order.
@@ -330,7 +346,13 @@ impl Replica {
 
     /// Whether this node belongs to the cluster.
     pub fn standing(&self) -> Standing {
-        self.membership.standing(&self.status.configuration)
+        let Status { configuration_id, configuration, .. } = &self.status;
+        self.membership.standing(configuration_id.index, configuration)
+    }
+
+    /// The entry by which this node was removed from its cluster; 0 for none.
+    pub fn removed(&self) -> Index {
+        self.membership.removed()
     }
 
     /// The disk has so much room from now on.
@@ -406,7 +428,7 @@ impl Replica {
                     }
                 }
                 Payload::Configuration(configuration) => {
-                    self.membership.committed(&configuration);
+                    self.membership.committed(entry.index, &configuration);
                     configured = true;
                 }
                 Payload::Noop | Payload::Command(_) => {}

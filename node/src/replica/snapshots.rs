@@ -50,8 +50,10 @@ impl Replica {
     fn taken(&mut self, manifest: Manifest) {
         let keep_after = self.tail.before(manifest.id().index);
         tracing::debug!(index = manifest.id().index, bytes = manifest.bytes(), keep_after, "took a snapshot");
+        // On disk the log goes back to the snapshot before: it is what is left if this one turns out to be damaged.
+        let older = std::mem::replace(&mut self.newest_snapshot, manifest.id().index);
         self.raft.compact(manifest.snapshot, keep_after);
-        self.release = self.release.max(Some(keep_after + 1));
+        self.release = self.release.max(Some(keep_after.min(older) + 1));
     }
 
     /// A snapshot has come. Unless the log has got there meanwhile, it takes the place of the state.
@@ -69,8 +71,9 @@ impl Replica {
             );
             std::mem::swap(&mut *self.store.write(), &mut *unused);
             (self.handed, self.applied) = (id.index, id.index);
+            self.newest_snapshot = id.index;
             self.revision = self.store.read().revision();
-            self.membership.committed(configuration);
+            self.membership.committed(manifest.snapshot.configuration_id.index, configuration);
             self.tail.reset();
             self.writes.overtaken(id.term, &mut self.answers);
             self.reads.applied(id.index, &mut self.answers);

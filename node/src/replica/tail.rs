@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_raft::Index;
+use quorate_raft::{Entry, Index};
 
 /// One entry in so many bytes is remembered.
 const STEP: u64 = 1 << 20;
@@ -49,4 +49,15 @@ impl Tail {
         let oldest = self.marks.front().filter(|_| self.marks.len() == self.most());
         oldest.copied().unwrap_or(0).min(snapshot)
     }
+}
+
+/// The newest entry that need not be kept when there is a snapshot at `snapshot`, in a log that was read from the disk.
+pub(super) fn before(entries: &[Entry], snapshot: Index, bytes: u64) -> Index {
+    let mut weight = 0;
+    let covered = entries.iter().rev().skip_while(|entry| entry.index > snapshot);
+    let beyond = covered.skip_while(|entry| {
+        weight += entry.weight() as u64;
+        weight <= bytes
+    });
+    beyond.map(|entry| entry.index).next().unwrap_or(0)
 }

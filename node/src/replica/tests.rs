@@ -132,7 +132,7 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         request_ticks: REQUEST_TICKS,
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,
-        was_removed: false,
+        removed: 0,
     };
     Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
 }

@@ -1,5 +1,6 @@
 //! The copy's own thread: writes behind the state, and is in nobody's way.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::copy::{EngineError, Keeper, Kept};
+use crate::copy::{self, EngineError, Keeper, Kept};
 
 /// How often it looks whether there is something to write.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,10 +43,11 @@ struct Shared {
 
 impl Copyist {
     /// Starts the thread.
-    pub(crate) fn start(keeper: Keeper) -> std::io::Result<Self> {
+    pub(crate) fn start(keeper: Keeper, dir: PathBuf) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("copy".into()).spawn(move || run(keeper, &theirs))?;
+        let thread =
+            std::thread::Builder::new().name("copy".into()).spawn(move || run(keeper, &dir, &theirs))?;
         Ok(Copyist { shared, thread: Some(thread) })
     }
 
@@ -67,6 +69,11 @@ impl Drop for Copyist {
 }
 
 impl Shared {
+    /// Rests. Whether there is time and room for more.
+    fn goes_on(&self) -> bool {
+        !self.stops_within(REST) && !self.suspended.load(Ordering::Relaxed)
+    }
+
     /// Whether the process ends within `time`.
     fn stops_within(&self, time: Duration) -> bool {
         let mut stop = self.stop.lock();
@@ -77,7 +84,12 @@ impl Shared {
     }
 }
 
-fn run(mut keeper: Keeper, shared: &Shared) {
+fn run(mut keeper: Keeper, dir: &Path, shared: &Shared) {
+    // At once, however little: an engine that cannot be written to is not to be read again.
+    let begun = write(&mut keeper, || shared.goes_on()).and_then(|()| copy::settled(dir));
+    if let Err(error) = begun {
+        tracing::warn!(%error, "there is no copy of the state; the next start may take longer");
+    }
     let mut lags_since = None;
     while !shared.stops_within(LOOK) {
         if shared.suspended.load(Ordering::Relaxed) {
@@ -93,7 +105,7 @@ fn run(mut keeper: Keeper, shared: &Shared) {
             continue;
         }
         lags_since = None;
-        if let Err(error) = write(&mut keeper, || !shared.stops_within(REST)) {
+        if let Err(error) = write(&mut keeper, || shared.goes_on()) {
             tracing::warn!(%error, "the copy of the state is behind; the next start may take longer");
             shared.stops_within(PAUSE);
         }

@@ -22,7 +22,7 @@ use super::publisher::Publisher;
 use crate::codec;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Options, Outcome, Replica, Room, Standing};
+use crate::replica::{Answer, Client, Effects, Options, Outcome, Replica, Room};
 use crate::snapshots::Report;
 
 /// How often time passes for the replica. A tick that comes late is one tick: a machine that stalls does not make up for it
@@ -217,12 +217,7 @@ impl Driver {
 
     /// A removal, and its opposite, outlive what the log tells of them.
     fn note_removal(&mut self) -> Next {
-        let removed = match self.replica.standing() {
-            Standing::Removed => true,
-            Standing::Member => false,
-            Standing::Outsider => return Ok(()),
-        };
-        must_not_go_on(&self.home.set_removed(removed))
+        must_not_go_on(&self.home.set_removed(self.replica.removed()))
     }
 
     /// Leaves answers at the gateways, one batch for each.

@@ -13,8 +13,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What the log may need beyond the segments that it has, while data is deleted: two segments; of a small disk an eighth.
 const RESERVE: u64 = 128 << 20;
 
-/// Without a spare segment, so little in the active one is for what keeps the member alive. More than one group of writes brings.
-const LAST: u64 = 16 << 20;
+/// Without a spare segment, so little in the active one is for what keeps the member alive. Several times what a leader has on its way
+/// to a follower, which may come as one group.
+const LAST: u64 = 32 << 20;
 
 /// What was found last.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ mod tests {
         assert_eq!(judged(Room::Low, log(10, true, false), 230), Room::Low, "it has to be a little more");
         assert_eq!(judged(Room::Low, log(10, true, false), 250), Room::Enough);
         assert_eq!(judged(Room::Low, log(10, false, true), 10), Room::Out);
-        assert_eq!(judged(Room::Low, log(20, false, true), 10), Room::Low);
+        assert_eq!(judged(Room::Low, log(40, false, true), 10), Room::Low);
         assert_eq!(
             judge(Room::Enough, log(60, false, true), None, 0),
             Room::Low,

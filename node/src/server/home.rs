@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use quorate_raft::{Entry, MemberId, Payload, Restored};
+use quorate_raft::{Entry, Index, MemberId, Payload, Restored};
 
 use super::event::ClusterError;
 use crate::storage::disk::OsDisk;
@@ -60,8 +60,8 @@ impl Home {
         self.store(cluster)
     }
 
-    /// Remembers whether the cluster has removed this member. Such a node has nothing else to do either.
-    pub(crate) fn set_removed(&mut self, removed: bool) -> Result<(), ClusterError> {
+    /// Remembers the entry by which the cluster has removed this member; 0 for none. Such a node has nothing else to do either.
+    pub(crate) fn set_removed(&mut self, removed: Index) -> Result<(), ClusterError> {
         let stored = self.identity.set_removed(&OsDisk, &self.dir, removed);
         stored.map_err(|error| ClusterError::Storage(error.to_string()))
     }

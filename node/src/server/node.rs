@@ -55,7 +55,7 @@ const ELECTION: Duration = Duration::from_millis(500);
 const DISK_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How many bytes of the log are kept behind a snapshot, for members that are a little behind.
-const KEPT_LOG_BYTES: u64 = 8 << 20;
+const KEPT_LOG_BYTES: u64 = 16 << 20;
 
 /// How often a silent connection from another member is asked whether somebody is there, and how long the answer may take.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -194,8 +194,17 @@ impl Disks {
         let lock = storage::lock(dir)?;
         let identity = Identity::open(&OsDisk, dir, random_member()?)?;
         let mut archive = Archive::open(Arc::new(OsDisk), dir)?;
-        let covered = archive.newest().map(Manifest::id);
-        let (wal, recovered) = Wal::open(dir, WalOptions { covered, ..WalOptions::new(identity.member) })?;
+        let open_log = |archive: &Archive| {
+            let covered = archive.newest().map(Manifest::id);
+            Wal::open(dir, WalOptions { covered, ..WalOptions::new(identity.member) })
+        };
+        let (mut wal, mut recovered) = open_log(&archive)?;
+        if !recovered.damage.is_empty() {
+            // What a snapshot covers is not missed, so the snapshot has to be whole to its last piece.
+            drop(archive.restore());
+            drop(wal);
+            (wal, recovered) = open_log(&archive)?;
+        }
         if recovered.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
@@ -206,7 +215,7 @@ impl Disks {
         let copy = copy.map(|engine| CopyFound { engine, is_used: copied.is_some() });
         let (snapshot, state) = match copied {
             Some(state) => (newest, state),
-            None => match archive.restore()? {
+            None => match archive.restore() {
                 Some((manifest, state)) => (Some(manifest.snapshot), state),
                 None => (None, Store::new()),
             },
@@ -382,7 +391,7 @@ impl Start {
         (mailbox, events): (Mailbox, Receiver),
     ) -> Result<oneshot::Receiver<End>, RunError> {
         let (dir, identity) = self.home;
-        let was_removed = identity.removed;
+        let removed = identity.removed;
         let options = Options {
             raft: Config {
                 id: identity.member,
@@ -392,15 +401,16 @@ impl Start {
                 priority: 0,
                 lease: None,
                 max_append_bytes: 1 << 20,
-                max_inflight_bytes: 16 << 20,
+                max_inflight_bytes: 8 << 20,
                 seed: getrandom::u64().map_err(io::Error::other)?,
             },
             request_ticks: ticks(REQUEST_TIMEOUT),
             snapshots: SnapshotPolicy::default(),
             kept_log_bytes: KEPT_LOG_BYTES,
-            was_removed,
+            removed,
         };
         let data_dir = dir.clone();
+        let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
         let home = Home::new(dir, identity, &self.found);
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
@@ -417,7 +427,7 @@ impl Start {
             replica,
             home,
             archivist: Archivist::start(worker, mailbox.clone(), self.metrics.clone())?,
-            copyist: keeper.map(Copyist::start).transpose()?,
+            copyist: keeper.map(|keeper| Copyist::start(keeper, data_dir.clone())).transpose()?,
             disk: Disk::start(self.wal, data_dir, mailbox, self.metrics.clone())?,
             peers: peers.clone(),
             gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),
@@ -427,6 +437,7 @@ impl Start {
             founding: None,
             reads: false,
         };
+        driver.disk.next_snapshot(snapshot_bytes);
         let (ended, end) = oneshot::channel();
         tokio::spawn(async move {
             let _ = ended.send(driver.run(events).await);

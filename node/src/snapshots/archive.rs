@@ -45,16 +45,13 @@ impl Archive {
             if name.ends_with(PART) {
                 disk.remove(&path).during("remove", &path)?;
             } else if let Some(id) = id_of(&name) {
-                let file = disk.open(&path).during("open", &path)?;
-                match Kept::open(file, path) {
+                match disk.open(&path).during("open", &path).and_then(|file| Kept::open(file, path)) {
                     Ok(found) if found.manifest.id() == id => kept.push(found),
                     Ok(found) => {
                         tracing::warn!(file = %found.path.display(), "a snapshot has another's name")
                     }
-                    Err(error @ SnapshotError::Damaged { .. }) => {
-                        tracing::warn!(%error, "a snapshot is of no use")
-                    }
-                    Err(error) => return Err(error),
+                    // One that cannot be read is as good as one that is damaged: there may be another.
+                    Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
                 }
             }
         }
@@ -62,17 +59,16 @@ impl Archive {
         Ok(Self { disk, dir, kept })
     }
 
-    /// The newest state, restored and verified; an older one if the newest is damaged. None if there is none.
-    pub fn restore(&mut self) -> Result<Option<(Manifest, Store)>, SnapshotError> {
+    /// The newest state, restored and verified; an older one if the newest is damaged, or cannot be read. None if there is none.
+    pub fn restore(&mut self) -> Option<(Manifest, Store)> {
         while let Some(newest) = self.kept.last() {
             match restore(newest) {
-                Ok(store) => return Ok(Some((newest.manifest.clone(), store))),
-                Err(error @ SnapshotError::Io { .. }) => return Err(error),
+                Ok(store) => return Some((newest.manifest.clone(), store)),
                 Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
             }
             self.kept.pop();
         }
-        Ok(None)
+        None
     }
 
     /// Manifests, oldest first.
@@ -109,11 +105,13 @@ impl Archive {
     /// Ends the file of a snapshot, all of whose pieces are written, and gives it its name, durably. It is kept from then on; the
     /// oldest goes.
     pub(super) fn keep(&mut self, part: Part, manifest: Manifest) -> Result<(), SnapshotError> {
-        part.finish(&manifest)?;
-        let Part { file, path: from } = part;
-        drop(file);
         let path = self.dir.join(format!("{}{SUFFIX}", stem(manifest.id())));
-        self.disk.rename(&from, &path).during("rename", &from)?;
+        let named = part.finish(&manifest);
+        let named = named.and_then(|()| self.disk.rename(&part.path, &path).during("rename", &part.path));
+        if let Err(error) = named {
+            self.abandon(part);
+            return Err(error);
+        }
         self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
         let file = self.disk.open(&path).during("open", &path)?;
         self.kept.retain(|kept| kept.manifest.id() != manifest.id());

@@ -107,7 +107,7 @@ fn what_was_taken_is_restored() {
     member.put(0..200);
     let manifest = member.take(200);
     assert!(manifest.pieces() > 3, "{manifest:?}");
-    let (found, state) = open(member.dir.path()).restore().unwrap().unwrap();
+    let (found, state) = open(member.dir.path()).restore().unwrap();
     assert_eq!(found, manifest);
     assert_eq!(bytes_of(&RwLock::new(state)), bytes_of(&member.state));
 }
@@ -145,7 +145,7 @@ fn what_does_not_come_whole_leaves_nothing() {
     receiver.report();
     assert_eq!(receiver.files().len(), 1);
     // A part is left when the process ends.
-    assert!(open(receiver.dir.path()).restore().unwrap().is_none());
+    assert!(open(receiver.dir.path()).restore().is_none());
     assert!(receiver.files().is_empty());
     assert!(sender.read(LogId { term: 9, index: 200 }, Part::Manifest).is_none());
     assert!(sender.read(manifest.id(), Part::Piece(manifest.pieces())).is_none());
@@ -215,7 +215,7 @@ fn damage_is_never_restored() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         fs::write(path, &bad).unwrap();
-        let (manifest, state) = open(member.dir.path()).restore().unwrap().unwrap();
+        let (manifest, state) = open(member.dir.path()).restore().unwrap();
         let found = bytes_of(&RwLock::new(state));
         match manifest.id().index {
             1 => assert_eq!(found, older),
@@ -229,5 +229,5 @@ fn damage_is_never_restored() {
     assert!(harmless > 0, "padding is read by nobody");
     // A file that is cut short is none either.
     fs::write(path, &good[..good.len() - 1]).unwrap();
-    assert_eq!(open(member.dir.path()).restore().unwrap().unwrap().0.id().index, 1);
+    assert_eq!(open(member.dir.path()).restore().unwrap().0.id().index, 1);
 }

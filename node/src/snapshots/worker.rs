@@ -77,6 +77,8 @@ pub struct Worker {
     jobs: VecDeque<Job>,
     taking: Option<Taking>,
     receiving: Option<Receiving>,
+    /// Whose turn is next: jobs, or what goes on beside them.
+    jobs_next: bool,
 }
 
 #[derive(Debug)]
@@ -108,14 +110,17 @@ enum Receiving {
 impl Worker {
     /// Works on `archive`, and takes snapshots of `state`.
     pub fn new(archive: Archive, state: Arc<RwLock<Store>>) -> Self {
-        Self { archive, state, jobs: VecDeque::new(), taking: None, receiving: None }
+        Self { archive, state, jobs: VecDeque::new(), taking: None, receiving: None, jobs_next: true }
     }
 
     /// Adds a job.
     pub fn push(&mut self, job: Job) {
         match job {
             Job::Take(snapshot, source) => {
-                debug_assert!(self.taking.is_none(), "one snapshot at a time");
+                // One that is still there is of a state that was replaced.
+                if let Some(part) = self.taking.take().and_then(|stale| stale.part) {
+                    self.archive.abandon(part);
+                }
                 self.taking =
                     Some(Taking { snapshot, source, draft: Draft::default(), written: 0, part: None });
             }
@@ -130,13 +135,18 @@ impl Worker {
             || matches!(self.receiving, Some(Receiving::Restoring { .. }))
     }
 
-    /// Does a piece of what there is to do: at most about a piece is written or read. Others wait for some jobs, so they come
-    /// first.
+    /// Does a piece of what there is to do: at most about a piece is written or read. Jobs, which others wait for, and what takes long
+    /// have turns.
     pub fn step(&mut self) -> Option<Report> {
-        match self.jobs.pop_front() {
+        let restores = matches!(self.receiving, Some(Receiving::Restoring { .. }));
+        let alone = !restores && self.taking.is_none();
+        let jobs_now = self.jobs_next || alone;
+        self.jobs_next = !self.jobs_next;
+        match self.jobs.pop_front_if(|_| jobs_now) {
             Some(job) => self.perform(job),
-            None if matches!(self.receiving, Some(Receiving::Restoring { .. })) => self.restore(),
-            None => self.take(),
+            None if restores => self.restore(),
+            None if self.taking.is_some() => self.take(),
+            None => self.jobs.pop_front().and_then(|job| self.perform(job)),
         }
     }
 

@@ -12,12 +12,13 @@
 //! crc32c 89abcdef
 //! ```
 //!
-//! A cluster of zeros is none yet. A member that was removed from its cluster has a line `removed` before the last. The checksum is of all lines before it. The file is replaced as a whole, atomically.
+//! A cluster of zeros is none yet. A member that was removed from its cluster has a line before the
+//! last, `removed` with the index of the entry that did it. The checksum is of all lines before it. The file is replaced as a whole, atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use quorate_raft::MemberId;
+use quorate_raft::{Index, MemberId};
 
 use super::disk::Disk;
 use super::{Context, Damage, OpenError, WAL_DIR, segment};
@@ -33,8 +34,9 @@ pub struct Identity {
     pub member: MemberId,
     /// Its cluster; zero while it belongs to none.
     pub cluster: u64,
-    /// Its cluster has removed it. The log may not tell any more: what it says of the member may be behind a snapshot.
-    pub removed: bool,
+    /// The entry of the log by which its cluster has removed it; 0 for none. The log may not tell any more: what it says of the member may
+    /// be behind a snapshot.
+    pub removed: Index,
 }
 
 /// An ID for a new member, from the system's randomness.
@@ -71,7 +73,7 @@ impl Identity {
         if let Some(identity) = identity {
             return Ok(identity);
         }
-        let identity = Self { member: fresh, cluster: 0, removed: false };
+        let identity = Self { member: fresh, cluster: 0, removed: 0 };
         identity.save(disk, dir)?;
         Ok(identity)
     }
@@ -94,8 +96,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Remembers, durably, whether the cluster has removed the member.
-    pub fn set_removed(&mut self, disk: &dyn Disk, dir: &Path, removed: bool) -> Result<(), OpenError> {
+    /// Remembers, durably, that entry `removed` has removed the member from its cluster; 0 that none has.
+    pub fn set_removed(&mut self, disk: &dyn Disk, dir: &Path, removed: Index) -> Result<(), OpenError> {
         if self.removed != removed {
             let marked = Self { removed, ..*self };
             marked.save(disk, dir)?;
@@ -119,7 +121,8 @@ impl Identity {
     }
 
     fn text(&self) -> String {
-        let removed = if self.removed { "removed\n" } else { "" };
+        let removed = Some(self.removed).filter(|at| *at != 0).map(|at| format!("removed {at:016x}\n"));
+        let removed = removed.unwrap_or_default();
         let Self { member, cluster, .. } = self;
         let lines = format!("{FIRST_LINE}1\nmember {:016x}\ncluster {cluster:016x}\n{removed}", member.0);
         let checksum = crc32c::crc32c(lines.as_bytes());
@@ -139,7 +142,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
         let digits = text.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(digits, 16).ok()
     };
-    let removed = text.lines().any(|line| line == "removed");
+    let removed = number("removed ").unwrap_or(0);
     let identity = number("member ").zip(number("cluster ")).map(|(member, cluster)| Identity {
         member: MemberId(member),
         cluster,

@@ -98,8 +98,18 @@ impl Preparer {
             self.filling = Some(filling);
             return Ok(true);
         }
-        self.ready = Some(self.finish(filling, number)?);
-        Ok(false)
+        match self.name(&filling, number) {
+            Ok(path) => {
+                let file = filling.file;
+                self.ready = Some(Segment { file, path, number, bytes: self.segment_bytes, highest: 0 });
+                Ok(false)
+            }
+            // Here too: it is tried again from here.
+            Err(error) => {
+                self.filling = Some(filling);
+                Err(error)
+            }
+        }
     }
 
     /// The next segment, `number`, with room for at least `room` bytes of frames.
@@ -138,13 +148,13 @@ impl Preparer {
     }
 
     /// Zeros are durable: the header, and then the name.
-    fn finish(&self, filling: Filling, number: u64) -> Result<Segment, WalError> {
+    fn name(&self, filling: &Filling, number: u64) -> Result<PathBuf, WalError> {
         let Filling { file, path: from, .. } = filling;
         let path = segment::path(&self.dir, number);
-        write_header(file.as_ref(), &from, self.member, number, self.segment_bytes)?;
-        self.disk.rename(&from, &path).during("rename", &from)?;
+        write_header(file.as_ref(), from, self.member, number, self.segment_bytes)?;
+        self.disk.rename(from, &path).during("rename", from)?;
         self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
-        Ok(Segment { file, path, number, bytes: self.segment_bytes, highest: 0 })
+        Ok(path)
     }
 
     /// Makes room for a group that is larger than a segment. The header, which is one sector, changes when the zeros are there.

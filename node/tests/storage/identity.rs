@@ -20,15 +20,15 @@ fn identity(disk: &MemDisk) -> Result<Identity, OpenError> {
 fn it_stays() {
     let disk = MemDisk::default();
     let mut first = identity(&disk).unwrap();
-    assert_eq!(first, Identity { member: MEMBER, cluster: 0, removed: false });
+    assert_eq!(first, Identity { member: MEMBER, cluster: 0, removed: 0 });
     open(&disk).unwrap();
     first.join(&disk, &dir(), 5).unwrap();
     first.join(&disk, &dir(), 5).unwrap();
     let again = Identity::open(&disk, &dir(), MemberId(9)).unwrap();
-    assert_eq!(again, Identity { member: MEMBER, cluster: 5, removed: false });
+    assert_eq!(again, Identity { member: MEMBER, cluster: 5, removed: 0 });
     let error = first.join(&disk, &dir(), 6).unwrap_err().to_string();
     assert!(error.contains("cluster 0000000000000005, not to 0000000000000006"), "{error}");
-    for removed in [true, true, false] {
+    for removed in [7, 7, 0] {
         first.set_removed(&disk, &dir(), removed).unwrap();
         assert_eq!(identity(&disk).unwrap(), Identity { member: MEMBER, cluster: 5, removed });
     }

@@ -17,7 +17,12 @@ pub use source::{Replaced, SnapshotSource};
 
 /// What a state is beside its versions, on the wire.
 pub(super) fn state_to_wire(store: &Store) -> wire::State {
-    wire::State { revision: store.revision, compacted: store.compaction.revision, weight: store.weight }
+    wire::State {
+        revision: store.revision,
+        compacted: store.compaction.revision,
+        weight: store.weight,
+        kept: store.kept_at_point,
+    }
 }
 
 /// A version on the wire. Key and value are shared, not copied.

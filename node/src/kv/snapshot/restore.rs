@@ -101,6 +101,7 @@ fn begin(state: wire::State) -> Result<Store, RestoreError> {
     store.revision = state.revision;
     store.compaction.revision = state.compacted;
     store.weight = state.weight;
+    store.kept_at_point = state.kept;
     Ok(store)
 }
 
