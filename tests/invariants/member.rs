@@ -37,6 +37,9 @@ pub(crate) struct UnderWay {
     pub(crate) hard_state: Option<HardState>,
 }
 
+/// What a snapshot stands for: the log up to its last entry, and the configurations in that.
+pub(crate) type Covered = (Vec<Name>, Vec<(LogId, Configuration)>);
+
 /// One member.
 #[derive(Debug, Default)]
 pub(crate) struct Member {
@@ -64,7 +67,7 @@ impl Member {
     /// A write was handed out: its entries follow by [`Self::push`].
     ///
     /// If the log begins anew, `covered` is what the snapshot stands for, with the configurations in it.
-    pub(crate) fn begin(&mut self, write: &Write, covered: Option<(Vec<Name>, Vec<(LogId, Configuration)>)>) {
+    pub(crate) fn begin(&mut self, write: &Write, covered: Option<Covered>) {
         let anew = covered.map(|(log, configurations)| {
             self.log.clone_from(&log);
             self.configurations = configurations;

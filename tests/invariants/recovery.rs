@@ -48,7 +48,7 @@ impl Invariants {
             log = member.log[..member.log.len().min(end as usize)].to_vec();
             log.resize(log.len().max(held), Name { term: 0, fingerprint: 0 });
             let start = (first as usize).min(log.len() + 1) - 1;
-            log[..held.min(start)].copy_from_slice(&self.committed.until(held.min(start) as u64)[..]);
+            log[..held.min(start)].copy_from_slice(self.committed.until(held.min(start) as u64));
             log.truncate(start);
             log.extend_from_slice(&names);
             (known.term, known.vote) = state;

@@ -100,6 +100,8 @@ impl From<SnapshotError> for StartError {
 }
 
 /// A process.
+// Each bool is a fact of its own about it.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) replica: Replica,

@@ -91,7 +91,9 @@ impl World {
         process.steps += 1;
         let looks = process.steps.is_multiple_of(FULL_LOOK);
         let Effects { write, messages, answers, jobs, release, status_changed } = process.replica.output();
-        jobs.into_iter().for_each(|job| process.worker.push(job));
+        for job in jobs {
+            process.worker.push(job);
+        }
         process.release = process.release.max(release);
         let status = (status_changed || looks).then(|| process.replica.status());
         let (applied, revision) = (process.replica.applied(), process.replica.revision());

@@ -31,12 +31,11 @@ pub(super) fn size(message: &Message) -> usize {
         Message::Raft(raft::Message { body: Body::AppendEntries { entries, .. }, .. }) => {
             FRAME + entries.iter().map(|entry| 16 + payload_size(&entry.payload)).sum::<usize>()
         }
-        Message::Raft(_) => FRAME,
+        Message::Raft(_) | Message::SnapshotRequest { .. } | Message::SnapshotMissing { .. } => FRAME,
         Message::Forward { commands, .. } => {
             FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
         }
         Message::ForwardRejected { numbers, .. } => FRAME + 10 * numbers.len(),
-        Message::SnapshotRequest { .. } | Message::SnapshotMissing { .. } => FRAME,
         // A hash for each.
         Message::SnapshotManifest { manifest, .. } => FRAME + 32 * manifest.pieces() as usize,
         Message::SnapshotPiece { bytes, .. } => FRAME + bytes.len(),

@@ -53,7 +53,7 @@ enum Stage {
     /// The manifest was asked for at this tick.
     Manifest(u64),
     Pieces {
-        manifest: Manifest,
+        manifest: Box<Manifest>,
         /// Not asked for yet, or in vain.
         missing: VecDeque<u32>,
         /// When they were asked for.
@@ -98,12 +98,11 @@ impl Fetcher {
     /// How many pieces have come, of how many.
     pub(super) fn progress(&self) -> Option<(u32, u32)> {
         match &self.fetch.as_ref()?.stage {
-            Stage::Manifest(_) => None,
+            Stage::Manifest(_) | Stage::Restoring => None,
             Stage::Pieces { manifest, missing, asked, .. } => {
                 let left = (missing.len() + asked.len()) as u32;
                 Some((manifest.pieces() - left, manifest.pieces()))
             }
-            Stage::Restoring => None,
         }
     }
 
@@ -135,6 +134,7 @@ impl Fetcher {
         fetch.failures = 0;
         self.jobs.push(Job::Receive(manifest.clone()));
         let missing = (0..manifest.pieces()).collect();
+        let manifest = Box::new(manifest);
         fetch.stage = Stage::Pieces { manifest, missing, asked: BTreeMap::new(), writing: 0 };
         self.ask_pieces(now);
     }
@@ -245,7 +245,9 @@ impl Fetcher {
             asked.insert(number, now);
             numbers.push(number);
         }
-        numbers.into_iter().for_each(|number| self.ask(id, Part::Piece(number)));
+        for number in numbers {
+            self.ask(id, Part::Piece(number));
+        }
     }
 
     fn ask(&mut self, id: LogId, part: Part) {

@@ -254,14 +254,14 @@ impl Replica {
             Message::Raft(message) => self.raft.step(message),
             Message::Forward { from, term, commands, .. } => self.forwarded(from, term, commands),
             Message::ForwardRejected { term, numbers, no_space: false, .. } => {
-                self.writes.rejected(term, &numbers)
+                self.writes.rejected(term, &numbers);
             }
             Message::ForwardRejected { term, numbers, no_space: true, .. } => {
                 self.writes.refused(term, &numbers, &mut self.answers);
             }
             Message::SnapshotRequest { from, id, part, .. } => self.jobs.push(Job::Read(from, id, part)),
             Message::SnapshotManifest { from, manifest, .. } => {
-                self.fetcher.manifest(from, *manifest, self.now)
+                self.fetcher.manifest(from, *manifest, self.now);
             }
             Message::SnapshotPiece { from, id, number, bytes, .. } => {
                 self.fetcher.piece(from, id, number, bytes, self.now);

@@ -21,7 +21,7 @@ const OLDEST: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_millis(4);
 
 /// How long it leaves an engine alone that has failed.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_mins(1);
 
 /// How long the end of the process waits for the copy.
 const LAST: Duration = Duration::from_secs(2);

@@ -48,7 +48,7 @@ impl Archive {
                 match disk.open(&path).during("open", &path).and_then(|file| Kept::open(file, path)) {
                     Ok(found) if found.manifest.id() == id => kept.push(found),
                     Ok(found) => {
-                        tracing::warn!(file = %found.path.display(), "a snapshot has another's name")
+                        tracing::warn!(file = %found.path.display(), "a snapshot has another's name");
                     }
                     // One that cannot be read is as good as one that is damaged: there may be another.
                     Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
