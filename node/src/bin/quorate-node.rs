@@ -4,10 +4,11 @@ use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
 use quorate_node::cli::{Cli, LogForm};
-use quorate_node::server;
+use quorate_node::{copy, server};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    end_with_any_defect();
     let cli = Cli::read();
     start_log(cli.log);
     match server::run(cli) {
@@ -17,6 +18,17 @@ fn main() -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// A panic says that an invariant is broken: nothing is done after it, on no thread. The engine of the state's copy is another matter.
+fn end_with_any_defect() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        usual(info);
+        if !copy::is_the_engines() {
+            std::process::abort();
+        }
+    }));
 }
 
 fn start_log(form: LogForm) {

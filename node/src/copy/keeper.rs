@@ -84,6 +84,11 @@ impl Keeper {
         keeper
     }
 
+    /// What it is a copy of.
+    pub fn state(&self) -> &Arc<RwLock<Store>> {
+        &self.state
+    }
+
     /// How many versions wait to be written.
     pub fn lag(&self) -> u64 {
         let state = self.state.read();

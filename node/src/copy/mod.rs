@@ -10,6 +10,7 @@
 
 mod block;
 mod engine;
+mod guard;
 mod keeper;
 mod load;
 mod sled;
@@ -24,6 +25,7 @@ use quorate_api::copy as wire;
 use quorate_raft::{LogId, MemberId};
 
 pub use engine::{Engine, EngineError};
+pub use guard::{Panicked, guarded, is_the_engines};
 pub use keeper::{Keeper, Kept};
 pub use load::{Doubt, load};
 

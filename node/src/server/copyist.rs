@@ -46,8 +46,9 @@ impl Copyist {
     pub(crate) fn start(keeper: Keeper, dir: PathBuf) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("copy".into()).spawn(move || run(keeper, &dir, &theirs))?;
+        let thread = std::thread::Builder::new()
+            .name("copy".into())
+            .spawn(move || run_guarded(keeper, &dir, &theirs))?;
         Ok(Copyist { shared, thread: Some(thread) })
     }
 
@@ -81,6 +82,15 @@ impl Shared {
             self.stopped.wait_for(&mut stop, time);
         }
         *stop
+    }
+}
+
+/// The engine may fail in a way that it does not tell: then there is no copy until the next start.
+fn run_guarded(keeper: Keeper, dir: &Path, shared: &Shared) {
+    let state = Arc::clone(keeper.state());
+    if copy::guarded(|| run(keeper, dir, shared)).is_err() {
+        state.write().end_copy();
+        tracing::error!("the copy of the state is given up; the next start may take longer");
     }
 }
 

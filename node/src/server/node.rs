@@ -260,13 +260,14 @@ fn open_copy(
     identity: &Identity,
     is_known: impl Fn(LogId) -> bool,
 ) -> (Option<Box<dyn Engine>>, Option<Store>) {
-    match copy::open(dir, identity.member, is_known) {
-        Ok((engine, state)) => (Some(engine), state),
-        Err(error) => {
-            tracing::warn!(%error, "goes on without a copy of the state: the next start will take longer");
-            (None, None)
-        }
-    }
+    let opened = copy::guarded(|| copy::open(dir, identity.member, is_known));
+    let reason = match opened {
+        Ok(Ok((engine, state))) => return (Some(engine), state),
+        Ok(Err(error)) => error.to_string(),
+        Err(panicked) => panicked.to_string(),
+    };
+    tracing::warn!(reason, "goes on without a copy of the state: the next start will take longer");
+    (None, None)
 }
 
 /// Whether a state that ends with entry `id` is of this log, and no older than the newest snapshot.

@@ -39,6 +39,8 @@ impl Archive {
             }
             _ => disk.sync_dir(data_dir).during("sync", data_dir)?,
         }
+        // A process that was killed may have given a file its name and not made that durable: whoever relies on it has to.
+        disk.sync_dir(&dir).during("sync", &dir)?;
         let mut kept = Vec::new();
         for name in names(disk.as_ref(), &dir)? {
             let path = dir.join(&name);
