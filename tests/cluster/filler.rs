@@ -18,17 +18,20 @@ const ENOUGH: usize = 200 * LARGE;
 /// A large write takes a machine that is loaded a while.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Writes until the disk of `node` was full and the node has ended, or writes are refused, or enough was written.
-pub(crate) async fn fill(cluster: &mut Cluster, node: Number) {
+/// Writes until the disk of `node` was full and the node has ended, or writes are refused, or enough was written. Whether they were
+/// refused: a node that sees its disk fill up says so before it is full.
+pub(crate) async fn fill(cluster: &mut Cluster, node: Number) -> bool {
     let (mut written, mut at) = (0, 0);
     while written < ENOUGH {
         if let Some(words) = cluster.last_words(node) {
-            return eprintln!("node-{node} has ended after {written} bytes more: {words}");
+            eprintln!("node-{node} has ended after {written} bytes more: {words}");
+            return false;
         }
         match put(cluster, at, LARGE).await {
             Ok(()) => written += LARGE,
             Err(status) if is_full(&status) => {
-                return eprintln!("a write was refused after {written} bytes more: {}", status.message());
+                eprintln!("a write was refused after {written} bytes more: {}", status.message());
+                return true;
             }
             // Another node may know a leader.
             Err(status) => {
@@ -40,6 +43,7 @@ pub(crate) async fn fill(cluster: &mut Cluster, node: Number) {
         cluster.assert_alive();
     }
     eprintln!("{written} bytes were written after its disk was full, and node-{node} still runs");
+    false
 }
 
 /// Writes so many bytes through `node`.

@@ -1,5 +1,5 @@
 //! The simulator: whole members (protocol, log on disk, key-value state) on virtual time in one thread, from one seed, under faults
-//! of network, disk, process, clock and people. `make simulate` runs it; so does `cargo test`, for a hundred fresh seeds and every
+//! of network, disk, process, clock and people. `make simulate` runs it; so does `cargo test`, for some hundred fresh seeds and every
 //! seed that once failed.
 //!
 //! Each run is drawn from its seed ([`schedule`]), happens in a [`world`], is watched by the [`invariants`], and has to come to rest
@@ -32,6 +32,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use arguments::{Arguments, Request};
@@ -40,7 +41,7 @@ use report::Total;
 use simulation::{Failure, run};
 
 /// How many fresh seeds a test runs, and how many of them twice.
-const FRESH: u64 = 100;
+const FRESH: u64 = 300;
 const TWICE: u64 = 3;
 
 fn main() -> ExitCode {
@@ -55,25 +56,41 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `make simulate` does: the seeds on all cores, up to the first that fails.
+/// What `make simulate` does.
 fn simulate(arguments: &Arguments) -> ExitCode {
     let Arguments { first, count, faults, brief } = arguments;
     println!("seeds {first} to {}", first.wrapping_add(count - 1));
     let began = Instant::now();
     let mut total = Total::new();
+    if let Err((seed, failure)) = many(*first, *count, faults.as_ref(), &mut total) {
+        tell(seed, faults.as_ref(), *brief, &failure);
+        return ExitCode::FAILURE;
+    }
+    total.print(began.elapsed());
+    ExitCode::SUCCESS
+}
+
+/// Runs seeds on all cores, up to the first that fails.
+fn many(
+    first: u64,
+    count: u64,
+    faults: Option<&BTreeSet<usize>>,
+    total: &mut Total,
+) -> Result<(), (u64, Failure)> {
+    let began = Instant::now();
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (done, outcomes) = std::sync::mpsc::channel();
-    let work = |done: std::sync::mpsc::Sender<_>| {
+    let (done, outcomes) = mpsc::channel();
+    let work = |done: mpsc::Sender<_>| {
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= *count {
+            if number >= count {
                 return;
             }
             let seed = first.wrapping_add(number);
-            let _ = done.send((seed, run(seed, faults.as_ref(), &diary())));
+            let _ = done.send((seed, run(seed, faults, &diary())));
         }
     };
-    let mut failure = None;
+    let mut broken = Ok(());
     std::thread::scope(|scope| {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..cores {
@@ -84,9 +101,9 @@ fn simulate(arguments: &Arguments) -> ExitCode {
         for (number, (seed, outcome)) in outcomes.iter().enumerate() {
             match outcome {
                 Ok(summary) => total.add(&summary),
-                Err(broken) => {
+                Err(failure) => {
                     failed.store(true, Ordering::Relaxed);
-                    failure.get_or_insert((seed, broken));
+                    broken = broken.clone().and(Err((seed, failure)));
                 }
             }
             if number % 1000 == 999 {
@@ -94,12 +111,7 @@ fn simulate(arguments: &Arguments) -> ExitCode {
             }
         }
     });
-    if let Some((seed, broken)) = failure {
-        tell(seed, faults.as_ref(), *brief, &broken);
-        return ExitCode::FAILURE;
-    }
-    total.print(began.elapsed());
-    ExitCode::SUCCESS
+    broken
 }
 
 /// `QUORATE_DIARY=1` tells everything that happens.
@@ -127,10 +139,9 @@ fn test() -> ExitCode {
         }
     }
     let first = quorate_tests::seed::seed("--test simulator");
-    for seed in (0..FRESH).map(|number| first.wrapping_add(number)) {
-        if !one(seed, None, &mut total) {
-            return ExitCode::FAILURE;
-        }
+    if let Err((seed, failure)) = many(first, FRESH, None, &mut total) {
+        tell(seed, None, false, &failure);
+        return ExitCode::FAILURE;
     }
     for seed in (0..TWICE).map(|number| first.wrapping_add(number)) {
         let digests: BTreeSet<Option<u64>> =
