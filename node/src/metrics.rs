@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::replica::Room;
 use crate::server::view::{NodeStatus, NodeView, Role, VERSION};
 
 /// How often the kernel counts a process's time, as it tells programs: 100 a second on every architecture.
@@ -147,7 +148,16 @@ impl Collector for ViewCollector {
 
         let voters = status.configuration.as_ref().map_or(0, |c| c.configuration.voters.len());
         let learners = status.configuration.as_ref().map_or(0, |c| c.configuration.learners.len());
+        let (fetched, pieces) = status.fetching.unwrap_or_default();
         let gauges = [
+            ("no_space", "Whether the disk is too full for writes", u64::from(status.room != Room::Enough)),
+            ("snapshot_pieces", "Pieces of the snapshot that is being fetched", pieces.into()),
+            ("snapshot_pieces_fetched", "Those of them that have come", fetched.into()),
+            (
+                "snapshot_parts_refused",
+                "Parts of snapshots that did not match, since the start",
+                status.refused_parts,
+            ),
             ("ready", "Whether the node serves its clients", u64::from(status.unready.is_none())),
             ("raft_term", "The newest term seen", view.term()),
             ("raft_is_leader", "Whether this member leads", u64::from(status.role == Role::Leader)),

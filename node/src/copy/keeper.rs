@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::{Buf, BytesMut};
 use parking_lot::RwLock;
 use prost::Message as _;
 use quorate_raft::MemberId;
 
 use super::engine::{Engine, EngineError};
 use super::{block, wire};
-use crate::kv::{Incarnation, Store};
+use crate::kv::{Incarnation, Store, records};
 
 /// Versions that are read under one hold of the state's lock: some tens of microseconds.
 const BATCH: usize = 256;
@@ -31,7 +32,7 @@ pub struct Keeper {
     /// Bytes of records in the copy.
     bytes: u64,
     /// Records that are not in a block yet.
-    stream: Vec<u8>,
+    stream: BytesMut,
     /// There is nothing in the engine.
     is_empty: bool,
 }
@@ -48,7 +49,7 @@ pub enum Kept {
 impl Keeper {
     /// Keeps the copy of `state` in `engine`, whatever is in that: it is begun anew.
     pub fn new(engine: Box<dyn Engine>, member: MemberId, state: Arc<RwLock<Store>>) -> Self {
-        let stream = Vec::new();
+        let stream = BytesMut::new();
         let (incarnation, is_empty) = (None, false);
         Self {
             engine,
@@ -129,7 +130,7 @@ impl Keeper {
         let parts = self.stream[..whole].chunks(block::BYTES);
         let blocks: Vec<_> =
             (self.blocks..).zip(parts).map(|(number, part)| block::seal(number, part)).collect();
-        self.stream.drain(..whole);
+        self.stream.advance(whole);
         let first = self.blocks;
         self.blocks += blocks.len() as u64;
         let sealed = head.map(|head| {
@@ -160,7 +161,7 @@ impl Keeper {
             let before = self.stream.len();
             self.versions += versions.len() as u64;
             for version in versions {
-                version.encode_length_delimited(&mut self.stream).expect("a vector grows");
+                records::append(&mut self.stream, &version);
             }
             self.bytes += (self.stream.len() - before) as u64;
             self.next = next;

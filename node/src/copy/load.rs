@@ -1,12 +1,12 @@
 //! Reads the state from its copy.
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use prost::Message as _;
 use quorate_raft::{LogId, MemberId};
 
 use super::engine::{Engine, EngineError};
 use super::{block, wire};
-use crate::kv::{Rebuild, RebuildError, Store};
+use crate::kv::{Rebuild, RebuildError, Store, records};
 
 /// Why a copy cannot be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +49,7 @@ pub fn load(engine: &dyn Engine, member: MemberId) -> Result<Option<Store>, Doub
 
 /// Takes whole records off the stream.
 fn take(stream: &mut BytesMut, rebuild: &mut Rebuild) -> Result<(), Doubt> {
-    // A length has at most ten bytes, and the last of them no high bit.
-    while let Some(prefix) = stream.iter().take(10).position(|byte| byte & 0x80 == 0) {
-        let length = prost::decode_length_delimiter(&stream[..]).map_err(|_| Doubt::Damaged("a record"))?;
-        if stream.len() - prefix - 1 < length {
-            break;
-        }
-        stream.advance(prefix + 1);
-        let record = stream.split_to(length).freeze();
+    while let Some(record) = records::take(stream).map_err(|_| Doubt::Damaged("a record"))? {
         let version = prost::Message::decode(record).map_err(|_| Doubt::Damaged("a record"))?;
         rebuild.push(version)?;
     }

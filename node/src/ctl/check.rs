@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use quorate_raft::{Configuration, Entry, HardState, LogId, MemberId, Payload};
+use quorate_raft::{Entry, HardState, LogId};
 use serde_json::{Value, json};
 
 use super::{CtlError, Output, print};
@@ -44,14 +44,15 @@ type Snapshots = [Result<Manifest, SnapshotError>];
 fn damage(found: &Inspection, snapshots: &Snapshots) -> Option<String> {
     let of_snapshots =
         || snapshots.iter().find_map(|snapshot| snapshot.as_ref().err()).map(ToString::to_string);
-    found.damage().or_else(|| uncovered(found, snapshots)).or_else(of_snapshots)
+    found.damage().or_else(|| Some(refusal(found, snapshots)?.to_string())).or_else(of_snapshots)
 }
 
-/// The log may begin where no whole snapshot ends.
-fn uncovered(found: &Inspection, snapshots: &Snapshots) -> Option<String> {
-    let covered = snapshots.iter().flatten().map(|manifest| manifest.id().index).max().unwrap_or(0);
-    let base = found.log.as_ref()?.as_ref().ok()?.recovered.base.index;
-    (base > covered).then(|| OpenError::NoSnapshot { base, covered }.to_string())
+/// Why a node refuses to start on the log that was found, with the newest whole snapshot.
+fn refusal(found: &Inspection, snapshots: &Snapshots) -> Option<OpenError> {
+    let newest = snapshots.iter().rev().find_map(|snapshot| snapshot.as_ref().ok());
+    let member = found.identity.as_ref().ok()?.as_ref()?.member;
+    let log = found.log.as_ref()?.as_ref().ok()?;
+    log.recovered.check(member, newest.map(|manifest| &manifest.snapshot)).err()
 }
 
 fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
@@ -70,7 +71,7 @@ fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
         Err(error) => lines.add("damage", &error.to_string()),
     }
     match &found.log {
-        Some(Ok(log)) => add_log(&mut lines, found, log),
+        Some(Ok(log)) => add_log(&mut lines, log, refusal(found, snapshots).as_ref()),
         Some(Err(error)) => {
             lines.add("damage", &error.to_string());
             lines.add("a node", "refuses to start on it");
@@ -86,17 +87,13 @@ fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
             Err(error) => lines.add("damage", &error.to_string()),
         }
     }
-    if let Some(gap) = uncovered(found, snapshots) {
-        lines.add("damage", &gap);
-        lines.add("a node", "refuses to start on it");
-    }
     for path in &found.left_over {
         lines.add("left over", &format!("{}: not needed", path.display()));
     }
     lines.0
 }
 
-fn add_log(lines: &mut Lines, found: &Inspection, log: &LogContents) {
+fn add_log(lines: &mut Lines, log: &LogContents, refusal: Option<&OpenError>) {
     let recovered = &log.recovered;
     let HardState { term, vote, commit } = recovered.hard_state;
     let spare = if log.spare { ", the last one unused" } else { "" };
@@ -115,8 +112,8 @@ fn add_log(lines: &mut Lines, found: &Inspection, log: &LogContents) {
         let first = end(recovered).index + 1;
         lines.add("missing", &format!("entries {first} to {} (term {})", lost.index.max(first), lost.term));
     }
-    for fate in fate(found, log) {
-        lines.add("a node", fate);
+    for fate in fate(log, refusal) {
+        lines.add("a node", &fate);
     }
 }
 
@@ -132,37 +129,26 @@ fn entries(recovered: &Recovered) -> String {
 }
 
 /// What a node does that starts on such a log.
-fn fate(found: &Inspection, log: &LogContents) -> Vec<&'static str> {
+fn fate(log: &LogContents, refusal: Option<&OpenError>) -> Vec<String> {
     let mut fate = Vec::new();
     if !log.torn.is_empty() {
-        fate.push("cuts what was not written in full: it was never acknowledged");
+        fate.push("cuts what was not written in full: it was never acknowledged".to_owned());
     }
-    let alone = found.identity.as_ref().is_ok_and(|identity| {
-        identity.as_ref().is_some_and(|identity| is_alone(identity.member, &log.recovered.entries))
+    fate.extend(match refusal {
+        Some(OpenError::OnlyVoter(_)) => {
+            Some("refuses to start on it: as the only voter it cannot be repaired".to_owned())
+        }
+        Some(other) => Some(format!("refuses to start on it: {other}")),
+        None if log.recovered.lost.is_some() => Some(
+            "keeps what is whole, and takes no part in elections until its leader has sent the rest"
+                .to_owned(),
+        ),
+        None if !log.recovered.damage.is_empty() => {
+            Some("starts: nothing that it needs is missing".to_owned())
+        }
+        None => None,
     });
-    match (log.recovered.lost, alone) {
-        (Some(_), true) => fate.push("refuses to start on it: as the only voter it cannot be repaired"),
-        (Some(_), false) => {
-            fate.push(
-                "keeps what is whole, and takes no part in elections until its leader has sent the rest",
-            );
-        }
-        (None, _) if !log.recovered.damage.is_empty() => {
-            fate.push("starts: nothing that it needs is missing");
-        }
-        (None, _) => {}
-    }
     fate
-}
-
-/// Whether member `id` is the only voter, as far as its log tells.
-fn is_alone(id: MemberId, entries: &[Entry]) -> bool {
-    let newest = entries.iter().rev().find_map(|entry| match &entry.payload {
-        Payload::Configuration(configuration) => Some(configuration),
-        Payload::Noop | Payload::Command(_) => None,
-    });
-    let is_alone = |c: &Configuration| c.outgoing.is_empty() && c.voters.len() == 1 && c.voters.contains(&id);
-    newest.is_some_and(|newest| is_alone(newest))
 }
 
 /// The end of what is whole.
@@ -180,7 +166,7 @@ fn json(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> Value {
         "held": found.held,
         "member_id": identity.map(|identity| print::id(identity.member.0)),
         "cluster_id": identity.map(|identity| print::id(identity.cluster)),
-        "log": log.map(|log| log_json(found, log)),
+        "log": log.map(|log| log_json(log, refusal(found, snapshots).as_ref())),
         "snapshots": snapshots.iter().map(snapshot_json).collect::<Vec<_>>(),
         "left_over": found.left_over.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
     })
@@ -196,7 +182,7 @@ fn snapshot_json(snapshot: &Result<Manifest, SnapshotError>) -> Value {
     }
 }
 
-fn log_json(found: &Inspection, log: &LogContents) -> Value {
+fn log_json(log: &LogContents, refusal: Option<&OpenError>) -> Value {
     let Recovered { hard_state, base, entries, lost, damage, .. } = &log.recovered;
     let id = |id: LogId| json!({ "term": id.term, "index": id.index });
     let places = |places: &[Damage]| {
@@ -216,7 +202,7 @@ fn log_json(found: &Inspection, log: &LogContents) -> Value {
         "torn": places(&log.torn),
         "damage": places(damage),
         "lost": lost.map(id),
-        "a_node": fate(found, log),
+        "a_node": fate(log, refusal),
     })
 }
 

@@ -14,6 +14,7 @@ mod overlap;
 mod points;
 mod range;
 mod rebuild;
+pub mod records;
 pub mod revision;
 mod segment;
 pub mod snapshot;

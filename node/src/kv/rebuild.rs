@@ -3,12 +3,11 @@
 //! Unlike a snapshot, such a copy holds what compactions have made useless since: it is removed here. It may also lack versions
 //! between others, which were removed before they were copied.
 
-use bytes::Bytes;
 use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
-use super::history::Version;
 use super::revision::{INITIAL, Revision};
+use super::snapshot::version_from_wire;
 use super::{Collected, Store};
 
 /// Why versions make no state.
@@ -42,25 +41,8 @@ impl Rebuild {
         }
         self.newest = Some(modified);
         self.versions += 1;
-        let Store { index, history, sizes, .. } = &mut self.store;
-        let previous = index.get(&wire.key);
-        let mut version = Version {
-            key: wire.key,
-            value: wire.value,
-            modified,
-            created: wire.created,
-            number: wire.number,
-            lease: wire.lease,
-            previous,
-        };
-        version.own_bytes();
-        sizes.add(&version);
-        let key: Bytes = version.key.clone();
-        let position = history.push(version);
-        match index.get_mut(&key) {
-            Some(newest) => *newest = position,
-            None => index.insert(&key, position),
-        }
+        let previous = self.store.index.get(&wire.key);
+        self.store.take_back(version_from_wire(wire, previous));
         Ok(())
     }
 

@@ -116,6 +116,19 @@ impl Store {
         super::snapshot::state_to_wire(self)
     }
 
+    /// Takes in the next version of a state that was written down, with a buffer of its own: its key's newest.
+    pub(super) fn take_back(&mut self, mut version: Version) -> Position {
+        version.own_bytes();
+        self.sizes.add(&version);
+        let key = version.key.clone();
+        let position = self.history.push(version);
+        match self.index.get_mut(&key) {
+            Some(newest) => *newest = position,
+            None => self.index.insert(&key, position),
+        }
+        position
+    }
+
     /// For a copy that has everything before number `from`: deletions that were removed before it could get them, then up to `most`
     /// versions in order, and the number to go on from.
     pub fn copy_from(&mut self, from: u64, most: usize) -> (Vec<wire::Version>, u64) {

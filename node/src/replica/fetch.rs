@@ -124,6 +124,7 @@ impl Fetcher {
         if manifest.snapshot != fetch.snapshot {
             tracing::warn!(%from, "a member's snapshot has another configuration than the leader's: refused");
             self.refused += 1;
+            fetch.failures += 1;
             return self.next_source(now);
         }
         tracing::info!(
@@ -372,9 +373,14 @@ mod tests {
         asked(&mut fetcher);
         let mut other = manifest_of(&[b"x"]);
         other.snapshot.configuration.voters.insert(MemberId(4));
-        fetcher.manifest(MemberId(3), other, 1);
+        fetcher.manifest(MemberId(3), other.clone(), 1);
         assert_eq!((fetcher.refused, fetcher.jobs.len()), (1, 0));
         assert_eq!(asked(&mut fetcher), [(2, Part::Manifest)]);
+        let given_up = (2..20).find_map(|now| {
+            fetcher.manifest(MemberId(2), other.clone(), now);
+            fetcher.tick(now)
+        });
+        assert_eq!(given_up, Some(ID), "nobody has anything else");
     }
 
     #[test]

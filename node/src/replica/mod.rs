@@ -201,7 +201,7 @@ impl Replica {
             let before = self.handed;
             let Effects { write, messages, jobs, .. } = self.output();
             assert!(self.handed > before, "what is committed on disk can be applied");
-            debug_assert!(write.is_none() && messages.is_empty(), "nobody has asked for anything yet");
+            assert!(write.is_none() && messages.is_empty(), "nobody has asked for anything yet");
             // Those are for whoever takes the first output.
             self.jobs = jobs;
         }

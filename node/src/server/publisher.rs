@@ -63,6 +63,8 @@ impl Publisher {
         status.leader = raft.leader.map(|id| id.0);
         status.progress = replica.progress();
         status.room = replica.room();
+        status.fetching = replica.fetching();
+        status.refused_parts = replica.refused_parts();
         configure(&mut status.configuration, &raft);
         self.status.unready = self.unready();
         self.view.publish_log(raft.last.index, raft.commit);

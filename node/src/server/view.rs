@@ -42,6 +42,10 @@ pub struct NodeStatus {
     pub progress: Vec<Progress>,
     /// How much room its disk has.
     pub room: Room,
+    /// The snapshot that it is fetching: pieces that have come, of how many.
+    pub fetching: Option<(u32, u32)>,
+    /// Parts of snapshots that were not what they should be, since the process started.
+    pub refused_parts: u64,
     /// Why the node cannot serve its clients; none when it can.
     pub unready: Option<Unready>,
 }
@@ -83,7 +87,7 @@ pub enum Unready {
     /// No leader is known.
     #[error("no leader")]
     NoLeader,
-    /// It has not yet applied what was committed when it came up.
+    /// It does not hold yet what was acknowledged when it came up.
     #[error("catching up")]
     CatchingUp,
     /// It was removed from its cluster.

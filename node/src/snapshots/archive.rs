@@ -73,11 +73,6 @@ impl Archive {
         None
     }
 
-    /// Manifests, oldest first.
-    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        self.kept.iter().map(|kept| &kept.manifest)
-    }
-
     /// The newest one's manifest. Whether its pieces are whole is seen when they are read.
     pub fn newest(&self) -> Option<&Manifest> {
         self.kept.last().map(|kept| &kept.manifest)

@@ -10,7 +10,7 @@ use quorate_api::log::command::Operation;
 use quorate_raft::{Configuration, LogId, MemberId, Snapshot};
 use tempfile::TempDir;
 
-use super::{Archive, Found, Job, Manifest, Part, Report, Worker};
+use super::{Archive, Found, Job, Manifest, Part, Report, Worker, inspect};
 use crate::kv::Store;
 use crate::storage::disk::OsDisk;
 
@@ -182,7 +182,8 @@ fn two_are_kept() {
         member.take(index);
     }
     assert_eq!(member.files().len(), 2);
-    let kept: Vec<u64> = open(member.dir.path()).manifests().map(|manifest| manifest.id().index).collect();
+    let kept = inspect(&OsDisk, member.dir.path()).unwrap();
+    let kept: Vec<u64> = kept.into_iter().map(|manifest| manifest.unwrap().id().index).collect();
     assert_eq!(kept, [3, 4]);
 }
 

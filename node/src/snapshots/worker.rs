@@ -254,24 +254,24 @@ impl Worker {
             // Newer ones that were taken here have pushed it out.
             return Some(Report::NotReceived(id, SnapshotError::Superseded));
         };
-        match restore_piece(kept, next, &mut restore) {
-            Err(error) => {
+        if next < kept.manifest.pieces() {
+            if let Err(error) = restore_piece(kept, next, &mut restore) {
+                self.archive.discard(id);
+                return Some(Report::NotReceived(id, error));
+            }
+            self.receiving = Some(Receiving::Restoring { id, next: next + 1, restore });
+            return None;
+        }
+        match restore.finish() {
+            Ok(mut store) => {
+                store.applied_up_to(id);
+                Some(Report::Received(kept.manifest.clone(), Box::new(store)))
+            }
+            Err(source) => {
+                let error = SnapshotError::Restore { path: kept.path.clone(), source };
                 self.archive.discard(id);
                 Some(Report::NotReceived(id, error))
             }
-            Ok(()) if next + 1 < kept.manifest.pieces() => {
-                self.receiving = Some(Receiving::Restoring { id, next: next + 1, restore });
-                None
-            }
-            Ok(()) => Some(match restore.finish() {
-                Ok(mut store) => {
-                    store.applied_up_to(id);
-                    Report::Received(kept.manifest.clone(), Box::new(store))
-                }
-                Err(source) => {
-                    Report::NotReceived(id, SnapshotError::Restore { path: kept.path.clone(), source })
-                }
-            }),
         }
     }
 

@@ -10,7 +10,8 @@ mod source;
 use quorate_api::snapshot as wire;
 
 use super::Store;
-use super::history::Version;
+use super::history::{Position, Version};
+use super::revision::Revision;
 
 pub use restore::{Restore, RestoreError};
 pub use source::{Replaced, SnapshotSource};
@@ -35,5 +36,18 @@ pub(super) fn version_to_wire(version: &Version) -> wire::Version {
         created: version.created,
         number: version.number,
         lease: version.lease,
+    }
+}
+
+/// The same back, behind the key's version `previous`.
+pub(super) fn version_from_wire(wire: wire::Version, previous: Option<Position>) -> Version {
+    Version {
+        key: wire.key,
+        value: wire.value,
+        modified: Revision { main: wire.revision, sub: wire.sub },
+        created: wire.created,
+        number: wire.number,
+        lease: wire.lease,
+        previous,
     }
 }

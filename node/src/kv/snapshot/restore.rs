@@ -1,16 +1,13 @@
 //! Makes a state of a snapshot's pieces.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quorate_api::snapshot as wire;
 
-use crate::kv::Store;
-use crate::kv::check::MAX_REQUEST_BYTES;
+use super::version_from_wire;
 use crate::kv::history::Version;
 use crate::kv::revision::{INITIAL, Revision};
-
-/// No record is longer: a version comes of one request.
-const MAX_RECORD_BYTES: usize = 2 * MAX_REQUEST_BYTES;
+use crate::kv::{Store, records};
 
 /// Why pieces make no state. Their hashes fit, or the caller would not have come so far: who made them has a defect, or a format that
 /// this version does not know.
@@ -45,7 +42,7 @@ impl Restore {
     /// Takes the next piece. After an error nothing comes of the rest.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
         self.buffer.extend_from_slice(piece);
-        while let Some(record) = next_record(&mut self.buffer)? {
+        while let Some(record) = records::take(&mut self.buffer).map_err(|error| malformed(&error))? {
             match &mut self.store {
                 None => self.store = Some(begin(decode(record)?)?),
                 Some(store) => add(store, &mut self.newest, decode(record)?)?,
@@ -64,32 +61,11 @@ impl Restore {
     }
 }
 
-/// Takes a record off the buffer, if all of it is there.
-fn next_record(buffer: &mut BytesMut) -> Result<Option<Bytes>, RestoreError> {
-    // A varint has at most ten bytes, and the last of them no high bit.
-    let Some(prefix) = buffer.iter().take(10).position(|byte| byte & 0x80 == 0) else {
-        return if buffer.len() < 10 {
-            Ok(None)
-        } else {
-            Err(RestoreError::Malformed("its length".to_owned()))
-        };
-    };
-    let length = prost::decode_length_delimiter(&buffer[..]).map_err(|error| malformed(&error))?;
-    if length > MAX_RECORD_BYTES {
-        return Err(RestoreError::Malformed(format!("it has {length} bytes")));
-    }
-    if buffer.len() <= prefix + length {
-        return Ok(None);
-    }
-    buffer.advance(prefix + 1);
-    Ok(Some(buffer.split_to(length).freeze()))
-}
-
 fn decode<M: Message + Default>(record: Bytes) -> Result<M, RestoreError> {
     M::decode(record).map_err(|error| malformed(&error))
 }
 
-fn malformed(error: &prost::DecodeError) -> RestoreError {
+fn malformed(error: &dyn std::fmt::Display) -> RestoreError {
     RestoreError::Malformed(error.to_string())
 }
 
@@ -113,15 +89,7 @@ fn add(store: &mut Store, newest: &mut Option<Revision>, wire: wire::Version) ->
     }
     *newest = Some(modified);
     let last = store.index.get(&wire.key);
-    let mut version = Version {
-        key: wire.key,
-        value: wire.value,
-        modified,
-        created: wire.created,
-        number: wire.number,
-        lease: wire.lease,
-        previous: last,
-    };
+    let version = version_from_wire(wire, last);
     let previous = last.map(|at| store.history.newest(at));
     let fits = if modified.main <= store.compaction.revision {
         previous.is_none() && stands_alone(&version)
@@ -131,14 +99,7 @@ fn add(store: &mut Store, newest: &mut Option<Revision>, wire: wire::Version) ->
     if !fits || version.key.is_empty() {
         return Err(RestoreError::Impossible("a version that does not follow from the one before it"));
     }
-    version.own_bytes();
-    store.sizes.add(&version);
-    let key = version.key.clone();
-    let position = store.history.push(version);
-    match store.index.get_mut(&key) {
-        Some(newest) => *newest = position,
-        None => store.index.insert(&key, position),
-    }
+    let position = store.take_back(version);
     if modified.main <= store.compaction.revision {
         store.compaction.next = position.number() + 1;
     }

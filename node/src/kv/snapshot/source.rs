@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
-use prost::Message;
 use quorate_api::snapshot as wire;
 
 use super::{state_to_wire, version_to_wire};
 use crate::kv::compaction::Pin;
-use crate::kv::{Collected, Store};
+use crate::kv::{Collected, Store, records};
 
 /// Versions that are read under one hold of the lock, or removed: some tens of microseconds.
 const BATCH: usize = 256;
@@ -50,7 +49,7 @@ impl Store {
     /// Begins a snapshot of the state as it is now, in pieces of so many bytes. Only one at a time: `None` while another one lives.
     pub fn snapshot(&mut self, piece_bytes: usize) -> Option<SnapshotSource> {
         let mut encoded = BytesMut::new();
-        append(&mut encoded, &state_to_wire(self));
+        records::append(&mut encoded, &state_to_wire(self));
         Some(SnapshotSource {
             pin: self.pin()?,
             revision: self.revision,
@@ -76,7 +75,7 @@ impl SnapshotSource {
                 Step::Read(from) => {
                     let versions = self.read(&store.read(), from)?;
                     for version in &versions {
-                        append(&mut self.encoded, version);
+                        records::append(&mut self.encoded, version);
                     }
                 }
                 Step::Done if self.encoded.is_empty() => return Ok(None),
@@ -118,8 +117,4 @@ impl SnapshotSource {
     fn check(&self, store: &Store) -> Result<(), Replaced> {
         if store.is_pinned_by(&self.pin) { Ok(()) } else { Err(Replaced) }
     }
-}
-
-fn append(buffer: &mut BytesMut, record: &impl Message) {
-    record.encode_length_delimited(buffer).expect("a buffer that grows has room");
 }

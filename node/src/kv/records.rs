@@ -1,0 +1,45 @@
+//! A stream of records, each behind its length as a varint: what snapshots and copies of a state are made of.
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+
+use super::check::MAX_REQUEST_BYTES;
+
+/// No record is longer: a version comes of one request.
+const MAX_RECORD_BYTES: usize = 2 * MAX_REQUEST_BYTES;
+
+/// What the length of a varint cannot exceed.
+const MAX_PREFIX: usize = 10;
+
+/// A record's length makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadLength {
+    /// It does not end, or not within 64 bits.
+    #[error("its length")]
+    Malformed,
+    /// No record has so many bytes.
+    #[error("it has {0} bytes")]
+    TooLong(usize),
+}
+
+/// Appends a record to the stream.
+pub fn append(stream: &mut BytesMut, record: &impl Message) {
+    record.encode_length_delimited(stream).expect("a buffer that grows has room");
+}
+
+/// Takes a record off the stream, if all of it is there.
+pub fn take(stream: &mut BytesMut) -> Result<Option<Bytes>, BadLength> {
+    // The last byte of a varint, and no other, has no high bit.
+    let Some(prefix) = stream.iter().take(MAX_PREFIX).position(|byte| byte & 0x80 == 0) else {
+        return if stream.len() < MAX_PREFIX { Ok(None) } else { Err(BadLength::Malformed) };
+    };
+    let length = prost::decode_length_delimiter(&stream[..]).map_err(|_| BadLength::Malformed)?;
+    if length > MAX_RECORD_BYTES {
+        return Err(BadLength::TooLong(length));
+    }
+    if stream.len() <= prefix + length {
+        return Ok(None);
+    }
+    stream.advance(prefix + 1);
+    Ok(Some(stream.split_to(length).freeze()))
+}
