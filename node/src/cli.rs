@@ -52,6 +52,16 @@ pub struct Cli {
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_JOIN")]
     pub join: Option<String>,
 
+    /// How much this member is to lead: a leader hands over to a voter with a higher priority that keeps up. It is a wish, and costs
+    /// no availability: whoever can lead leads.
+    #[arg(long, value_name = "N", env = "QUORATE_PRIORITY", default_value_t = 0)]
+    pub priority: u32,
+
+    /// A leader answers linearizable reads without asking the others for as long as they have promised not to elect another. Rests on
+    /// clocks: none may run more than one and a half times as fast as another. Without the flag each read is confirmed.
+    #[arg(long, env = "QUORATE_LEASE_READS", value_parser = FalseyValueParser::new())]
+    pub lease_reads: bool,
+
     /// The certificate chain of the client port (PEM). Without it clients are served in the clear.
     #[arg(long, value_name = "FILE", env = "QUORATE_CLIENT_CERT", requires = "client_key")]
     pub client_cert: Option<PathBuf>,

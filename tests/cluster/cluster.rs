@@ -44,23 +44,31 @@ pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     pub(crate) network: Network,
     folder: Option<TempDir>,
+    /// Of every node that is added.
+    flags: Vec<String>,
 }
 
 impl Cluster {
     /// A cluster of `count` voters: the first one founds it, the others join.
     pub(crate) async fn start(count: usize) -> Self {
-        Self::start_on((0..count).map(|_| None).collect(), folder()).await
+        Self::start_with(count, &[]).await
+    }
+
+    /// The same, each node with these flags.
+    pub(crate) async fn start_with(count: usize, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self::start_on((0..count).map(|_| None).collect(), folder(), flags).await
     }
 
     /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
     pub(crate) async fn start_on_faulty_disks(count: usize) -> Option<Self> {
         let folder = folder();
         let disks: Option<Vec<_>> = (0..count).map(|number| faulty_disk(folder.path(), number)).collect();
-        Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder).await)
+        Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder, Vec::new()).await)
     }
 
-    async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir) -> Self {
-        let mut cluster = Self { members: Vec::new(), network: Network::new(), folder: Some(folder) };
+    async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir, flags: Vec<String>) -> Self {
+        let mut cluster = Self { members: Vec::new(), network: Network::new(), folder: Some(folder), flags };
         let count = disks.len();
         for disk in disks {
             cluster.add_on(disk).await;
@@ -87,6 +95,7 @@ impl Cluster {
             None => settings.with("--bootstrap"),
             Some(_) => settings.with(format!("--join={}", self.leader_door().await)),
         };
+        settings.more.extend(self.flags.iter().cloned());
         let process = Some(settings.start());
         self.members.push(Member { settings, process, id: 0, leaves: false, fails: false, disk });
         self.wait(&format!("node-{number} to answer"), async |cluster: &mut Self| {
@@ -135,15 +144,15 @@ impl Cluster {
         member.process = Some(member.settings.start());
     }
 
-    fn process(&self, node: Number) -> &Process {
-        self.members[node].process.as_ref().expect("it is up")
+    fn process(&mut self, node: Number) -> &mut Process {
+        self.members[node].process.as_mut().expect("it is up")
     }
 
-    pub(crate) fn pause(&self, node: Number) {
+    pub(crate) fn pause(&mut self, node: Number) {
         self.process(node).pause().expect("a child can be stopped");
     }
 
-    pub(crate) fn resume(&self, node: Number) {
+    pub(crate) fn resume(&mut self, node: Number) {
         self.process(node).resume().expect("a child can go on");
     }
 
@@ -168,6 +177,15 @@ impl Cluster {
             } else {
                 Err(format!("node-{leader} leads in term {}", status.term))
             }
+        })
+        .await;
+    }
+
+    /// This node leads.
+    pub(crate) async fn wait_for_lead_of(&mut self, node: Number) {
+        self.wait(&format!("node-{node} to lead"), async |cluster: &mut Self| {
+            let (leader, status) = cluster.newest_leader().await?;
+            (leader == node).then_some(()).ok_or(format!("node-{leader} leads in term {}", status.term))
         })
         .await;
     }
@@ -221,8 +239,11 @@ impl Cluster {
         }
     }
 
-    /// Nobody ends without being told to.
+    /// Nobody ends without being told to, or goes on that is to stand still.
     pub(crate) fn assert_alive(&mut self) {
+        for process in self.members.iter().filter_map(|member| member.process.as_ref()) {
+            process.hold().expect("a child can be stopped");
+        }
         let members = self.members.iter_mut().filter(|member| !member.leaves && !member.fails);
         for process in members.filter_map(|member| member.process.as_mut()) {
             if let Some(status) = process.ended().expect("a child can be asked") {

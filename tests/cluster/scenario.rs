@@ -32,9 +32,14 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// Three nodes, and clients that have begun to work on them.
     pub(crate) async fn start(name: &str) -> Self {
+        Self::start_with(name, &[]).await
+    }
+
+    /// The same, each node with these flags.
+    pub(crate) async fn start_with(name: &str, flags: &[&str]) -> Self {
         let turn = TURN.lock().await;
         let random = seed::random(name);
-        Self::start_on(Cluster::start(3).await, random, turn).await
+        Self::start_on(Cluster::start_with(3, flags).await, random, turn).await
     }
 
     /// The same on disks that can fail; none where there are no such disks, and need not be.

@@ -95,7 +95,19 @@ async fn links_break_in_one_direction() {
 
 #[tokio::test]
 async fn processes_stand_still() {
-    let mut scenario = Scenario::start("processes_stand_still").await;
+    let scenario = Scenario::start("processes_stand_still").await;
+    stand_still(scenario).await;
+}
+
+/// A leader that has stood still goes on with a lease that it takes for its own, unless it looks how late it is.
+#[tokio::test]
+async fn processes_stand_still_that_read_by_lease() {
+    let name = "processes_stand_still_that_read_by_lease";
+    let scenario = Scenario::start_with(name, &["--lease-reads"]).await;
+    stand_still(scenario).await;
+}
+
+async fn stand_still(mut scenario: Scenario) {
     for round in 0..Scenario::rounds(5) {
         let (leader, before) = scenario.cluster.wait_for_leader().await;
         let node = if round % 2 == 0 { leader } else { scenario.random.random_range(0..3) };
@@ -126,6 +138,23 @@ async fn the_leader_stops_in_order() {
             eprintln!("not transferred: {reason}");
         }
         scenario.progress().await;
+    }
+    scenario.finish().await;
+}
+
+/// It takes the lead again whenever it comes back.
+#[tokio::test]
+async fn a_preferred_member_leads() {
+    let mut scenario = Scenario::start("a_preferred_member_leads").await;
+    let preferred = scenario.random.random_range(0..3);
+    scenario.cluster.terminate(preferred);
+    scenario.cluster.members[preferred].settings.more.push("--priority=7".to_owned());
+    for _ in 0..Scenario::rounds(2) {
+        scenario.progress().await;
+        scenario.cluster.restart(preferred);
+        scenario.cluster.wait_for_lead_of(preferred).await;
+        scenario.progress().await;
+        scenario.cluster.kill(preferred);
     }
     scenario.finish().await;
 }

@@ -237,6 +237,7 @@ impl Host {
             // Some are preferred: leadership goes back to them whenever they can have it.
             priority: u32::try_from(self.id.0 % 3).unwrap_or(0),
             lease: plan.leases.then_some(Lease { ticks: LEASE_TICKS }),
+            promised: false,
             max_append_bytes: plan.max_append_bytes,
             max_inflight_bytes: plan.max_inflight_bytes,
             seed: self.random.random(),

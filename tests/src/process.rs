@@ -14,6 +14,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    paused: bool,
 }
 
 impl Process {
@@ -24,7 +25,7 @@ impl Process {
         let child = command.spawn().map_err(|error| {
             io::Error::new(error.kind(), format!("cannot start {}: {error}", command.get_program().display()))
         })?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), paused: false })
     }
 
     /// What it is called in messages.
@@ -49,12 +50,20 @@ impl Process {
     }
 
     /// SIGSTOP: it stands still, with its connections open.
-    pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+    pub fn pause(&mut self) -> io::Result<()> {
+        self.paused = true;
+        self.hold()
+    }
+
+    /// Stops it again if it is to stand still. To be called now and then: when the shell that the tests were started from goes away, the
+    /// kernel sends SIGCONT to whatever stands still in the process group that it leaves behind.
+    pub fn hold(&self) -> io::Result<()> {
+        if self.paused { self.signal(Signal::STOP) } else { Ok(()) }
     }
 
     /// SIGCONT.
-    pub fn resume(&self) -> io::Result<()> {
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.paused = false;
         self.signal(Signal::CONT)
     }
 
@@ -99,5 +108,38 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to do.
         let _ = self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state that the kernel shows of it: `T` while it stands still.
+    fn wait_for(process: &Process, wanted: char) {
+        let path = format!("/proc/{}/stat", process.id());
+        let state = || fs::read_to_string(&path).ok()?.rsplit_once(") ")?.1.chars().next();
+        let end = Instant::now() + Duration::from_mins(1);
+        while (state() == Some('T')) != (wanted == 'T') {
+            assert!(Instant::now() < end, "{:?} for {wanted}", state());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_pause_that_others_end_is_taken_up_again() {
+        let folder = tempfile::tempdir().expect("there is a place for temporary files");
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        let mut process = Process::start("sleep", command, &folder.path().join("log")).expect("it starts");
+        process.pause().expect("a child can be stopped");
+        wait_for(&process, 'T');
+        process.signal(Signal::CONT).expect("a child can go on");
+        wait_for(&process, 'S');
+        process.hold().expect("a child can be stopped");
+        wait_for(&process, 'T');
+        process.resume().expect("a child can go on");
+        process.hold().expect("there is nothing to do");
+        wait_for(&process, 'S');
     }
 }

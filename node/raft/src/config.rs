@@ -22,6 +22,9 @@ pub struct Config {
     pub priority: u32,
     /// Whether a leader that cannot have been deposed answers reads at once; else each of them asks a quorum.
     pub lease: Option<Lease>,
+    /// Whether an earlier process of this member may have had leases, and made a promise that holds still: then this one votes for
+    /// nobody whom the leader did not ask until it has been up for an election timeout.
+    pub promised: bool,
     /// The most bytes of entries in one message. A single entry that is larger travels alone.
     pub max_append_bytes: usize,
     /// The most bytes of entries on their way to one follower.

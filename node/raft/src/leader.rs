@@ -87,7 +87,7 @@ impl Leader {
     /// Time passes.
     pub(crate) fn tick(&mut self, common: &mut Common) -> Standing {
         self.followers.values_mut().for_each(Follower::tick);
-        self.renewals.tick(common.config.lease);
+        self.renewals.pass(1, common.config.lease);
         let patience = common.config.election_ticks;
         self.followers.retain(|_, follower| follower.leaving.is_none() || follower.is_active(patience));
         self.mark(common);

@@ -19,9 +19,9 @@ use crate::leader::Leader;
 ///
 /// - In the time in which one member counts [`crate::Config::election_ticks`] less one, no other counts fewer than `ticks`. With 10 and 7
 ///   that allows one clock to be faster by a quarter than another.
-/// - Ticks come from a clock that neither stops nor jumps, and all that are due are given to [`crate::Raft::tick`] before
-///   [`crate::Raft::read_index`] and before messages: after a pause of the process above all.
-/// - A member that made promises does not come back within an election timeout with leases switched off.
+/// - Ticks come from a clock that neither stops nor jumps, and all that are due are given to [`crate::Raft::tick`], or at least to
+///   [`crate::Raft::overslept`], before [`crate::Raft::read_index`] and before messages: after a pause of the process above all.
+/// - A member that may have made promises before it ended comes back with leases, or with [`crate::Config::promised`].
 ///
 /// Switching it on needs no order: a leader counts only the promises that it was given. A cluster of one waits an election
 /// timeout after each start, like everybody.
@@ -44,11 +44,11 @@ pub(crate) struct Renewals {
 }
 
 impl Renewals {
-    /// A tick has passed.
-    pub(crate) fn tick(&mut self, lease: Option<Lease>) {
+    /// So many ticks have passed.
+    pub(crate) fn pass(&mut self, passed: u64, lease: Option<Lease>) {
         let Some(Lease { ticks }) = lease else { return };
         let ticks = u64::from(ticks);
-        self.now += 1;
+        self.now += passed;
         while self.sent.pop_front_if(|(_, sent)| *sent + ticks <= self.now).is_some() {}
     }
 
@@ -83,6 +83,6 @@ impl Common {
 
     /// Whether a promise may hold: one that was given, or that an earlier process of this member gave.
     pub(crate) fn is_bound(&self) -> bool {
-        self.timer.unheard() < self.promise()
+        self.timer.is_young() || self.timer.unheard() < self.promise()
     }
 }

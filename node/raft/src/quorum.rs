@@ -33,7 +33,7 @@ impl Configuration {
     }
 
     /// Whether those for whom `holds` is true are a quorum.
-    pub(crate) fn quorum(&self, holds: impl Fn(MemberId) -> bool) -> bool {
+    pub fn quorum(&self, holds: impl Fn(MemberId) -> bool) -> bool {
         self.reached(|id| u64::from(holds(id))) == 1
     }
 

@@ -92,6 +92,14 @@ impl Raft {
         }
     }
 
+    /// `ticks` more have passed, and [`Self::tick`] was not called for them: nothing ran. Only a lease counts them. What others have
+    /// said meanwhile has not been heard yet, so that nobody loses patience over them.
+    pub fn overslept(&mut self, ticks: u64) {
+        if let RoleState::Leader(leader) = &mut self.role {
+            leader.renewals.pass(ticks, self.common.config.lease);
+        }
+    }
+
     /// A message has come. Messages may be lost, doubled, late and out of order.
     pub fn step(&mut self, message: Message) {
         let Message { from, to, term, body } = message;

@@ -14,6 +14,8 @@ pub(crate) struct ElectionTimer {
     timeout: u32,
     /// Ticks since any leader was heard, or since the process began: whatever has happened since.
     unheard: u32,
+    /// Ticks for which a promise of an earlier process may hold.
+    young: u32,
     suspicious: bool,
     random: ChaCha8Rng,
 }
@@ -34,8 +36,9 @@ impl Hash for ElectionTimer {
 }
 
 impl ElectionTimer {
-    fn point(&self) -> [u32; 5] {
-        [self.election_ticks, self.elapsed, self.timeout, self.unheard, u32::from(self.suspicious)]
+    fn point(&self) -> [u32; 6] {
+        let Self { election_ticks, elapsed, timeout, unheard, young, suspicious, .. } = self;
+        [*election_ticks, *elapsed, *timeout, *unheard, *young, u32::from(*suspicious)]
     }
 
     /// Counts no further than it makes a difference.
@@ -44,12 +47,13 @@ impl ElectionTimer {
         self.unheard = self.unheard.min(self.election_ticks);
     }
 
-    pub(crate) fn new(election_ticks: u32, seed: u64) -> Self {
+    pub(crate) fn new(election_ticks: u32, promised: bool, seed: u64) -> Self {
         let mut timer = Self {
             election_ticks,
             elapsed: 0,
             timeout: 0,
             unheard: 0,
+            young: if promised { election_ticks } else { 0 },
             suspicious: false,
             random: ChaCha8Rng::seed_from_u64(seed),
         };
@@ -76,6 +80,11 @@ impl ElectionTimer {
         self.unheard
     }
 
+    /// Whether a promise of an earlier process may hold.
+    pub(crate) fn is_young(&self) -> bool {
+        self.young > 0
+    }
+
     /// The leader seems gone: stickiness ends now, and patience at the latest `ticks` after `promise` is over: for so long a
     /// leader that was heard can rely on this member.
     pub(crate) fn suspect(&mut self, ticks: u32, promise: u32) {
@@ -87,6 +96,7 @@ impl ElectionTimer {
     /// A tick has passed. Returns whether patience is at its end.
     pub(crate) fn tick(&mut self) -> bool {
         self.unheard = self.unheard.saturating_add(1);
+        self.young = self.young.saturating_sub(1);
         self.elapsed = self.elapsed.saturating_add(1);
         self.elapsed >= self.timeout
     }

@@ -13,6 +13,7 @@ fn a_backlog_comes_in_pieces() {
         disk_ticks: 20,
         priority: 0,
         lease: None,
+        promised: false,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

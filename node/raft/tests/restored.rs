@@ -14,6 +14,7 @@ fn restored(entries: Vec<Entry>) -> Raft {
         disk_ticks: 20,
         priority: 0,
         lease: None,
+        promised: false,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

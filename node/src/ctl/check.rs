@@ -63,9 +63,11 @@ fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
         Ok(Some(Identity { member, cluster: 0, .. })) => {
             lines.add("identity", &format!("member {member}, of no cluster yet"));
         }
-        Ok(Some(Identity { member, cluster, removed })) => {
+        Ok(Some(Identity { member, cluster, removed, leases })) => {
             let removed = if *removed > 0 { ", which has removed it" } else { "" };
-            lines.add("identity", &format!("member {member} of cluster {}{removed}", print::id(*cluster)));
+            let leases = if *leases { "; started with leases" } else { "" };
+            let cluster = print::id(*cluster);
+            lines.add("identity", &format!("member {member} of cluster {cluster}{removed}{leases}"));
         }
         Ok(None) => lines.add("identity", "none: a node that starts here is a new member"),
         Err(error) => lines.add("damage", &error.to_string()),

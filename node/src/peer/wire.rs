@@ -1,10 +1,10 @@
 //! Messages between replicas, to and from their wire form.
 
-use quorate_api::peer::{self as pb, message::Body as Wire};
+use quorate_api::peer::{self as pb, message::Body as Wire, room::Level};
 use quorate_raft::{self as raft, Body, Entry, LogId, MemberId, Payload, Snapshot};
 
 use crate::codec::{self, CodecError};
-use crate::replica::Message;
+use crate::replica::{Message, Room};
 use crate::snapshots::{Manifest, ManifestError, Part};
 
 /// Why a message is not understood.
@@ -31,7 +31,10 @@ pub(super) fn size(message: &Message) -> usize {
         Message::Raft(raft::Message { body: Body::AppendEntries { entries, .. }, .. }) => {
             FRAME + entries.iter().map(|entry| 16 + payload_size(&entry.payload)).sum::<usize>()
         }
-        Message::Raft(_) | Message::SnapshotRequest { .. } | Message::SnapshotMissing { .. } => FRAME,
+        Message::Raft(_)
+        | Message::SnapshotRequest { .. }
+        | Message::SnapshotMissing { .. }
+        | Message::Room { .. } => FRAME,
         Message::Forward { commands, .. } => {
             FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
         }
@@ -75,6 +78,7 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
         Message::SnapshotMissing { id, .. } => {
             timeless(Wire::SnapshotMissing(pb::SnapshotMissing { id: Some(id_to_wire(id)) }))
         }
+        Message::Room { room, .. } => timeless(Wire::Room(room_to_wire(room))),
     }
 }
 
@@ -141,6 +145,7 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::SnapshotMissing(pb::SnapshotMissing { id }) => {
             return Ok(Message::SnapshotMissing { from, to, id: id_from_wire(id, "snapshot")? });
         }
+        Wire::Room(room) => return Ok(Message::Room { from, to, room: room_from_wire(room) }),
         Wire::AppendEntries(append) => {
             let previous = id_from_wire(append.previous, "previous entry")?;
             let entries = entries_after(previous, append.entries)?;
@@ -185,6 +190,23 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
 fn entries_after(previous: LogId, entries: Vec<quorate_api::log::Entry>) -> Result<Vec<Entry>, WireError> {
     let first = previous.index.checked_add(1).ok_or(CodecError::IndexOverflow)?;
     Ok(codec::entries_from_wire(first, entries)?)
+}
+
+fn room_to_wire(room: Room) -> pb::Room {
+    let level = match room {
+        Room::Enough => Level::Enough,
+        Room::Low => Level::Low,
+        Room::Out => Level::Out,
+    };
+    pb::Room { level: level.into() }
+}
+
+fn room_from_wire(room: pb::Room) -> Room {
+    match Level::try_from(room.level) {
+        Ok(Level::Enough) => Room::Enough,
+        Ok(Level::Low) => Room::Low,
+        Ok(Level::Out) | Err(_) => Room::Out,
+    }
 }
 
 fn id_to_wire(id: LogId) -> pb::LogId {
@@ -237,6 +259,9 @@ mod tests {
             Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },
             Message::SnapshotPiece { from, to, id, number: 2, bytes: "piece".into() },
             Message::SnapshotMissing { from, to, id },
+            Message::Room { from, to, room: Room::Enough },
+            Message::Room { from, to, room: Room::Low },
+            Message::Room { from, to, room: Room::Out },
         ];
         for message in raft.into_iter().chain(forwards) {
             assert_eq!(from_wire(from, to, to_wire(message.clone())), Ok(message));

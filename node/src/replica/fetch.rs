@@ -268,7 +268,7 @@ pub(super) fn answer(from: MemberId, to: MemberId, id: LogId, part: Part, found:
         (Some(Found::Piece(bytes)), Part::Piece(number)) => {
             Message::SnapshotPiece { from, to, id, number, bytes }
         }
-        (Some(Found::Piece(_)) | None, _) => Message::SnapshotMissing { from, to, id },
+        (Some(Found::Piece(_) | Found::Damaged) | None, _) => Message::SnapshotMissing { from, to, id },
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use quorate_raft::{self as raft, LogId, MemberId, Term};
 
+use super::Room;
 use crate::snapshots::{Manifest, Part};
 
 /// A message from one replica to another.
@@ -79,6 +80,15 @@ pub enum Message {
         /// For which snapshot.
         id: LogId,
     },
+    /// The sender's disk has so much room. Said now and then for as long as that is not enough, and once when it is again.
+    Room {
+        /// Whose disk.
+        from: MemberId,
+        /// Who leads.
+        to: MemberId,
+        /// How much.
+        room: Room,
+    },
 }
 
 impl Message {
@@ -91,7 +101,8 @@ impl Message {
             | Message::SnapshotRequest { to, .. }
             | Message::SnapshotManifest { to, .. }
             | Message::SnapshotPiece { to, .. }
-            | Message::SnapshotMissing { to, .. } => *to,
+            | Message::SnapshotMissing { to, .. }
+            | Message::Room { to, .. } => *to,
         }
     }
 }

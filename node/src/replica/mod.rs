@@ -20,7 +20,7 @@ use prost::Message as _;
 use quorate_api::log;
 use quorate_raft::{
     ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
-    Status, Term, TransferError, Write, WriteId,
+    Role, Status, Term, TransferError, Write, WriteId,
 };
 
 use crate::kv::{KvError, Response, SnapshotPolicy, Store};
@@ -34,6 +34,7 @@ pub use writes::Command;
 use fetch::Fetcher;
 use membership::Membership;
 use reads::Reads;
+use room::Rooms;
 use tail::Tail;
 use writes::Writes;
 
@@ -132,13 +133,18 @@ pub struct Replica {
     membership: Membership,
     writes: Writes,
     reads: Reads,
+    /// This member's own.
     room: Room,
+    /// The others', as far as they lack it.
+    rooms: Rooms,
     policy: SnapshotPolicy,
     tail: Tail,
     fetcher: Fetcher,
     jobs: Vec<Job>,
     /// What the newest durable snapshot covers, as far as is known here.
     newest_snapshot: Index,
+    /// That one is damaged: when another is to be taken in its place.
+    renews_at: Option<u64>,
     release: Option<Index>,
     answers: Vec<Answer>,
     messages: Vec<Message>,
@@ -179,11 +185,13 @@ impl Replica {
             writes: Writes::default(),
             reads: Reads::default(),
             room: Room::Enough,
+            rooms: Rooms::default(),
             policy: options.snapshots,
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
             jobs: Vec::new(),
             newest_snapshot: handed,
+            renews_at: None,
             release: None,
             answers: Vec::new(),
             messages: Vec::new(),
@@ -216,16 +224,25 @@ impl Replica {
         self.writes.tick(self.now, &mut self.answers);
         self.reads.tick(self.now, &mut self.answers);
         self.tick_snapshots();
+        self.rooms.tick(self.now);
+        if self.room != Room::Enough && self.now.is_multiple_of(room::TELLS_EVERY) {
+            self.tell_room();
+        }
         // Somebody else may have room.
         if self.room == Room::Out && self.now.is_multiple_of(HANDS_OVER_EVERY) {
             let _ = self.raft.transfer(None);
         }
     }
 
+    /// So many ticks more have passed, while nothing ran: see [`Raft::overslept`].
+    pub fn overslept(&mut self, ticks: u64) {
+        self.raft.overslept(ticks);
+    }
+
     /// A client wants commands to be done, in order.
     pub fn write(&mut self, client: Client, commands: Vec<Command>) {
         let (refused, failure) = if self.can_serve() {
-            let room = self.room;
+            let room = self.room();
             let (admitted, refused) =
                 commands.into_iter().partition(|command| room == Room::Enough || room.admits(&command.bytes));
             self.writes.arrive(client, self.now + self.request_ticks, admitted);
@@ -267,6 +284,7 @@ impl Replica {
                 self.fetcher.piece(from, id, number, bytes, self.now);
             }
             Message::SnapshotMissing { from, id, .. } => self.fetcher.missing(from, id, self.now),
+            Message::Room { from, room, .. } => self.rooms.told(from, room, self.now),
         }
     }
 
@@ -357,12 +375,26 @@ impl Replica {
 
     /// The disk has so much room from now on.
     pub fn set_room(&mut self, room: Room) {
-        self.room = room;
+        if std::mem::replace(&mut self.room, room) != room {
+            self.tell_room();
+        }
     }
 
-    /// How much room the disk has, as was said last.
+    /// How much room there is for commands: as much as this member's disk has, as was said last; if it leads, no more than a quorum has.
     pub fn room(&self) -> Room {
-        self.room
+        if self.status.role != Role::Leader {
+            return self.room;
+        }
+        self.room.max(self.rooms.of_quorum(&self.status.configuration, self.id, self.room))
+    }
+
+    /// Tells the leader how much room this member has.
+    fn tell_room(&mut self) {
+        if let (_, Some(leader)) = self.raft.leadership()
+            && leader != self.id
+        {
+            self.messages.push(Message::Room { from: self.id, to: leader, room: self.room });
+        }
     }
 
     /// The state.
@@ -391,7 +423,7 @@ impl Replica {
 
     /// Another member's clients have sent commands. Those that there is no room for go back at once.
     fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
-        let room = self.room;
+        let room = self.room();
         let (admitted, refused): (Vec<_>, Vec<_>) =
             commands.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
         if !refused.is_empty() {

@@ -1,5 +1,10 @@
 //! What a member does whose disk is full: it takes in nothing that makes the data grow, long before the log has no room left. Reads,
 //! deletions and compactions go on, and so do elections and changes of membership. When there is room again it goes on as before.
+//!
+//! A member without room tells the leader so. If not even a quorum has room the leader takes in no more than if its own disk were full:
+//! what it took could not be committed, and its clients would wait in vain.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -7,7 +12,13 @@ use quorate_api::etcdserverpb::request_op::Request;
 use quorate_api::etcdserverpb::{RequestOp, TxnRequest};
 use quorate_api::log;
 use quorate_api::log::command::Operation;
-use quorate_raft::{self as raft, Body};
+use quorate_raft::{self as raft, Body, Configuration, MemberId};
+
+/// How often, in ticks, a member without room says so.
+pub(super) const TELLS_EVERY: u64 = 25;
+
+/// How long what it said counts.
+const COUNTS_FOR: u64 = 4 * TELLS_EVERY;
 
 /// How much room a member's disk has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -37,6 +48,36 @@ impl Room {
         let brings_entries =
             matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty());
         self != Room::Out || !brings_entries
+    }
+}
+
+/// What others have said of their room: nothing, as long as they have enough.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    /// And when they said it last.
+    short: BTreeMap<MemberId, (Room, u64)>,
+}
+
+impl Rooms {
+    /// A member has so much room.
+    pub(super) fn told(&mut self, from: MemberId, room: Room, now: u64) {
+        self.short.insert(from, (room, now));
+    }
+
+    /// Time passes: who has room again may have gone unheard, and who was removed says nothing more.
+    pub(super) fn tick(&mut self, now: u64) {
+        self.short.retain(|_, (room, told)| *room != Room::Enough && now < *told + COUNTS_FOR);
+    }
+
+    /// How much room a quorum has, if `me` has `own`.
+    pub(super) fn of_quorum(&self, configuration: &Configuration, me: MemberId, own: Room) -> Room {
+        let of = |id| match self.short.get(&id) {
+            _ if id == me => own,
+            Some((room, _)) => *room,
+            None => Room::Enough,
+        };
+        let has = |wanted: &Room| configuration.quorum(|id| of(id) <= *wanted);
+        [Room::Enough, Room::Low].into_iter().find(has).unwrap_or(Room::Out)
     }
 }
 
@@ -80,6 +121,24 @@ mod tests {
         let delete = bytes(Operation::DeleteRange(DeleteRangeRequest::default()));
         assert!(Room::Enough.admits(&put) && !Room::Low.admits(&put));
         assert!(Room::Low.admits(&delete) && !Room::Out.admits(&delete));
+    }
+
+    #[test]
+    fn a_quorum_has_as_much_room_as_its_fullest_member() {
+        let voters = [1, 2, 3].map(MemberId).into();
+        let configuration = Configuration { voters, ..Configuration::default() };
+        let mut rooms = Rooms::default();
+        let of = |rooms: &Rooms, own| rooms.of_quorum(&configuration, MemberId(1), own);
+        rooms.told(MemberId(2), Room::Out, 1);
+        rooms.told(MemberId(9), Room::Out, 1);
+        assert_eq!(of(&rooms, Room::Enough), Room::Enough, "two have enough");
+        assert_eq!(of(&rooms, Room::Low), Room::Low);
+        rooms.told(MemberId(3), Room::Low, 2);
+        assert_eq!(of(&rooms, Room::Enough), Room::Low);
+        rooms.told(MemberId(3), Room::Out, 3);
+        assert_eq!(of(&rooms, Room::Enough), Room::Out);
+        rooms.tick(1 + COUNTS_FOR);
+        assert_eq!(of(&rooms, Room::Enough), Room::Enough, "2 is silent");
     }
 
     #[test]

@@ -4,7 +4,10 @@ use quorate_raft::{Index, Raft, Snapshot};
 
 use super::{Replica, fetch};
 use crate::kv::Store;
-use crate::snapshots::{Job, Manifest, Report};
+use crate::snapshots::{Found, Job, Manifest, Report};
+
+/// How long, in ticks, until a snapshot that took the place of a damaged one, and was not taken either, is tried again.
+const RENEWS_EVERY: u64 = 500;
 
 /// Begins the snapshot that is due at `applied`, which `store` is at: none if the one before is still being written.
 pub(super) fn begin(raft: &Raft, applied: Index, store: &mut Store, piece_bytes: u32) -> Option<Job> {
@@ -20,6 +23,7 @@ impl Replica {
         match report {
             Report::Taken(manifest) => self.taken(manifest),
             Report::NotTaken(id, error) => {
+                self.renews_at = self.renews_at.map(|_| self.now + RENEWS_EVERY);
                 tracing::warn!(index = id.index, %error, "a snapshot was not taken; the log is kept until the next one");
             }
             Report::Written(id, _) => self.fetcher.written(id, self.now),
@@ -31,6 +35,11 @@ impl Replica {
                 }
             }
             Report::Read(to, id, part, found) => {
+                if matches!(found, Some(Found::Damaged)) && id.index == self.newest_snapshot {
+                    // The log does not go back to it either.
+                    self.newest_snapshot = 0;
+                    self.renews_at = Some(self.now);
+                }
                 self.messages.push(fetch::answer(self.id, to, id, part, found));
             }
         }
@@ -48,8 +57,11 @@ impl Replica {
 
     /// A snapshot of the state is durable: the log up to it may go, but for what members may need that are a little behind.
     fn taken(&mut self, manifest: Manifest) {
-        let keep_after = self.tail.before(manifest.id().index);
+        let offered =
+            self.raft.progress().into_iter().filter(|member| member.active).filter_map(|m| m.offered);
+        let keep_after = self.tail.before(manifest.id().index, offered.map(|id| id.index).min());
         tracing::debug!(index = manifest.id().index, bytes = manifest.bytes(), keep_after, "took a snapshot");
+        self.renews_at = None;
         // On disk the log goes back to the snapshot before: it is what is left if this one turns out to be damaged.
         let older = std::mem::replace(&mut self.newest_snapshot, manifest.id().index);
         self.raft.compact(manifest.snapshot, keep_after);
@@ -82,6 +94,7 @@ impl Replica {
     }
 
     pub(super) fn tick_snapshots(&mut self) {
+        self.renew();
         if let Some(id) = self.fetcher.tick(self.now) {
             tracing::warn!(
                 index = id.index,
@@ -90,6 +103,23 @@ impl Replica {
             self.fetcher.ended(id);
             self.jobs.push(Job::Abandon);
             self.raft.install_failed(id);
+        }
+    }
+
+    /// What is offered to others cannot be read any more: takes another one, where the log would not have called for it. It may be
+    /// long until that does, and nobody else may have the old one.
+    fn renew(&mut self) {
+        let is_due = self.renews_at.is_some_and(|at| at <= self.now);
+        // A state from its copy may be ahead of what is known to be committed.
+        if !is_due || self.applied > self.handed {
+            return;
+        }
+        let mut store = self.store.write();
+        // None while one is being written that was due: that will do.
+        if let Some(job) = begin(&self.raft, self.applied, &mut store, self.policy.piece_bytes) {
+            tracing::info!(index = self.applied, "takes a snapshot in the place of a damaged one");
+            self.jobs.push(job);
+            self.renews_at = Some(self.now + RENEWS_EVERY);
         }
     }
 

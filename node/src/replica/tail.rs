@@ -1,4 +1,5 @@
-//! Which entries of the log are kept behind a snapshot, for members that are a little behind.
+//! Which entries of the log are kept behind a snapshot, for members that are a little behind; and more of them for one that is fetching a
+//! snapshot, so that it need not fetch the next one at once.
 
 use std::collections::VecDeque;
 
@@ -6,6 +7,9 @@ use quorate_raft::{Entry, Index};
 
 /// One entry in so many bytes is remembered.
 const STEP: u64 = 1 << 20;
+
+/// How many times as much is kept for a member that is fetching a snapshot, at most.
+const FETCHING: u64 = 4;
 
 /// Remembers where in the log the last bytes before the applied index begin.
 #[derive(Debug)]
@@ -33,9 +37,13 @@ impl Tail {
         }
     }
 
-    /// So many marks span what is kept.
+    /// So many marks span what may be kept.
     fn most(&self) -> usize {
-        (self.bytes / STEP).max(1) as usize + 1
+        Self::marks_of(FETCHING * self.bytes)
+    }
+
+    fn marks_of(bytes: u64) -> usize {
+        (bytes / STEP).max(1) as usize + 1
     }
 
     /// The log begins anew.
@@ -44,10 +52,16 @@ impl Tail {
         self.weight = 0;
     }
 
-    /// The newest entry that need not be kept when there is a snapshot at `snapshot`.
-    pub(super) fn before(&self, snapshot: Index) -> Index {
-        let oldest = self.marks.front().filter(|_| self.marks.len() == self.most());
-        oldest.copied().unwrap_or(0).min(snapshot)
+    /// The newest entry that need not be kept when there is a snapshot at `snapshot`, while a member may be fetching the one at `fetched`.
+    pub(super) fn before(&self, snapshot: Index, fetched: Option<Index>) -> Index {
+        let usual = self.back(Self::marks_of(self.bytes));
+        let kept = fetched.map_or(usual, |fetched| usual.min(fetched).max(self.back(self.most())));
+        kept.min(snapshot)
+    }
+
+    /// The entry that so many marks go back to; 0 if there are fewer.
+    fn back(&self, marks: usize) -> Index {
+        self.marks.len().checked_sub(marks).map_or(0, |at| self.marks[at])
     }
 }
 
@@ -60,4 +74,21 @@ pub(super) fn before(entries: &[Entry], snapshot: Index, bytes: u64) -> Index {
         weight <= bytes
     });
     beyond.map(|entry| entry.index).next().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_kept_for_a_member_that_fetches() {
+        let mut tail = Tail::new(2 * STEP);
+        assert_eq!(tail.before(9, None), 0, "nothing is known");
+        (1..=20).for_each(|index| tail.applied(index, STEP));
+        assert_eq!(tail.before(20, None), 18);
+        assert_eq!(tail.before(15, None), 15, "what the snapshot does not cover stays");
+        assert_eq!(tail.before(20, Some(16)), 16);
+        assert_eq!(tail.before(20, Some(19)), 18, "it may be a little behind then");
+        assert_eq!(tail.before(20, Some(3)), 12, "not without bound");
+    }
 }

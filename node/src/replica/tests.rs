@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use prost::Message as _;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::log::command::Operation;
-use quorate_raft::{HardState, Role};
+use quorate_raft::{HardState, Snapshot};
 
 use super::*;
-use crate::snapshots::{Manifest, Report};
+use crate::kv::snapshot::SnapshotSource;
+use crate::snapshots::{Draft, Found, Manifest, Part, Report};
 
 const CLIENT: Client = Client(0);
 const REQUEST_TICKS: u64 = 200;
@@ -123,6 +124,7 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         disk_ticks: 20,
         priority: 0,
         lease: None,
+        promised: false,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 16 << 20,
         seed: id.0,
@@ -329,4 +331,84 @@ fn who_waits_for_what_a_snapshot_covers_is_told() {
     world.get(follower).write(CLIENT, vec![put(follower, 2)]);
     world.settle();
     assert!(world.answer(follower, 2).is_none());
+}
+
+/// Followers whose disks are full cannot write what a leader with room would append: its clients are told instead of waiting in vain.
+#[test]
+fn a_leader_takes_nothing_that_no_quorum_has_room_for() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let followers: Vec<MemberId> = world.replicas.keys().copied().filter(|id| *id != leader).collect();
+    let written = |world: &mut World, at, number| {
+        world.get(at).write(CLIENT, vec![put(at, number)]);
+        world.settle();
+        world.tick_often(2);
+        is_applied(world.answer(at, number))
+    };
+    world.get(followers[0]).set_room(Room::Out);
+    world.settle();
+    assert!(written(&mut world, leader, 1), "two have room");
+    world.get(followers[1]).set_room(Room::Low);
+    world.settle();
+    assert_eq!(world.replicas[&leader].room(), Room::Low);
+    assert!(!written(&mut world, leader, 2));
+    let refused = world.answer(leader, 2);
+    assert!(matches!(refused, Some(Outcome::NotApplied(Failure::NoSpace))), "{refused:?}");
+    // It holds for as long as they say so, and ends when they have room, or are not heard any more.
+    world.tick_often(3 * REQUEST_TICKS);
+    assert_eq!(world.replicas[&leader].room(), Room::Low);
+    world.get(followers[1]).set_room(Room::Enough);
+    world.settle();
+    assert!(written(&mut world, leader, 3));
+    world.get(followers[1]).set_room(Room::Low);
+    world.settle();
+    world.cut.push(followers[1]);
+    world.tick_often(REQUEST_TICKS);
+    assert_eq!(world.replicas[&leader].room(), Room::Enough);
+}
+
+/// What the leader offers cannot be read any more, and in a quiet cluster the log calls for no other one.
+#[test]
+fn a_damaged_snapshot_is_taken_again() {
+    let mut world = World::new();
+    let leader = world.elect();
+    world.get(leader).write(CLIENT, vec![put(leader, 1)]);
+    world.settle();
+    let newest = world.get(leader).applied();
+    let taken = |replica: &mut Replica| {
+        let job = replica.output().jobs.into_iter().find_map(|job| match job {
+            Job::Take(snapshot, source) => Some((snapshot, source)),
+            _ => None,
+        });
+        job.map(|(snapshot, source)| manifest_of(snapshot, source, replica.store()))
+    };
+    let damaged = |replica: &mut Replica, id| {
+        replica.reported(Report::Read(MemberId(9), id, Part::Piece(0), Some(Found::Damaged)));
+        replica.tick();
+    };
+    let replica = world.get(leader);
+    replica.newest_snapshot = newest;
+    let id = replica.raft.snapshot_at(newest).expect("it is committed").id;
+    damaged(replica, LogId { index: newest - 1, ..id });
+    assert!(taken(replica).is_none(), "it is not the newest");
+    damaged(replica, id);
+    let manifest = taken(replica).expect("another one");
+    assert_eq!(manifest.id(), id, "nothing has happened since");
+    replica.reported(Report::Taken(manifest.clone()));
+    for _ in 0..2000 {
+        replica.tick();
+        assert!(taken(replica).is_none(), "it is there");
+    }
+    // Again, now that the log begins with it.
+    damaged(replica, id);
+    assert_eq!(taken(replica).expect("another one").id(), id);
+}
+
+fn manifest_of(snapshot: Snapshot, mut source: SnapshotSource, store: &RwLock<Store>) -> Manifest {
+    let piece_bytes = source.piece_bytes() as u32;
+    let mut draft = Draft::default();
+    while let Some(piece) = source.next_piece(store).expect("the state is the same") {
+        draft.add(&piece);
+    }
+    draft.finish(snapshot, piece_bytes)
 }

@@ -17,6 +17,7 @@ use super::disk::Disk;
 use super::event::{ClusterError, Event};
 use super::gateway::Answers;
 use super::home::Home;
+use super::lease_clock::LeaseClock;
 use super::mailbox::Receiver;
 use super::publisher::Publisher;
 use crate::codec;
@@ -42,6 +43,7 @@ pub(crate) struct Driver {
     pub(crate) archivist: Archivist,
     /// Writes the copy for as long as the loop lasts. None where there is no engine: then a start takes longer.
     pub(crate) copyist: Option<Copyist>,
+    pub(crate) clock: LeaseClock,
     pub(crate) peers: Peers,
     /// By [`Client`].
     pub(crate) gateways: Vec<Gateway>,
@@ -107,6 +109,8 @@ impl Driver {
                 () = tokio::task::yield_now(), if self.replica.has_output() => {}
             }
             events.take(&mut taken);
+            // After that: whatever was taken had come before the time that a lease is judged by.
+            self.tell_time(time_passes);
             for event in taken.drain(..) {
                 if let Err(end) = self.handle(event) {
                     return end;
@@ -120,6 +124,13 @@ impl Driver {
                 return end;
             }
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Leases end also while nothing runs.
+    fn tell_time(&mut self, time_passes: bool) {
+        if self.options.raft.lease.is_some() {
+            self.replica.overslept(self.clock.missed(time_passes));
         }
     }
 

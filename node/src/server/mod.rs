@@ -21,6 +21,7 @@ pub(crate) mod event;
 pub mod gateway;
 mod gauge;
 mod home;
+mod lease_clock;
 pub(crate) mod mailbox;
 mod node;
 mod publisher;

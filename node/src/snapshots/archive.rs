@@ -13,7 +13,7 @@ use crate::kv::Store;
 use crate::kv::snapshot::Restore;
 use crate::storage::disk::Disk;
 
-/// How many are kept.
+/// How many are kept, beside those that another member is fetching.
 const KEPT: usize = 2;
 
 const SUFFIX: &str = ".snapshot";
@@ -82,6 +82,13 @@ impl Archive {
         self.kept.iter().find(|kept| kept.manifest.id() == id)
     }
 
+    /// The same, for a member that is fetching it: as long as it asks, the snapshot stays.
+    pub(super) fn find_for_another(&mut self, id: LogId) -> Option<&Kept> {
+        let kept = self.kept.iter_mut().find(|kept| kept.manifest.id() == id)?;
+        kept.wanted = true;
+        Some(kept)
+    }
+
     /// A new file for the snapshot `id`.
     pub(super) fn begin(&self, id: LogId) -> Result<Part, SnapshotError> {
         let path = self.dir.join(format!("{}{PART}", stem(id)));
@@ -100,7 +107,7 @@ impl Archive {
     }
 
     /// Ends the file of a snapshot, all of whose pieces are written, and gives it its name, durably. It is kept from then on; the
-    /// oldest goes.
+    /// oldest goes, unless another member is fetching it.
     pub(super) fn keep(&mut self, part: Part, manifest: Manifest) -> Result<(), SnapshotError> {
         let path = self.dir.join(format!("{}{SUFFIX}", stem(manifest.id())));
         let named = part.finish(&manifest);
@@ -112,7 +119,7 @@ impl Archive {
         self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
         let file = self.disk.open(&path).during("open", &path)?;
         self.kept.retain(|kept| kept.manifest.id() != manifest.id());
-        self.kept.push(Kept { file, path, manifest });
+        self.kept.push(Kept { file, path, manifest, wanted: false });
         self.kept.sort_by_key(|kept| kept.manifest.id().index);
         self.remove_others()
     }
@@ -126,9 +133,14 @@ impl Archive {
         }
     }
 
-    /// Removes all files but the newest [`KEPT`] that are good.
+    /// Removes all files but the newest [`KEPT`] that are good, and those that were asked for since the last one came.
     fn remove_others(&mut self) -> Result<(), SnapshotError> {
-        self.kept.drain(..self.kept.len().saturating_sub(KEPT));
+        let mut older = self.kept.len().saturating_sub(KEPT);
+        self.kept.retain_mut(|kept| {
+            let is_older = older > 0;
+            older = older.saturating_sub(1);
+            std::mem::take(&mut kept.wanted) || !is_older
+        });
         for name in names(self.disk.as_ref(), &self.dir)? {
             let path = self.dir.join(&name);
             if name.ends_with(SUFFIX) && !self.kept.iter().any(|kept| kept.path == path) {

@@ -44,6 +44,8 @@ pub(super) struct Kept {
     pub(super) file: Box<dyn File>,
     pub(super) path: PathBuf,
     pub(super) manifest: Manifest,
+    /// Another member has asked for it since the newest one came.
+    pub(super) wanted: bool,
 }
 
 impl Part {
@@ -103,7 +105,7 @@ impl Kept {
         if manifest.bytes().next_multiple_of(BLOCK as u64) != begin {
             return Err(damaged("its pieces and its manifest overlap".into()));
         }
-        Ok(Self { file, path, manifest })
+        Ok(Self { file, path, manifest, wanted: false })
     }
 
     /// Reads piece `number`, as it stands there.

@@ -114,20 +114,20 @@ impl Manifest {
 
 /// The manifest of a snapshot whose pieces come one by one.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     bytes: u64,
     hashes: BytesMut,
 }
 
 impl Draft {
     /// Takes note of the next piece.
-    pub(super) fn add(&mut self, piece: &[u8]) {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         self.hashes.put_slice(digest(&SHA256, piece).as_ref());
     }
 
     /// The manifest of `snapshot`, which has these pieces, of so many bytes each.
-    pub(super) fn finish(self, snapshot: Snapshot, piece_bytes: u32) -> Manifest {
+    pub(crate) fn finish(self, snapshot: Snapshot, piece_bytes: u32) -> Manifest {
         Manifest { snapshot, bytes: self.bytes, piece_bytes, hashes: self.hashes.freeze() }
     }
 }

@@ -23,6 +23,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use archive::{Archive, inspect};
+#[cfg(test)]
+pub(crate) use manifest::Draft;
 pub use manifest::{Manifest, ManifestError};
 pub use worker::{Found, Job, Part, Report, Worker};
 

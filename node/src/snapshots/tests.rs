@@ -163,7 +163,6 @@ fn a_damaged_snapshot_comes_anew() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[5000] ^= 1;
     fs::write(&path, bytes).unwrap();
-    assert!(receiver.read(manifest.id(), Part::Piece(1)).is_none(), "nor is it passed on");
     receiver.worker.push(Job::Receive(manifest.clone()));
     assert!(matches!(receiver.report(), Report::NotReceived(..)));
     receiver.worker.push(Job::Receive(manifest.clone()));
@@ -230,4 +229,36 @@ fn damage_is_never_restored() {
     // A file that is cut short is none either.
     fs::write(path, &good[..good.len() - 1]).unwrap();
     assert_eq!(open(member.dir.path()).restore().unwrap().0.id().index, 1);
+}
+
+/// Who fetches the oldest need not begin anew with each that is taken meanwhile.
+#[test]
+fn a_snapshot_stays_while_another_member_fetches_it() {
+    let mut member = Member::new();
+    member.put(0..100);
+    let old = member.take(100).id();
+    member.put(100..110);
+    for index in [110, 111, 112] {
+        assert!(member.read(old, Part::Piece(0)).is_some(), "at {index}");
+        member.take(index);
+    }
+    assert_eq!(member.files().len(), 3);
+    member.take(113);
+    assert!(member.read(old, Part::Manifest).is_none(), "nobody asks any more");
+    assert_eq!(member.files().len(), 2);
+}
+
+#[test]
+fn a_damaged_snapshot_is_said_to_be_one_and_goes() {
+    let mut member = Member::new();
+    member.put(0..100);
+    let id = member.take(100).id();
+    let file = member.files().remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[PIECE + 7] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert!(matches!(member.read(id, Part::Piece(0)), Some(Found::Piece(_))));
+    assert!(matches!(member.read(id, Part::Piece(1)), Some(Found::Damaged)));
+    assert!(member.read(id, Part::Piece(0)).is_none());
+    assert_eq!(member.files(), [] as [PathBuf; 0]);
 }

@@ -54,13 +54,15 @@ pub enum Report {
     Received(Manifest, Box<Store>),
     /// It has not.
     NotReceived(LogId, SnapshotError),
-    /// A part for another member; none if it is not here.
+    /// A part for another member; none if there is no such snapshot, or no such part of it.
     Read(MemberId, LogId, Part, Option<Found>),
 }
 
-/// A part that was read.
+/// What was found where a part should be.
 #[derive(Debug)]
 pub enum Found {
+    /// The snapshot is damaged, or cannot be read: it is of no use to anybody, and was removed.
+    Damaged,
     /// The manifest.
     Manifest(Manifest),
     /// The piece that was asked for.
@@ -281,15 +283,16 @@ impl Worker {
         }
     }
 
-    fn read(&self, id: LogId, part: Part) -> Option<Found> {
-        let kept = self.archive.find(id)?;
+    fn read(&mut self, id: LogId, part: Part) -> Option<Found> {
+        let kept = self.archive.find_for_another(id)?;
         match part {
             Part::Manifest => Some(Found::Manifest(kept.manifest.clone())),
             Part::Piece(number) if number < kept.manifest.pieces() => match kept.verified_piece(number) {
                 Ok(piece) => Some(Found::Piece(piece)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot read a snapshot for another member");
-                    None
+                    self.archive.discard(id);
+                    Some(Found::Damaged)
                 }
             },
             Part::Piece(_) => None,

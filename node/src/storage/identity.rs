@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A cluster of zeros is none yet. A member that was removed from its cluster has a line before the
-//! last, `removed` with the index of the entry that did it. The checksum is of all lines before it. The file is replaced as a whole, atomically.
+//! last, `removed` with the index of the entry that did it; one that was started with leases the line `leases` before that. The checksum
+//! is of all lines before it. The file is replaced as a whole, atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,9 @@ pub struct Identity {
     /// The entry of the log by which its cluster has removed it; 0 for none. The log may not tell any more: what it says of the member may
     /// be behind a snapshot.
     pub removed: Index,
+    /// It was started with leases once: an earlier process may have made promises that hold still
+    /// ([`quorate_raft::Config::promised`]).
+    pub leases: bool,
 }
 
 /// An ID for a new member, from the system's randomness.
@@ -73,7 +77,7 @@ impl Identity {
         if let Some(identity) = identity {
             return Ok(identity);
         }
-        let identity = Self { member: fresh, cluster: 0, removed: 0 };
+        let identity = Self { member: fresh, cluster: 0, removed: 0, leases: false };
         identity.save(disk, dir)?;
         Ok(identity)
     }
@@ -106,6 +110,16 @@ impl Identity {
         Ok(())
     }
 
+    /// Remembers, durably and for good, that the member makes promises. To be called before it makes the first.
+    pub fn set_leases(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+        if !self.leases {
+            let marked = Self { leases: true, ..*self };
+            marked.save(disk, dir)?;
+            *self = marked;
+        }
+        Ok(())
+    }
+
     fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
         let path = dir.join(NAME);
         let temporary = dir.join("identity.new");
@@ -123,8 +137,10 @@ impl Identity {
     fn text(&self) -> String {
         let removed = Some(self.removed).filter(|at| *at != 0).map(|at| format!("removed {at:016x}\n"));
         let removed = removed.unwrap_or_default();
+        let leases = if self.leases { "leases\n" } else { "" };
         let Self { member, cluster, .. } = self;
-        let lines = format!("{FIRST_LINE}1\nmember {:016x}\ncluster {cluster:016x}\n{removed}", member.0);
+        let lines =
+            format!("{FIRST_LINE}1\nmember {:016x}\ncluster {cluster:016x}\n{leases}{removed}", member.0);
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
     }
@@ -143,10 +159,12 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
         u64::from_str_radix(digits, 16).ok()
     };
     let removed = number("removed ").unwrap_or(0);
+    let leases = text.lines().any(|line| line == "leases");
     let identity = number("member ").zip(number("cluster ")).map(|(member, cluster)| Identity {
         member: MemberId(member),
         cluster,
         removed,
+        leases,
     });
     // Writing it again must give the same bytes: that covers the checksum and everything else.
     identity.filter(|id| id.member.0 != 0 && id.text().as_bytes() == bytes).ok_or_else(|| {

@@ -20,17 +20,22 @@ fn identity(disk: &MemDisk) -> Result<Identity, OpenError> {
 fn it_stays() {
     let disk = MemDisk::default();
     let mut first = identity(&disk).unwrap();
-    assert_eq!(first, Identity { member: MEMBER, cluster: 0, removed: 0 });
+    assert_eq!(first, Identity { member: MEMBER, cluster: 0, removed: 0, leases: false });
     open(&disk).unwrap();
     first.join(&disk, &dir(), 5).unwrap();
     first.join(&disk, &dir(), 5).unwrap();
     let again = Identity::open(&disk, &dir(), MemberId(9)).unwrap();
-    assert_eq!(again, Identity { member: MEMBER, cluster: 5, removed: 0 });
+    assert_eq!(again, Identity { member: MEMBER, cluster: 5, removed: 0, leases: false });
     let error = first.join(&disk, &dir(), 6).unwrap_err().to_string();
     assert!(error.contains("cluster 0000000000000005, not to 0000000000000006"), "{error}");
     for removed in [7, 7, 0] {
         first.set_removed(&disk, &dir(), removed).unwrap();
-        assert_eq!(identity(&disk).unwrap(), Identity { member: MEMBER, cluster: 5, removed });
+        assert_eq!(identity(&disk).unwrap(), Identity { member: MEMBER, cluster: 5, removed, leases: false });
+    }
+    for removed in [0, 7] {
+        first.set_leases(&disk, &dir()).unwrap();
+        first.set_removed(&disk, &dir(), removed).unwrap();
+        assert_eq!(identity(&disk).unwrap(), Identity { member: MEMBER, cluster: 5, removed, leases: true });
     }
     assert_ne!(random_member().unwrap(), random_member().unwrap());
 }

@@ -12,6 +12,7 @@ fn founder() -> Raft {
         disk_ticks: 3,
         priority: 0,
         lease: None,
+        promised: false,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

@@ -217,6 +217,7 @@ fn config(id: MemberId) -> Config {
         disk_ticks: u32::MAX,
         priority: 0,
         lease: None,
+        promised: false,
         max_append_bytes: 1 << 20,
         max_inflight_bytes: 1 << 20,
         seed: 1,

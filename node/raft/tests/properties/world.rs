@@ -235,6 +235,7 @@ impl World {
                 heartbeat_ticks: 2,
                 disk_ticks: 12,
                 lease: (plan.leases && random.random_bool(0.9)).then_some(LEASE),
+                promised: plan.leases,
                 priority: random.random_range(0..=plan.priorities),
                 max_append_bytes: random.random_range(40..400),
                 max_inflight_bytes: random.random_range(100..1000),

@@ -2,11 +2,12 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings name=value ..`, `settings name=N:value ..` | `election`, `heartbeat`, `disk`, `lease` in ticks, `append`, `inflight` in bytes, `priority`: of the members that follow; of N among them |
+//! | `settings name=value ..`, `settings name=N:value ..` | `election`, `heartbeat`, `disk`, `lease` in ticks, `append`, `inflight` in bytes, `priority`, `promised`: of the members that follow; of N among them |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
 //! | `tick N [times]` | time passes at N |
+//! | `oversleep N times` | time passes in which N does not run |
 //! | `live N times` | time passes at N, and everything arrives and becomes durable after each tick |
 //! | `timeout N` | time passes at N until it loses patience, and no longer |
 //! | `deliver [A->B\|A->*\|*->B] [count]` | messages on their way arrive, in order; those that they cause do not |
@@ -20,7 +21,7 @@
 //! | `transfer N [target]`, `disconnected N peer` | |
 //! | `compact N index [keep]` | N makes a snapshot of its state there; its log up to `keep` (else all of that) goes |
 //! | `fetch N`, `install N`, `fail N` | the snapshot that N wants becomes durable there; N is told so; N is told that it cannot be had |
-//! | `crash N [surviving]`, `start N` | the process ends (so many writes under way reach the disk), and starts |
+//! | `crash N [surviving]`, `start N [name=value ..]` | the process ends (so many writes under way reach the disk), and starts, with other settings |
 //! | `damage N index` | N is down; what its disk held after that is damaged, and cut off |
 //! | `status [N ..]`, `progress N`, `entries N` | shows it |
 //! | `quietly command` | shows nothing of what the command brings about |
@@ -64,6 +65,7 @@ impl Default for World {
             disk_ticks: 20,
             priority: 0,
             lease: None,
+            promised: false,
             max_append_bytes: 1 << 20,
             max_inflight_bytes: 1 << 20,
             seed: 0,
@@ -107,6 +109,12 @@ impl World {
             "empty" => self.add(member(words.first())?, Restored::default()),
             "log" => self.log(words),
             "tick" => self.tick(member(words.first())?, number(words.get(1))?.unwrap_or(1)),
+            "oversleep" => {
+                let id = member(words.first())?;
+                let ticks = number(words.get(1))?.ok_or("for how long?")?;
+                self.raft(id)?.overslept(ticks as u64);
+                self.settle(id)
+            }
             "live" => {
                 let id = member(words.first())?;
                 for _ in 0..number(words.get(1))?.ok_or("for how long?")? {
@@ -154,7 +162,7 @@ impl World {
             }
             "crash" => self.crash(member(words.first())?, number(words.get(1))?),
             "damage" => self.damage(words),
-            "start" => self.start(member(words.first())?),
+            "start" => self.start(member(words.first())?, words.get(1..).unwrap_or_default()),
             "status" => self.status(words),
             "progress" => self.progress(member(words.first())?),
             "entries" => self.entries(member(words.first())?),
@@ -413,8 +421,12 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, id: MemberId) -> Done {
+    fn start(&mut self, id: MemberId, settings: &[&str]) -> Done {
         let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        for word in settings {
+            let (name, value) = word.split_once('=').ok_or("settings are name=value")?;
+            set(&mut host.config, name, value.parse().map_err(|_| format!("not a number: {value}"))?)?;
+        }
         if host.disk.is_beyond_repair(id) {
             return Err(format!("{id} is beyond repair"));
         }
@@ -528,6 +540,7 @@ fn set(config: &mut Config, name: &str, value: u32) -> Done {
         "disk" => config.disk_ticks = value,
         "priority" => config.priority = value,
         "lease" => config.lease = (value > 0).then_some(Lease { ticks: value }),
+        "promised" => config.promised = value > 0,
         "append" => config.max_append_bytes = value as usize,
         "inflight" => config.max_inflight_bytes = value as usize,
         other => return Err(format!("no such setting: {other}")),
