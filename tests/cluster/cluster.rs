@@ -49,12 +49,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of `count` voters: the first one founds it, the others join.
-    pub(crate) async fn start(count: usize) -> Self {
-        Self::start_with(count, &[]).await
-    }
-
-    /// The same, each node with these flags.
+    /// A cluster of `count` voters, each started with these flags: the first one founds it, the others join.
     pub(crate) async fn start_with(count: usize, flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_on((0..count).map(|_| None).collect(), folder(), flags).await

@@ -1,7 +1,7 @@
 //! What the steps of members show to the coverage.
 
 use quorate_node::replica::Message;
-use quorate_node::snapshots::Report;
+use quorate_node::snapshots::{Found, Report};
 use quorate_raft::{Body, Configuration, LogId, MemberId, Payload, Role, Status, Write};
 
 use crate::host::{ELECTION_TICKS, name, names};
@@ -97,6 +97,7 @@ impl World {
             Message::ForwardRejected { .. } => self.coverage.count("forwards rejected"),
             Message::SnapshotRequest { .. } | Message::SnapshotManifest { .. } => {}
             Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
+            Message::Room { .. } => self.coverage.count("leaders told that a disk is nearly full"),
             Message::SnapshotMissing { .. } => self.coverage.count("snapshots asked for in vain"),
             Message::Raft(message) => {
                 let reached = match &message.body {
@@ -140,6 +141,10 @@ impl World {
             Report::NotReceived(at, error) => {
                 self.coverage.count("snapshots not received");
                 self.say(|| format!("{} has not received the snapshot at {at:?}: {error}", name(id)));
+            }
+            Report::Read(_, at, _, Some(Found::Damaged)) => {
+                self.coverage.count("snapshots found damaged when others asked");
+                self.say(|| format!("{} finds its snapshot at {at:?} damaged", name(id)));
             }
             Report::Written(..) | Report::Read(..) => {}
         }

@@ -39,7 +39,7 @@ impl World {
         self.wake(id);
     }
 
-    /// With leases, all ticks that are due come before anything else: a process may have been paused.
+    /// With leases, it is seen before anything else how many ticks are due: a process may have been paused.
     pub(crate) fn catch_up(&mut self, id: MemberId) {
         let now = self.now();
         let Some(host) = self.hosts.get_mut(&id).filter(|_| self.plan.leases) else { return };
@@ -47,8 +47,12 @@ impl World {
         let due = (now - host.ticked) / tick;
         host.ticked += due * tick;
         if let Some(process) = host.process_mut().filter(|process| process.identity.cluster != 0) {
-            (0..due).for_each(|_| process.replica.tick());
-            self.coverage.add("ticks that came late, with leases", due.saturating_sub(1));
+            let overslept = due.saturating_sub(1);
+            process.replica.overslept(overslept);
+            if due > 0 {
+                process.replica.tick();
+            }
+            self.coverage.add("ticks overslept, with leases", overslept);
         }
     }
 
@@ -318,8 +322,7 @@ impl World {
             self.agenda.after(SECOND, Event::DiskIdle(id, life));
         }
         let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it was there");
-        if process.replica.room() != room {
-            process.replica.set_room(room);
+        if process.replica.set_room(room) {
             self.coverage.count(match room {
                 Room::Enough => "disks with room again",
                 Room::Low => "disks nearly full",

@@ -373,11 +373,13 @@ impl Replica {
         self.membership.removed()
     }
 
-    /// The disk has so much room from now on.
-    pub fn set_room(&mut self, room: Room) {
-        if std::mem::replace(&mut self.room, room) != room {
+    /// The disk has so much room from now on. Returns whether that is news.
+    pub fn set_room(&mut self, room: Room) -> bool {
+        let is_news = std::mem::replace(&mut self.room, room) != room;
+        if is_news {
             self.tell_room();
         }
+        is_news
     }
 
     /// How much room there is for commands: as much as this member's disk has, as was said last; if it leads, no more than a quorum has.
