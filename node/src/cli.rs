@@ -58,7 +58,8 @@ pub struct Cli {
     pub priority: u32,
 
     /// A leader answers linearizable reads without asking the others for as long as they have promised not to elect another. Rests on
-    /// clocks: none may run more than one and a half times as fast as another. Without the flag each read is confirmed.
+    /// clocks: none may run more than one and a half times as fast as another, and none may stand still, as that of a virtual machine
+    /// does that is paused or moved while it runs. Without the flag each read is confirmed.
     #[arg(long, env = "QUORATE_LEASE_READS", value_parser = FalseyValueParser::new())]
     pub lease_reads: bool,
 

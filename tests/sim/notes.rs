@@ -1,6 +1,6 @@
 //! What the steps of members show to the coverage.
 
-use quorate_node::replica::Message;
+use quorate_node::replica::{Message, Room};
 use quorate_node::snapshots::{Found, Report};
 use quorate_raft::{Body, Configuration, LogId, MemberId, Payload, Role, Status, Write};
 
@@ -97,6 +97,7 @@ impl World {
             Message::ForwardRejected { .. } => self.coverage.count("forwards rejected"),
             Message::SnapshotRequest { .. } | Message::SnapshotManifest { .. } => {}
             Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
+            Message::Room { room: Room::Enough, .. } => {}
             Message::Room { .. } => self.coverage.count("leaders told that a disk is nearly full"),
             Message::SnapshotMissing { .. } => self.coverage.count("snapshots asked for in vain"),
             Message::Raft(message) => {

@@ -56,7 +56,7 @@ impl Process {
     }
 
     /// Stops it again if it is to stand still. To be called now and then: when the shell that the tests were started from goes away, the
-    /// kernel sends SIGCONT to whatever stands still in the process group that it leaves behind.
+    /// kernel sends SIGHUP and SIGCONT to a process group that it leaves behind with somebody in it that stands still: under nohup that goes on.
     pub fn hold(&self) -> io::Result<()> {
         if self.paused { self.signal(Signal::STOP) } else { Ok(()) }
     }
@@ -120,7 +120,7 @@ mod tests {
         let path = format!("/proc/{}/stat", process.id());
         let state = || fs::read_to_string(&path).ok()?.rsplit_once(") ")?.1.chars().next();
         let end = Instant::now() + Duration::from_mins(1);
-        while (state() == Some('T')) != (wanted == 'T') {
+        while state().is_none_or(|state| (state == 'T') != (wanted == 'T')) {
             assert!(Instant::now() < end, "{:?} for {wanted}", state());
             std::thread::sleep(Duration::from_millis(1));
         }

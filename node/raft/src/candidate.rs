@@ -19,6 +19,7 @@ impl Raft {
     /// or removed finds out without disturbing anybody.
     pub(crate) fn pre_campaign(&mut self) {
         let common = &mut self.common;
+        assert!(!common.is_bound(), "its own vote is promised away as well");
         common.leader = None;
         common.timer.restart();
         self.role = RoleState::Candidate(Candidate { pre_vote: true, votes: BTreeMap::new() });

@@ -48,7 +48,7 @@ impl Renewals {
     pub(crate) fn pass(&mut self, passed: u64, lease: Option<Lease>) {
         let Some(Lease { ticks }) = lease else { return };
         let ticks = u64::from(ticks);
-        self.now += passed;
+        self.now = self.now.saturating_add(passed);
         while self.sent.pop_front_if(|(_, sent)| *sent + ticks <= self.now).is_some() {}
     }
 

@@ -45,7 +45,7 @@ enum Flow {
     Replicate(Inflight),
     /// Its next entry is not held any more: it is offered a snapshot, and entries wait until that is installed.
     Snapshot {
-        /// The newest that it was offered.
+        /// The oldest that it was offered and is of use still: what it has begun to fetch it goes on with, whatever else is offered.
         offered: LogId,
         /// The offer is on its way, or is being followed: it is repeated when a heartbeat is answered.
         asked: bool,
@@ -178,7 +178,8 @@ impl Follower {
     /// The newest snapshot: what it needs next is compacted. However far back it is, it is never given up (failure 31).
     fn offer(&mut self, common: &Common) -> Body {
         let snapshot = common.snapshot.clone().expect("only what is in a snapshot is compacted");
-        self.flow = Flow::Snapshot { offered: snapshot.id, asked: true };
+        let followed = self.offered().filter(|offered| offered.index >= common.log.base().index);
+        self.flow = Flow::Snapshot { offered: followed.unwrap_or(snapshot.id), asked: true };
         self.waited = 0;
         Body::InstallSnapshot { snapshot: Box::new(snapshot), base: common.log.base() }
     }

@@ -36,6 +36,11 @@ impl Raft {
         Some(Snapshot { id, configuration, configuration_id })
     }
 
+    /// The snapshot that this member offers to others, if it leads.
+    pub fn newest_snapshot(&self) -> Option<LogId> {
+        self.common.snapshot.as_ref().map(|snapshot| snapshot.id)
+    }
+
     /// The caller has `snapshot`, whole and durable; what the log holds up to `keep_after` may go. What follows serves members
     /// that are a little behind without a snapshot. An older one than the newest known changes nothing.
     ///

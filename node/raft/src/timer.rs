@@ -85,11 +85,11 @@ impl ElectionTimer {
         self.young > 0
     }
 
-    /// The leader seems gone: stickiness ends now, and patience at the latest `ticks` after `promise` is over: for so long a
-    /// leader that was heard can rely on this member.
+    /// The leader seems gone: stickiness ends now, and patience at the latest `ticks` after `promise`, or one of an earlier
+    /// process, is over: for so long a leader that was heard can rely on this member.
     pub(crate) fn suspect(&mut self, ticks: u32, promise: u32) {
         self.suspicious = true;
-        let bound = promise.saturating_sub(self.unheard);
+        let bound = promise.saturating_sub(self.unheard).max(self.young);
         self.timeout = self.timeout.min(self.elapsed.saturating_add(bound).saturating_add(ticks));
     }
 

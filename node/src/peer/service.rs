@@ -67,9 +67,7 @@ impl PeerService {
         let me = MemberId(self.view.member_id());
         let mut next = Some(first);
         while let Some(frame) = next {
-            let messages = frame.messages.into_iter().map(|message| wire::from_wire(from, me, message));
-            let messages = messages
-                .collect::<Result<Vec<_>, _>>()
+            let messages = wire::received(from, me, frame.messages)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             if !messages.is_empty() {
                 // When the replica cannot keep up they are lost, as on any network.

@@ -121,6 +121,16 @@ fn body_to_wire(body: Body) -> Wire {
     }
 }
 
+/// The messages that `from` has sent to `to`. A kind that this version does not know is as good as lost: newer versions can do without.
+pub(super) fn received(
+    from: MemberId,
+    to: MemberId,
+    messages: Vec<pb::Message>,
+) -> Result<Vec<Message>, WireError> {
+    let known = messages.into_iter().filter(|message| message.body.is_some());
+    known.map(|message| from_wire(from, to, message)).collect()
+}
+
 /// The message that `from` has sent to `to`.
 pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> Result<Message, WireError> {
     let term = message.term;
@@ -279,6 +289,17 @@ mod tests {
             ..Default::default()
         };
         Manifest::from_wire(wire).unwrap()
+    }
+
+    #[test]
+    fn what_newer_versions_say_beside_the_rest_is_passed_over() {
+        let (from, to) = (MemberId(1), MemberId(2));
+        let known = Message::Raft(raft::Message { from, to, term: 5, body: Body::TimeoutNow });
+        // An unknown field is all that is left of a kind of message that is not known.
+        let frame = vec![pb::Message { term: 5, body: None }, to_wire(known.clone())];
+        assert_eq!(received(from, to, frame), Ok(vec![known]));
+        let bad = Wire::AppendEntries(pb::AppendEntries::default());
+        assert!(received(from, to, vec![pb::Message { term: 5, body: Some(bad) }]).is_err());
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub enum Message {
         /// For which snapshot.
         id: LogId,
     },
-    /// The sender's disk has so much room. Said now and then for as long as that is not enough, and once when it is again.
+    /// The sender's disk has so much room. Said now and then for as long as that is not enough; that it is enough again is
+    /// said once, and found out from the silence if that is lost.
     Room {
         /// Whose disk.
         from: MemberId,

@@ -96,7 +96,7 @@ pub enum Failure {
     TimedOut,
     /// This node is no member of a cluster, or no longer one. It was not done.
     NotAMember,
-    /// The disk of this node, or of the leader, is full. It was not done.
+    /// The disk of this node, or of the leader, is full, or so many are that no quorum has room. It was not done.
     NoSpace,
 }
 
@@ -242,7 +242,7 @@ impl Replica {
     /// A client wants commands to be done, in order.
     pub fn write(&mut self, client: Client, commands: Vec<Command>) {
         let (refused, failure) = if self.can_serve() {
-            let room = self.room();
+            let room = self.room_for_commands();
             let (admitted, refused) =
                 commands.into_iter().partition(|command| room == Room::Enough || room.admits(&command.bytes));
             self.writes.arrive(client, self.now + self.request_ticks, admitted);
@@ -379,15 +379,31 @@ impl Replica {
         if is_news {
             self.tell_room();
         }
+        if is_news && room != Room::Enough {
+            self.jobs.push(Job::Tidy);
+        }
         is_news
     }
 
-    /// How much room there is for commands: as much as this member's disk has, as was said last; if it leads, no more than a quorum has.
+    /// How much room this member's disk has, as was said last.
     pub fn room(&self) -> Room {
-        if self.status.role != Role::Leader {
+        self.room
+    }
+
+    /// The members, this one among them, that are known to lack room.
+    pub fn short_of_room(&self) -> Vec<MemberId> {
+        let own = (self.room != Room::Enough).then_some(self.id);
+        own.into_iter().chain(self.rooms.short()).collect()
+    }
+
+    /// How much room there is for commands: as much as this member's disk has; if it leads, no more than a quorum has.
+    fn room_for_commands(&self) -> Room {
+        if self.status.role != Role::Leader || self.rooms.is_empty() {
             return self.room;
         }
-        self.room.max(self.rooms.of_quorum(&self.status.configuration, self.id, self.room))
+        let progress = self.raft.progress();
+        let is_heard = |id| progress.iter().any(|member| member.id == id && member.active);
+        self.room.max(self.rooms.of_quorum(&self.status.configuration, is_heard, (self.id, self.room)))
     }
 
     /// Tells the leader how much room this member has.
@@ -425,7 +441,7 @@ impl Replica {
 
     /// Another member's clients have sent commands. Those that there is no room for go back at once.
     fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
-        let room = self.room();
+        let room = self.room_for_commands();
         let (admitted, refused): (Vec<_>, Vec<_>) =
             commands.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
         if !refused.is_empty() {

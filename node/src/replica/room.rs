@@ -69,12 +69,29 @@ impl Rooms {
         self.short.retain(|_, (room, told)| *room != Room::Enough && now < *told + COUNTS_FOR);
     }
 
-    /// How much room a quorum has, if `me` has `own`.
-    pub(super) fn of_quorum(&self, configuration: &Configuration, me: MemberId, own: Room) -> Room {
+    /// Whether nobody has said that it lacks room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.short.is_empty()
+    }
+
+    /// Those that lack it.
+    pub(super) fn short(&self) -> impl Iterator<Item = MemberId> {
+        self.short.keys().copied()
+    }
+
+    /// How much room a quorum has, if `me` has `own`, and some lack it: then members that are not heard count for nothing. Those who have
+    /// said so may be all that there is.
+    pub(super) fn of_quorum(
+        &self,
+        configuration: &Configuration,
+        is_heard: impl Fn(MemberId) -> bool,
+        (me, own): (MemberId, Room),
+    ) -> Room {
         let of = |id| match self.short.get(&id) {
             _ if id == me => own,
             Some((room, _)) => *room,
-            None => Room::Enough,
+            None if is_heard(id) => Room::Enough,
+            None => Room::Out,
         };
         let has = |wanted: &Room| configuration.quorum(|id| of(id) <= *wanted);
         [Room::Enough, Room::Low].into_iter().find(has).unwrap_or(Room::Out)
@@ -128,17 +145,20 @@ mod tests {
         let voters = [1, 2, 3].map(MemberId).into();
         let configuration = Configuration { voters, ..Configuration::default() };
         let mut rooms = Rooms::default();
-        let of = |rooms: &Rooms, own| rooms.of_quorum(&configuration, MemberId(1), own);
-        rooms.told(MemberId(2), Room::Out, 1);
+        let of = |rooms: &Rooms, own, silent: u64| {
+            rooms.of_quorum(&configuration, |id| id.0 != silent, (MemberId(1), own))
+        };
+        rooms.told(MemberId(2), Room::Low, 1);
         rooms.told(MemberId(9), Room::Out, 1);
-        assert_eq!(of(&rooms, Room::Enough), Room::Enough, "two have enough");
-        assert_eq!(of(&rooms, Room::Low), Room::Low);
-        rooms.told(MemberId(3), Room::Low, 2);
-        assert_eq!(of(&rooms, Room::Enough), Room::Low);
+        assert_eq!(of(&rooms, Room::Enough, 0), Room::Enough, "two have enough");
+        assert_eq!(of(&rooms, Room::Low, 0), Room::Low);
+        assert_eq!(of(&rooms, Room::Enough, 3), Room::Low, "of two that are there one has enough");
         rooms.told(MemberId(3), Room::Out, 3);
-        assert_eq!(of(&rooms, Room::Enough), Room::Out);
-        rooms.tick(1 + COUNTS_FOR);
-        assert_eq!(of(&rooms, Room::Enough), Room::Enough, "2 is silent");
+        assert_eq!(of(&rooms, Room::Enough, 0), Room::Low);
+        rooms.told(MemberId(2), Room::Out, 3);
+        assert_eq!(of(&rooms, Room::Enough, 0), Room::Out);
+        rooms.tick(3 + COUNTS_FOR);
+        assert!(rooms.is_empty(), "they say it no more");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Snapshots as the replica sees them: when one is due, what the log may give up for it, and what takes the state's place.
 
-use quorate_raft::{Index, Raft, Snapshot};
+use quorate_raft::{Index, LogId, Raft, Snapshot};
 
-use super::{Replica, fetch};
+use super::{Replica, Room, fetch};
 use crate::kv::Store;
 use crate::snapshots::{Found, Job, Manifest, Report};
 
@@ -35,7 +35,7 @@ impl Replica {
                 }
             }
             Report::Read(to, id, part, found) => {
-                if matches!(found, Some(Found::Damaged)) && id.index == self.newest_snapshot {
+                if matches!(found, Some(Found::Damaged)) && self.raft.newest_snapshot() == Some(id) {
                     // The log does not go back to it either.
                     self.newest_snapshot = 0;
                     self.renews_at = Some(self.now);
@@ -57,21 +57,35 @@ impl Replica {
 
     /// A snapshot of the state is durable: the log up to it may go, but for what members may need that are a little behind.
     fn taken(&mut self, manifest: Manifest) {
-        let offered =
-            self.raft.progress().into_iter().filter(|member| member.active).filter_map(|m| m.offered);
-        let keep_after = self.tail.before(manifest.id().index, offered.map(|id| id.index).min());
+        let keep_after = self.tail.before(manifest.id().index, self.fetched_from_here());
         tracing::debug!(index = manifest.id().index, bytes = manifest.bytes(), keep_after, "took a snapshot");
-        self.renews_at = None;
         // On disk the log goes back to the snapshot before: it is what is left if this one turns out to be damaged.
-        let older = std::mem::replace(&mut self.newest_snapshot, manifest.id().index);
+        let older = self.newest_snapshot;
+        self.adopted(manifest.id());
         self.raft.compact(manifest.snapshot, keep_after);
         self.release = self.release.max(Some(keep_after.min(older) + 1));
+    }
+
+    /// The oldest snapshot that a member may be fetching of what this one, who leads, has offered; none if there is no room for more.
+    fn fetched_from_here(&self) -> Option<Index> {
+        let members = self.raft.progress().into_iter().filter(|member| member.active);
+        let oldest = members.filter_map(|member| member.offered).map(|id| id.index).min();
+        oldest.filter(|_| self.room == Room::Enough)
+    }
+
+    /// The snapshot `id` is here, whole.
+    fn adopted(&mut self, id: LogId) {
+        if id.index >= self.newest_snapshot {
+            self.newest_snapshot = id.index;
+            self.renews_at = None;
+        }
     }
 
     /// A snapshot has come. Unless the log has got there meanwhile, it takes the place of the state.
     fn received(&mut self, manifest: &Manifest, store: Box<Store>) {
         let Snapshot { id, configuration, .. } = &manifest.snapshot;
         self.fetcher.ended(*id);
+        self.adopted(*id);
         let mut unused = store;
         if self.raft.installed(&manifest.snapshot) {
             assert!(id.index > self.applied, "a snapshot of the past takes the place of nothing");
@@ -83,7 +97,6 @@ impl Replica {
             );
             std::mem::swap(&mut *self.store.write(), &mut *unused);
             (self.handed, self.applied) = (id.index, id.index);
-            self.newest_snapshot = id.index;
             self.revision = self.store.read().revision();
             self.membership.committed(manifest.snapshot.configuration_id.index, configuration);
             self.tail.reset();
@@ -109,7 +122,7 @@ impl Replica {
     /// What is offered to others cannot be read any more: takes another one, where the log would not have called for it. It may be
     /// long until that does, and nobody else may have the old one.
     fn renew(&mut self) {
-        let is_due = self.renews_at.is_some_and(|at| at <= self.now);
+        let is_due = self.room != Room::Out && self.renews_at.is_some_and(|at| at <= self.now);
         // A state from its copy may be ahead of what is known to be committed.
         if !is_due || self.applied > self.handed {
             return;

@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status};
 
 use super::error::unimplemented;
 use super::member::Member;
-use crate::replica::Room;
 use crate::server::view::NodeStatus;
 
 /// The etcd that this member behaves like: what Status says as its version. Clients choose what they ask for by it (kube-apiserver
@@ -45,8 +44,7 @@ impl Maintenance for MaintenanceService {
         };
         let status = view.status();
         let no_leader = status.leader.is_none().then(|| "etcdserver: no leader".to_owned());
-        let no_space =
-            (status.room != Room::Enough).then(|| format!("memberID:{} alarm:NOSPACE", status.member_id));
+        let no_space = status.short_of_room.iter().map(|id| format!("memberID:{id} alarm:NOSPACE"));
         let errors = no_leader.into_iter().chain(no_space).collect();
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.member.header(revision)),
@@ -67,7 +65,8 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    /// Tells this member's alarms: NOSPACE while its disk is full. It ends by itself when there is room. `etcdctl endpoint health`
+    /// Tells the alarms that this member knows of: NOSPACE while its own disk is full, and if it leads another's. They end by themselves
+    /// when there is room. `etcdctl endpoint health`
     /// asks, and takes no answer for ill health. Raising and disarming are not served.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.member.admit(&request, false)?;
@@ -122,6 +121,6 @@ impl Maintenance for MaintenanceService {
 }
 
 fn alarms(status: &NodeStatus) -> Vec<pb::AlarmMember> {
-    let no_space = pb::AlarmMember { member_id: status.member_id, alarm: pb::AlarmType::Nospace as i32 };
-    (status.room != Room::Enough).then_some(no_space).into_iter().collect()
+    let no_space = |id: &u64| pb::AlarmMember { member_id: *id, alarm: pb::AlarmType::Nospace as i32 };
+    status.short_of_room.iter().map(no_space).collect()
 }

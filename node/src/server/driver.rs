@@ -109,8 +109,8 @@ impl Driver {
                 () = tokio::task::yield_now(), if self.replica.has_output() => {}
             }
             events.take(&mut taken);
-            // After that: whatever was taken had come before the time that a lease is judged by.
-            self.tell_time(time_passes);
+            // The clock is read once the events are taken: a read among them was asked for before that moment.
+            self.tell_time();
             for event in taken.drain(..) {
                 if let Err(end) = self.handle(event) {
                     return end;
@@ -128,13 +128,14 @@ impl Driver {
     }
 
     /// Leases end also while nothing runs.
-    fn tell_time(&mut self, time_passes: bool) {
+    fn tell_time(&mut self) {
         if self.options.raft.lease.is_some() {
-            self.replica.overslept(self.clock.missed(time_passes));
+            self.replica.overslept(self.clock.missed());
         }
     }
 
     fn tick(&mut self, ticks: u64) {
+        self.clock.ticked();
         if self.home.cluster() == 0 {
             return;
         }

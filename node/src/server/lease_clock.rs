@@ -1,7 +1,8 @@
 //! How much time has really passed: what leases are judged by.
 //!
 //! The loop's ticks are counted when it gets to them, and a machine that stalls does not make up for them. A lease must not outlive
-//! that: the clock here goes on while the process stands still, and while the machine sleeps.
+//! that: the clock here goes on while the process stands still, and while the machine sleeps. It does not while a virtual machine is
+//! paused or moved by its host: leases are not for such.
 
 use std::time::Duration;
 
@@ -22,16 +23,21 @@ impl LeaseClock {
         Self { began: now(), counted: 0 }
     }
 
-    /// How many ticks have passed that the loop was not given, since the last call. It is given one now, or not.
-    pub(crate) fn missed(&mut self, tick: bool) -> u64 {
-        self.missed_at(now(), tick)
+    /// How many ticks have passed that were not counted.
+    pub(crate) fn missed(&mut self) -> u64 {
+        self.missed_at(now())
     }
 
-    fn missed_at(&mut self, now: Duration, tick: bool) -> u64 {
+    /// The loop counts a tick itself: one at the most that was counted already.
+    pub(crate) fn ticked(&mut self) {
+        self.counted += 1;
+    }
+
+    fn missed_at(&mut self, now: Duration) -> u64 {
         let passed = now.saturating_sub(self.began).as_nanos() / TICK.as_nanos();
-        let given = self.counted + u64::from(tick);
-        self.counted = given.max(u64::try_from(passed).unwrap_or(u64::MAX));
-        self.counted - given
+        let missed = u64::try_from(passed).unwrap_or(u64::MAX / 2).saturating_sub(self.counted);
+        self.counted += missed;
+        missed
     }
 }
 
@@ -47,14 +53,16 @@ mod tests {
     #[test]
     fn every_tick_is_counted_once() {
         let mut clock = LeaseClock { began: Duration::from_secs(7), counted: 0 };
-        let mut at = |ticks: f64, tick| clock.missed_at(Duration::from_secs(7) + TICK.mul_f64(ticks), tick);
-        assert_eq!(at(0.1, true), 0, "the first tick comes at once");
-        assert_eq!(at(1.2, true), 0);
-        assert_eq!(at(2.9, false), 0, "two were given");
-        assert_eq!(at(3.1, false), 1, "the loop is late");
-        assert_eq!(at(3.2, true), 0);
-        assert_eq!(at(100.5, false), 96, "it stood still");
-        assert_eq!(at(100.6, false), 0);
+        let missed =
+            |clock: &mut LeaseClock, ticks| clock.missed_at(Duration::from_secs(7) + TICK.mul_f64(ticks));
+        assert_eq!(missed(&mut clock, 0.1), 0);
+        clock.ticked();
+        assert_eq!(missed(&mut clock, 1.2), 0, "the loop's own");
+        assert_eq!(missed(&mut clock, 2.1), 1, "the loop is late");
+        clock.ticked();
+        assert_eq!(missed(&mut clock, 3.9), 0);
+        assert_eq!(missed(&mut clock, 100.5), 97, "it stood still");
+        assert_eq!(missed(&mut clock, 100.6), 0);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct NodeStatus {
     pub progress: Vec<Progress>,
     /// How much room its disk has.
     pub room: Room,
+    /// The members that it knows to lack room: itself, and if it leads the others.
+    pub short_of_room: Vec<u64>,
     /// The snapshot that it is fetching: pieces that have come, of how many.
     pub fetching: Option<(u32, u32)>,
     /// Parts of snapshots that were not what they should be, since the process started.

@@ -124,13 +124,25 @@ impl Archive {
         self.remove_others()
     }
 
-    /// Removes a snapshot that turned out to be damaged: the same may come again, from a member whose copy is whole.
+    /// Offers a snapshot to nobody any more that could not be read. The file stays until there is another: what could not be read now may be
+    /// read by the next start.
+    pub(super) fn forget(&mut self, id: LogId) {
+        self.kept.retain(|kept| kept.manifest.id() != id);
+    }
+
+    /// Removes a snapshot: one that turned out to be damaged may come again, from a member whose copy is whole.
     pub(super) fn discard(&mut self, id: LogId) {
         let Some(at) = self.kept.iter().position(|kept| kept.manifest.id() == id) else { return };
         let path = self.kept.remove(at).path;
         if let Err(error) = self.remove(&path) {
-            tracing::debug!(%error, "a damaged snapshot stays until newer ones are there");
+            tracing::debug!(%error, "a snapshot of no use stays until newer ones are there");
         }
+    }
+
+    /// Removes what is kept only for members that may be fetching it.
+    pub(super) fn tidy(&mut self) {
+        let older: Vec<LogId> = self.kept.iter().rev().skip(KEPT).map(|kept| kept.manifest.id()).collect();
+        older.into_iter().for_each(|id| self.discard(id));
     }
 
     /// Removes all files but the newest [`KEPT`] that are good, and those that were asked for since the last one came.

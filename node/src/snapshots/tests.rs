@@ -249,7 +249,7 @@ fn a_snapshot_stays_while_another_member_fetches_it() {
 }
 
 #[test]
-fn a_damaged_snapshot_is_said_to_be_one_and_goes() {
+fn a_damaged_snapshot_is_said_to_be_one_and_stays_until_there_is_another() {
     let mut member = Member::new();
     member.put(0..100);
     let id = member.take(100).id();
@@ -259,6 +259,8 @@ fn a_damaged_snapshot_is_said_to_be_one_and_goes() {
     fs::write(&file, bytes).unwrap();
     assert!(matches!(member.read(id, Part::Piece(0)), Some(Found::Piece(_))));
     assert!(matches!(member.read(id, Part::Piece(1)), Some(Found::Damaged)));
-    assert!(member.read(id, Part::Piece(0)).is_none());
-    assert_eq!(member.files(), [] as [PathBuf; 0]);
+    assert!(member.read(id, Part::Piece(0)).is_none(), "it is offered to nobody");
+    assert_eq!(member.files(), [file.clone()], "what else there is is the log");
+    member.take(101);
+    assert!(!member.files().contains(&file));
 }

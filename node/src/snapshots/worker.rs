@@ -28,6 +28,8 @@ pub enum Job {
     Abandon,
     /// Read a part of a snapshot for another member. Answered by [`Report::Read`].
     Read(MemberId, LogId, Part),
+    /// Remove what is kept only for members that may be fetching it: the room is needed.
+    Tidy,
     /// Let a state go that nobody needs: that takes a while.
     Discard(Box<Store>),
 }
@@ -61,7 +63,7 @@ pub enum Report {
 /// What was found where a part should be.
 #[derive(Debug)]
 pub enum Found {
-    /// The snapshot is damaged, or cannot be read: it is of no use to anybody, and was removed.
+    /// The snapshot is damaged, or cannot be read: it is of no use to others.
     Damaged,
     /// The manifest.
     Manifest(Manifest),
@@ -162,6 +164,10 @@ impl Worker {
                 None
             }
             Job::Read(to, id, part) => Some(Report::Read(to, id, part, self.read(id, part))),
+            Job::Tidy => {
+                self.archive.tidy();
+                None
+            }
             Job::Discard(store) => {
                 drop(store);
                 None
@@ -194,7 +200,9 @@ impl Worker {
         }
     }
 
-    fn not_taken(&self, taking: Taking, error: SnapshotError) -> Report {
+    fn not_taken(&mut self, taking: Taking, error: SnapshotError) -> Report {
+        // There may have been no room for it.
+        self.archive.tidy();
         if let Some(part) = taking.part {
             self.archive.abandon(part);
         }
@@ -291,7 +299,7 @@ impl Worker {
                 Ok(piece) => Some(Found::Piece(piece)),
                 Err(error) => {
                     tracing::warn!(%error, "cannot read a snapshot for another member");
-                    self.archive.discard(id);
+                    self.archive.forget(id);
                     Some(Found::Damaged)
                 }
             },

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A cluster of zeros is none yet. A member that was removed from its cluster has a line before the
-//! last, `removed` with the index of the entry that did it; one that was started with leases the line `leases` before that. The checksum
-//! is of all lines before it. The file is replaced as a whole, atomically.
+//! last, `removed` with the index of the entry that did it. One that was started with leases has a line `leases` before these, and
+//! format 2: a version that knows nothing of promises must not start on it. The checksum is of all lines before it. The file is replaced as a whole, atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ use super::{Context, Damage, OpenError, WAL_DIR, segment};
 /// The file.
 pub(super) const NAME: &str = "identity";
 const FIRST_LINE: &str = "quorate identity ";
+/// The newest format.
+const NEWEST: u32 = 2;
 
 /// A member's identity, as it stands in its data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,10 +139,10 @@ impl Identity {
     fn text(&self) -> String {
         let removed = Some(self.removed).filter(|at| *at != 0).map(|at| format!("removed {at:016x}\n"));
         let removed = removed.unwrap_or_default();
-        let leases = if self.leases { "leases\n" } else { "" };
-        let Self { member, cluster, .. } = self;
+        let (format, leases) = if self.leases { (2, "leases\n") } else { (1, "") };
+        let Self { member: MemberId(member), cluster, .. } = self;
         let lines =
-            format!("{FIRST_LINE}1\nmember {:016x}\ncluster {cluster:016x}\n{leases}{removed}", member.0);
+            format!("{FIRST_LINE}{format}\nmember {member:016x}\ncluster {cluster:016x}\n{leases}{removed}");
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
     }
@@ -150,8 +152,8 @@ impl Identity {
 fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     let version = text.lines().next().and_then(|line| line.strip_prefix(FIRST_LINE));
-    if let Some(version) = version.and_then(|v| v.parse::<u32>().ok()).filter(|v| *v > 1) {
-        let what = format!("written in format {version}; this version reads format 1");
+    if let Some(version) = version.and_then(|v| v.parse::<u32>().ok()).filter(|v| *v > NEWEST) {
+        let what = format!("written in format {version}; this version reads formats up to {NEWEST}");
         return Err(OpenError::Foreign { path: path.to_owned(), what });
     }
     let number = |name: &str| {
