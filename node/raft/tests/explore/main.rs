@@ -16,15 +16,15 @@ mod canonical;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod member;
+mod names;
 mod properties;
 mod search;
+mod state;
+mod world;
 
-use std::collections::BTreeSet;
-
-use bytes::Bytes;
-use member::{Fault, Input};
-use quorate_raft::{Configuration, Entry, HardState, MemberId, Payload, Restored};
-use search::{Bounds, Search, Violation, World};
+use member::Fault;
+use search::{Search, Violation};
+use world::{Bounds, World, configuration};
 
 /// Explores the world within `quick`, or within `full` if that is wanted. No property is violated.
 fn explore(world: World, quick: Bounds, full: Bounds) {
@@ -139,55 +139,4 @@ fn forgotten_damage_is_found() {
     world.bounds = Bounds { ticks: 2, proposals: 1, damages: 1, ..Bounds::default() };
     let violation = Search::new(&world).run().violation.expect("what is committed is lost");
     assert!(violation.what.contains("not durable on a quorum"), "{violation:#?}");
-}
-
-impl World {
-    /// Of members that have founded a cluster with all of them.
-    fn of(name: &'static str, ids: &[u64], terms: u64) -> Self {
-        Self {
-            name,
-            members: members(ids, ids, &[]),
-            prelude: Vec::new(),
-            terms,
-            bounds: Bounds::default(),
-            changes: Vec::new(),
-            fault: Fault::None,
-        }
-    }
-
-    /// Of four members, on the way from {1,2,3} to {1,4} and back, from this step on.
-    fn of_changes(name: &'static str, from: usize) -> Self {
-        let way =
-            [configuration(&[1, 4], &[]), configuration(&[1, 4], &[2, 3]), configuration(&[1, 2, 3], &[])];
-        let mut world = Self::of(name, &[1, 2, 3], 3);
-        world.members = members(&[1, 2, 3, 4], &[1, 2, 3], &[4]);
-        let begun = way[..from].iter().map(|wanted| (MemberId(1), Input::Change(Box::new(wanted.clone()))));
-        world.prelude.extend(begun);
-        world.changes = way[from..].to_vec();
-        world
-    }
-
-    /// The world goes on from where 1 leads, and everyone knows that all is committed.
-    fn after_an_election(mut self) -> Self {
-        self.prelude.insert(0, (MemberId(1), Input::Tick));
-        self
-    }
-}
-
-fn configuration(voters: &[u64], learners: &[u64]) -> Configuration {
-    let set = |ids: &[u64]| ids.iter().copied().map(MemberId).collect::<BTreeSet<_>>();
-    let (voters, learners) = (set(voters), set(learners));
-    let addresses = voters.union(&learners).map(|id| (*id, Bytes::new())).collect();
-    Configuration { voters, learners, addresses, ..Configuration::default() }
-}
-
-/// Members whose logs hold the configuration, committed.
-fn members(ids: &[u64], voters: &[u64], learners: &[u64]) -> Vec<(MemberId, Restored)> {
-    let payload = Payload::Configuration(Box::new(configuration(voters, learners)));
-    let disk = Restored {
-        hard_state: HardState { term: 1, vote: None, commit: 1 },
-        entries: vec![Entry { term: 1, index: 1, payload }],
-        ..Restored::default()
-    };
-    ids.iter().map(|id| (MemberId(*id), disk.clone())).collect()
 }
