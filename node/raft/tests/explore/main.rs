@@ -3,7 +3,8 @@
 //!
 //! `cargo test` explores bounds that take seconds; `QUORATE_EXPLORE=full cargo test --release` wider ones, which take minutes. Both go
 //! on until there is no state that was not seen, and print how many there are. What is bounded is how often patience ends, processes
-//! restart, disks are damaged, and callers propose, read or want a change; and the terms. What messages do is not bounded.
+//! restart, disks are damaged, and callers propose, read or want a change; and the terms. What messages do is not bounded, unless a
+//! world says so: see [`world::Bounds::gaps`].
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -23,17 +24,18 @@ mod state;
 mod world;
 
 use member::Fault;
-use search::{Search, Violation};
+use search::{Explored, Search, Violation};
 use world::{Bounds, World, configuration};
 
 /// Explores the world within `quick`, or within `full` if that is wanted. No property is violated.
-fn explore(world: World, quick: Bounds, full: Bounds) {
+fn explore(world: World, quick: Bounds, full: Bounds) -> Explored {
     let is_full = std::env::var("QUORATE_EXPLORE").is_ok_and(|wanted| wanted == "full");
     let explored = Search::new(&World { bounds: if is_full { full } else { quick }, ..world }).run();
-    if let Some(Violation { what, trace }) = explored.violation {
+    if let Some(Violation { what, trace }) = &explored.violation {
         panic!("{what}\nafter\n{}", trace.join("\n"));
     }
     assert!(explored.states > 1000, "{explored:?}: something kept the world from moving");
+    explored
 }
 
 /// From the beginning: pre-votes, votes, a leader, its first entries.
@@ -109,6 +111,31 @@ fn a_change_back() {
     let quick = Bounds { changes: 2, ..Bounds::default() };
     let full = Bounds { ticks: 1, ..quick };
     explore(World::of_changes("from {1,4} to {1,2,3}", 1).after_an_election(), quick, full);
+}
+
+/// The whole way: from {1,2,3} through the joint configuration to {1,4}, where 2 and 3 become learners, and through the joint
+/// configuration back to {1,2,3}. Nobody loses patience; in the full world somebody crashes. Entries that come before those which
+/// precede them do not arrive, as if they were lost: see [`Bounds::gaps`]. What else comes late, again or never is not bounded.
+#[test]
+fn a_change_the_whole_way() {
+    let quick = Bounds { changes: 3, gaps: Some(0), ..Bounds::default() };
+    let full = Bounds { restarts: 1, ..quick };
+    let world = World::of_changes("from {1,2,3} to {1,4} and back", 0).after_an_election();
+    let explored = explore(world, quick, full);
+    assert_eq!(
+        explored.furthest, 7,
+        "two entries before, and a joint configuration each way, and three others"
+    );
+}
+
+/// The same without that crash, but on the way the power fails, everywhere at once. Then somebody is elected, and finishes what was
+/// begun; no further change is. In the quick world the way ends at {1,4}.
+#[test]
+fn a_change_the_whole_way_and_an_outage() {
+    let quick = Bounds { changes: 1, outages: 1, ticks: 1, gaps: Some(0), ..Bounds::default() };
+    let full = Bounds { changes: 3, ..quick };
+    let world = World::of_changes("from {1,2,3} to {1,4} and back, with an outage", 0);
+    explore(world.after_an_election(), quick, full);
 }
 
 /// All of that in one, with two members: {1,2} to {1} and back.

@@ -62,6 +62,10 @@ impl<T: Eq + Hash> Names<T> {
         &self.values[number as usize]
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.values.iter().map(|value| &**value)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.values.len()
     }

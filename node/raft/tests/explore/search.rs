@@ -15,8 +15,9 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_raft::{Configuration, MemberId, Message};
+use quorate_raft::{Body, Configuration, Index, MemberId, Message};
 
+use crate::harness::at;
 use crate::member::{Input, Member, View};
 use crate::names::{Mixed, Names};
 use crate::properties::{self, Committed, Sign};
@@ -27,6 +28,8 @@ use crate::world::{Bounds, World};
 #[derive(Debug)]
 pub(crate) struct Explored {
     pub(crate) states: u64,
+    /// The newest entry that was ever known to be committed.
+    pub(crate) furthest: Index,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -145,7 +148,9 @@ impl<'w> Search<'w> {
             self.members.count(),
             self.messages.count(),
         );
-        Explored { states, violation }
+        let committed = self.committed.iter().filter_map(|known| known.last());
+        let furthest = committed.map(|(id, _)| id.index).max().unwrap_or_default();
+        Explored { states, furthest, violation }
     }
 
     /// How the newest state came about.
@@ -207,7 +212,7 @@ impl<'w> Search<'w> {
             let change = self.next_change(left).filter(|_| leads);
             let possible = [
                 (writes, Input::Persist),
-                (left.ticks > 0 && term < self.world.terms, Input::Tick),
+                (left.ticks > 0 && left.outages == 0 && term < self.world.terms, Input::Tick),
                 (left.restarts > 0, Input::Restart),
                 (left.damages > 0, Input::RestartDamaged),
                 (left.proposals > 0 && leads, Input::Propose(left.proposals)),
@@ -217,12 +222,18 @@ impl<'w> Search<'w> {
             let possible = possible.into_iter().filter_map(|(can, input)| can.then_some(input)).chain(change);
             choices.extend(possible.map(|input| (who, self.inputs.name(input).0)));
         }
+        if state.left.outages > 0 {
+            choices.push((0, self.inputs.name(Input::Outage).0));
+        }
         choices.extend(state.network.iter().map(|number| self.delivery(*number)));
         choices
     }
 
     /// What `state` becomes. None if nothing changes, or a bound is passed.
     fn step(&mut self, state: &State, who: u32, input: u32) -> Step {
+        if matches!(self.inputs.get(input), Input::Outage) {
+            return self.outage(state, input);
+        }
         let member = state.members[who as usize];
         let Some((next, sent)) = self.outcome(member, input)? else { return Ok(None) };
         if *next == member && sent.iter().all(|message| state.holds(*message)) {
@@ -230,18 +241,31 @@ impl<'w> Search<'w> {
         }
         let (next, sent) = (*next, sent.clone());
         let mut state = state.clone();
+        if self.is_gap(member, input) && !take_one(&mut state.left.gaps) {
+            return Ok(None);
+        }
         state.members[who as usize] = next;
         self.send(&mut state, who, &sent)?;
         self.note_committed(&mut state, next);
         let left = &mut state.left;
         match self.inputs.get(input) {
-            Input::Deliver(_) | Input::Persist => {}
+            Input::Deliver(_) | Input::Persist | Input::Outage => {}
             Input::Restart => left.restarts = left.restarts.saturating_sub(1),
             Input::RestartDamaged => left.damages = left.damages.saturating_sub(1),
             Input::Tick => left.ticks = left.ticks.saturating_sub(1),
             Input::Propose(_) => left.proposals = left.proposals.saturating_sub(1),
             Input::Change(_) => left.changes = left.changes.saturating_sub(1),
             Input::Read => left.reads = left.reads.saturating_sub(1),
+        }
+        Ok(Some(state))
+    }
+
+    fn outage(&mut self, state: &State, input: u32) -> Step {
+        let mut state = state.clone();
+        state.network = Box::new([]);
+        state.left.outages -= 1;
+        for member in &mut state.members {
+            *member = self.outcome(*member, input)?.as_ref().expect("it comes up").0;
         }
         Ok(Some(state))
     }
@@ -287,11 +311,22 @@ impl<'w> Search<'w> {
         self.deliveries[message as usize]
     }
 
-    /// The change that a caller may want next: each once.
+    /// The change that a caller may want next: each once, and none after an outage.
     fn next_change(&self, left: Bounds) -> Option<&Configuration> {
         let bounds = self.world.bounds;
         let begun = usize::from(bounds.changes - left.changes);
-        self.world.changes.get(begun).filter(|_| left.changes > 0)
+        self.world.changes.get(begun).filter(|_| left.changes > 0 && left.outages == bounds.outages)
+    }
+
+    /// Whether a member finds at this input that it lacks what precedes a leader's entries: see [`crate::world::Bounds::gaps`].
+    fn is_gap(&self, member: u32, input: u32) -> bool {
+        let Input::Deliver(Message { term, body: Body::AppendEntries { previous, .. }, .. }) =
+            self.inputs.get(input)
+        else {
+            return false;
+        };
+        let entry = at(&self.members.get(member).log, previous.index);
+        *term >= self.views[member as usize].term && entry.is_none_or(|entry| entry.id() != *previous)
     }
 
     /// The network, after `who` has changed and has sent these.
@@ -355,6 +390,14 @@ impl<'w> Search<'w> {
         let found = (0..).zip(&self.world.members).find(|(_, (member, _))| *member == id);
         found.expect("messages go to members of the world").0
     }
+}
+
+/// Whether there was one left, if they are counted.
+fn take_one(left: &mut Option<u8>) -> bool {
+    let Some(counted) = left else { return true };
+    let less = counted.checked_sub(1);
+    *counted = less.unwrap_or_default();
+    less.is_some()
 }
 
 /// The name of `signs` with one more, which does not contradict them.

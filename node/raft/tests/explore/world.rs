@@ -27,10 +27,16 @@ pub(crate) struct World {
 pub(crate) struct Bounds {
     pub(crate) ticks: u8,
     pub(crate) restarts: u8,
+    /// While one of them is left nobody loses patience: elections follow it. And no change begins any more once there was one.
+    pub(crate) outages: u8,
     pub(crate) damages: u8,
     pub(crate) proposals: u8,
     pub(crate) changes: u8,
     pub(crate) reads: u8,
+    /// How often a member finds that it lacks what precedes the entries that a leader of its term sends: they have overtaken
+    /// others, or others were lost, or the leader does not know yet how far it is. Once that is used up such entries do not arrive.
+    /// None: any number of times.
+    pub(crate) gaps: Option<u8>,
 }
 
 impl World {
