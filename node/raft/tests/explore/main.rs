@@ -3,7 +3,8 @@
 //!
 //! `cargo test` explores bounds that take seconds; `QUORATE_EXPLORE=full cargo test --release` wider ones, which take minutes. Both go
 //! on until there is no state that was not seen, and print how many there are. What is bounded is how often patience ends, processes
-//! restart, disks are damaged, and callers propose, read or want a change; and the terms. What messages do is not bounded.
+//! restart, disks are damaged, and callers propose, read or want a change; and the terms. What messages do is not bounded, unless a
+//! world says so: see [`world::Bounds::gaps`].
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -16,24 +17,25 @@ mod canonical;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod member;
+mod names;
 mod properties;
 mod search;
+mod state;
+mod world;
 
-use std::collections::BTreeSet;
-
-use bytes::Bytes;
-use member::{Fault, Input};
-use quorate_raft::{Configuration, Entry, HardState, MemberId, Payload, Restored};
-use search::{Bounds, Search, Violation, World};
+use member::Fault;
+use search::{Explored, Search, Violation};
+use world::{Bounds, World, configuration};
 
 /// Explores the world within `quick`, or within `full` if that is wanted. No property is violated.
-fn explore(world: World, quick: Bounds, full: Bounds) {
+fn explore(world: World, quick: Bounds, full: Bounds) -> Explored {
     let is_full = std::env::var("QUORATE_EXPLORE").is_ok_and(|wanted| wanted == "full");
     let explored = Search::new(&World { bounds: if is_full { full } else { quick }, ..world }).run();
-    if let Some(Violation { what, trace }) = explored.violation {
+    if let Some(Violation { what, trace }) = &explored.violation {
         panic!("{what}\nafter\n{}", trace.join("\n"));
     }
     assert!(explored.states > 1000, "{explored:?}: something kept the world from moving");
+    explored
 }
 
 /// From the beginning: pre-votes, votes, a leader, its first entries.
@@ -111,6 +113,31 @@ fn a_change_back() {
     explore(World::of_changes("from {1,4} to {1,2,3}", 1).after_an_election(), quick, full);
 }
 
+/// The whole way: from {1,2,3} through the joint configuration to {1,4}, where 2 and 3 become learners, and through the joint
+/// configuration back to {1,2,3}. Nobody loses patience; in the full world somebody crashes. Entries that come before those which
+/// precede them do not arrive, as if they were lost: see [`Bounds::gaps`]. What else comes late, again or never is not bounded.
+#[test]
+fn a_change_the_whole_way() {
+    let quick = Bounds { changes: 3, gaps: Some(0), ..Bounds::default() };
+    let full = Bounds { restarts: 1, ..quick };
+    let world = World::of_changes("from {1,2,3} to {1,4} and back", 0).after_an_election();
+    let explored = explore(world, quick, full);
+    assert_eq!(
+        explored.furthest, 7,
+        "two entries before, and a joint configuration each way, and three others"
+    );
+}
+
+/// The same without that crash, but on the way the power fails, everywhere at once. Then somebody is elected, and finishes what was
+/// begun; no further change is. In the quick world the way ends at {1,4}.
+#[test]
+fn a_change_the_whole_way_and_an_outage() {
+    let quick = Bounds { changes: 1, outages: 1, ticks: 1, gaps: Some(0), ..Bounds::default() };
+    let full = Bounds { changes: 3, ..quick };
+    let world = World::of_changes("from {1,2,3} to {1,4} and back, with an outage", 0);
+    explore(world.after_an_election(), quick, full);
+}
+
 /// All of that in one, with two members: {1,2} to {1} and back.
 #[test]
 fn a_change_there_and_back() {
@@ -139,55 +166,4 @@ fn forgotten_damage_is_found() {
     world.bounds = Bounds { ticks: 2, proposals: 1, damages: 1, ..Bounds::default() };
     let violation = Search::new(&world).run().violation.expect("what is committed is lost");
     assert!(violation.what.contains("not durable on a quorum"), "{violation:#?}");
-}
-
-impl World {
-    /// Of members that have founded a cluster with all of them.
-    fn of(name: &'static str, ids: &[u64], terms: u64) -> Self {
-        Self {
-            name,
-            members: members(ids, ids, &[]),
-            prelude: Vec::new(),
-            terms,
-            bounds: Bounds::default(),
-            changes: Vec::new(),
-            fault: Fault::None,
-        }
-    }
-
-    /// Of four members, on the way from {1,2,3} to {1,4} and back, from this step on.
-    fn of_changes(name: &'static str, from: usize) -> Self {
-        let way =
-            [configuration(&[1, 4], &[]), configuration(&[1, 4], &[2, 3]), configuration(&[1, 2, 3], &[])];
-        let mut world = Self::of(name, &[1, 2, 3], 3);
-        world.members = members(&[1, 2, 3, 4], &[1, 2, 3], &[4]);
-        let begun = way[..from].iter().map(|wanted| (MemberId(1), Input::Change(Box::new(wanted.clone()))));
-        world.prelude.extend(begun);
-        world.changes = way[from..].to_vec();
-        world
-    }
-
-    /// The world goes on from where 1 leads, and everyone knows that all is committed.
-    fn after_an_election(mut self) -> Self {
-        self.prelude.insert(0, (MemberId(1), Input::Tick));
-        self
-    }
-}
-
-fn configuration(voters: &[u64], learners: &[u64]) -> Configuration {
-    let set = |ids: &[u64]| ids.iter().copied().map(MemberId).collect::<BTreeSet<_>>();
-    let (voters, learners) = (set(voters), set(learners));
-    let addresses = voters.union(&learners).map(|id| (*id, Bytes::new())).collect();
-    Configuration { voters, learners, addresses, ..Configuration::default() }
-}
-
-/// Members whose logs hold the configuration, committed.
-fn members(ids: &[u64], voters: &[u64], learners: &[u64]) -> Vec<(MemberId, Restored)> {
-    let payload = Payload::Configuration(Box::new(configuration(voters, learners)));
-    let disk = Restored {
-        hard_state: HardState { term: 1, vote: None, commit: 1 },
-        entries: vec![Entry { term: 1, index: 1, payload }],
-        ..Restored::default()
-    };
-    ids.iter().map(|id| (MemberId(*id), disk.clone())).collect()
 }

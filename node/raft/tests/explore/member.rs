@@ -19,7 +19,9 @@ pub(crate) enum Input {
     /// The process ends, and starts on what is durable. What was being written is lost: had some of it reached the disk, that would
     /// be as if it had been reported, and the messages that this brought about had been lost.
     Restart,
-    /// The same, and the disk has lost what it held after the first entry.
+    /// That happens to all members at once, and whatever is on its way is lost.
+    Outage,
+    /// The process restarts, and the disk has lost what it held after the first entry.
     RestartDamaged,
     /// Patience is at its end.
     Tick,
@@ -110,7 +112,7 @@ impl Member {
         match input {
             Input::Deliver(message) => next.raft.step(message.clone()),
             Input::Persist => next.persist(),
-            Input::Restart => return Some((next.restarted(fault), Vec::new())),
+            Input::Restart | Input::Outage => return Some((next.restarted(fault), Vec::new())),
             Input::RestartDamaged => {
                 next.damage(1);
                 return Some((next.restarted(fault), Vec::new()));

@@ -3,7 +3,7 @@
 //! A state of the world is: each member with its disk, the messages that were sent, the votes and leaders that showed in them, what
 //! was ever known to be committed, and what is left of the bounds. Messages stay on the network once they are sent. So one can come
 //! never, once, again, late, in any order: loss, duplication and reordering need no actions of their own. Only those go that can
-//! change nothing any more.
+//! change nothing any more: see [`View::is_deaf_to`].
 //!
 //! Members, messages and the rest are few, and many states are made of them. So each is stored once and named by a number, and what
 //! an input makes of a member is worked out once. A state is a short list of numbers. Of the states that were seen only fingerprints of
@@ -13,44 +13,23 @@
 //! Nothing uses the symmetry between members: it would be wrong as soon as a change of membership names some of them.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_raft::{Configuration, MemberId, Message, Restored, Term};
+use quorate_raft::{Body, Configuration, Index, MemberId, Message};
 
-use crate::member::{Fault, Input, Member, View};
+use crate::harness::at;
+use crate::member::{Input, Member, View};
+use crate::names::{Mixed, Names};
 use crate::properties::{self, Committed, Sign};
-
-/// What a world begins with, and how much may happen in it.
-pub(crate) struct World {
-    pub(crate) name: &'static str,
-    pub(crate) members: Vec<(MemberId, Restored)>,
-    /// Happen first, in this order, each at the member with this number, and whatever they send and write arrives: so that a search
-    /// begins in the midst of things.
-    pub(crate) prelude: Vec<(MemberId, Input)>,
-    /// The last term: whoever is in it loses no patience.
-    pub(crate) terms: Term,
-    pub(crate) bounds: Bounds,
-    /// In this order, each once at the most.
-    pub(crate) changes: Vec<Configuration>,
-    pub(crate) fault: Fault,
-}
-
-/// How often each may happen, to all members together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Bounds {
-    pub(crate) ticks: u8,
-    pub(crate) restarts: u8,
-    pub(crate) damages: u8,
-    pub(crate) proposals: u8,
-    pub(crate) changes: u8,
-    pub(crate) reads: u8,
-}
+use crate::state::State;
+use crate::world::{Bounds, World};
 
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Explored {
     pub(crate) states: u64,
+    /// The newest entry that was ever known to be committed.
+    pub(crate) furthest: Index,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -61,57 +40,6 @@ pub(crate) struct Violation {
     pub(crate) trace: Vec<String>,
 }
 
-/// Numbers for values, each stored once.
-struct Names<T> {
-    numbers: HashMap<std::rc::Rc<T>, u32>,
-    values: Vec<std::rc::Rc<T>>,
-}
-
-impl<T: Eq + Hash> Names<T> {
-    fn new() -> Self {
-        Self { numbers: HashMap::new(), values: Vec::new() }
-    }
-
-    /// The value's number, and whether it is new.
-    fn name(&mut self, value: T) -> (u32, bool) {
-        if let Some(number) = self.numbers.get(&value) {
-            return (*number, false);
-        }
-        let value = std::rc::Rc::new(value);
-        let number = u32::try_from(self.values.len()).expect("no more than fit into memory");
-        self.values.push(value.clone());
-        self.numbers.insert(value, number);
-        (number, true)
-    }
-
-    fn get(&self, number: u32) -> &T {
-        &self.values[number as usize]
-    }
-}
-
-/// A state of the world, by numbers.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct State {
-    members: Box<[u32]>,
-    /// In ascending order.
-    network: Box<[u32]>,
-    signs: u32,
-    committed: u32,
-    left: Bounds,
-}
-
-impl State {
-    fn fingerprint(&self) -> u128 {
-        let half = |salt: u64| {
-            let mut hasher = DefaultHasher::new();
-            salt.hash(&mut hasher);
-            self.hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
-        half(0) << 64 | half(0x9E37_79B9_7F4A_7C15)
-    }
-}
-
 /// What an input makes of a member, and the messages that it sends. None: nothing.
 type Outcome = Option<(u32, Box<[u32]>)>;
 
@@ -120,12 +48,14 @@ pub(crate) struct Search<'w> {
     members: Names<Member>,
     views: Vec<View>,
     messages: Names<Message>,
+    /// Of each message: the position of its receiver, and the number of its delivery.
+    deliveries: Vec<(u32, u32)>,
     signs: Names<Vec<Sign>>,
     inputs: Names<Input>,
     committed: Names<Committed>,
-    outcomes: HashMap<(u32, u32), Outcome>,
-    pairs: HashSet<(u32, u32)>,
-    seen: HashSet<u128>,
+    outcomes: HashMap<(u32, u32), Outcome, Mixed>,
+    pairs: HashSet<(u32, u32), Mixed>,
+    seen: HashSet<u128, Mixed>,
     /// Of each level and state: the state before, at the level before, and what happened to whom.
     origins: Vec<Vec<(u32, u32, u32)>>,
     transitions: u64,
@@ -140,12 +70,13 @@ impl<'w> Search<'w> {
             members: Names::new(),
             views: Vec::new(),
             messages: Names::new(),
+            deliveries: Vec::new(),
             signs: Names::new(),
             inputs: Names::new(),
             committed: Names::new(),
-            outcomes: HashMap::new(),
-            pairs: HashSet::new(),
-            seen: HashSet::new(),
+            outcomes: HashMap::default(),
+            pairs: HashSet::default(),
+            seen: HashSet::default(),
             origins: Vec::new(),
             transitions: 0,
         }
@@ -184,6 +115,7 @@ impl<'w> Search<'w> {
                 }
             }
             level = next;
+            self.show_progress(level.len());
         }
         self.origins.pop();
         self.end(None)
@@ -191,6 +123,18 @@ impl<'w> Search<'w> {
 
     fn newest_origins(&mut self) -> &mut Vec<(u32, u32, u32)> {
         self.origins.last_mut().expect("a level is being made")
+    }
+
+    /// Long work shows that it goes on.
+    fn show_progress(&self, newest: usize) {
+        if newest > 100_000 {
+            let depth = self.origins.len() - 1;
+            eprintln!(
+                "{}: {newest} new states at depth {depth}, {} so far",
+                self.world.name,
+                self.seen.len()
+            );
+        }
     }
 
     fn end(self, violation: Option<String>) -> Explored {
@@ -201,10 +145,12 @@ impl<'w> Search<'w> {
             self.world.name,
             self.transitions,
             self.origins.len() - 1,
-            self.members.values.len(),
-            self.messages.values.len(),
+            self.members.count(),
+            self.messages.count(),
         );
-        Explored { states, violation }
+        let committed = self.committed.iter().filter_map(|known| known.last());
+        let furthest = committed.map(|(id, _)| id.index).max().unwrap_or_default();
+        Explored { states, furthest, violation }
     }
 
     /// How the newest state came about.
@@ -246,9 +192,8 @@ impl<'w> Search<'w> {
             let (who, input) = if let Some((who, _)) = writing {
                 (who, persist)
             } else if let Some((message, rest)) = state.network.clone().split_first() {
-                let message = self.messages.get(*message).clone();
                 state.network = rest.into();
-                (self.position(message.to), self.inputs.name(Input::Deliver(message)).0)
+                self.delivery(*message)
             } else {
                 return state;
             };
@@ -264,49 +209,63 @@ impl<'w> Search<'w> {
         for (who, number) in (0..).zip(&state.members) {
             let View { term, leads, writes, .. } = self.views[*number as usize];
             let left = state.left;
-            let changes = &self.world.changes;
-            let begun = usize::from(self.world.bounds.changes - left.changes);
-            let change = changes.get(begun).filter(|_| left.changes > 0);
+            let change = self.next_change(left).filter(|_| leads);
             let possible = [
                 (writes, Input::Persist),
-                (left.ticks > 0 && term < self.world.terms, Input::Tick),
+                (left.ticks > 0 && left.outages == 0 && term < self.world.terms, Input::Tick),
                 (left.restarts > 0, Input::Restart),
                 (left.damages > 0, Input::RestartDamaged),
                 (left.proposals > 0 && leads, Input::Propose(left.proposals)),
                 (left.reads > 0 && leads, Input::Read),
-                (change.is_some() && leads, Input::Change(Box::new(change.cloned().unwrap_or_default()))),
             ];
-            let possible = possible.into_iter().filter_map(|(can, input)| can.then_some(input));
+            let change = change.map(|wanted| Input::Change(Box::new(wanted.clone())));
+            let possible = possible.into_iter().filter_map(|(can, input)| can.then_some(input)).chain(change);
             choices.extend(possible.map(|input| (who, self.inputs.name(input).0)));
         }
-        for number in &state.network {
-            let message = self.messages.get(*number).clone();
-            let who = self.position(message.to);
-            choices.push((who, self.inputs.name(Input::Deliver(message)).0));
+        if state.left.outages > 0 {
+            choices.push((0, self.inputs.name(Input::Outage).0));
         }
+        choices.extend(state.network.iter().map(|number| self.delivery(*number)));
         choices
     }
 
     /// What `state` becomes. None if nothing changes, or a bound is passed.
     fn step(&mut self, state: &State, who: u32, input: u32) -> Step {
+        if matches!(self.inputs.get(input), Input::Outage) {
+            return self.outage(state, input);
+        }
         let member = state.members[who as usize];
-        let Some((next, sent)) = self.outcome(member, input)?.clone() else { return Ok(None) };
-        if next == member && sent.iter().all(|message| state.network.contains(message)) {
+        let Some((next, sent)) = self.outcome(member, input)? else { return Ok(None) };
+        if *next == member && sent.iter().all(|message| state.holds(*message)) {
             return Ok(None);
         }
+        let (next, sent) = (*next, sent.clone());
         let mut state = state.clone();
+        if self.is_gap(member, input) && !take_one(&mut state.left.gaps) {
+            return Ok(None);
+        }
         state.members[who as usize] = next;
         self.send(&mut state, who, &sent)?;
         self.note_committed(&mut state, next);
         let left = &mut state.left;
         match self.inputs.get(input) {
-            Input::Deliver(_) | Input::Persist => {}
+            Input::Deliver(_) | Input::Persist | Input::Outage => {}
             Input::Restart => left.restarts = left.restarts.saturating_sub(1),
             Input::RestartDamaged => left.damages = left.damages.saturating_sub(1),
             Input::Tick => left.ticks = left.ticks.saturating_sub(1),
             Input::Propose(_) => left.proposals = left.proposals.saturating_sub(1),
             Input::Change(_) => left.changes = left.changes.saturating_sub(1),
             Input::Read => left.reads = left.reads.saturating_sub(1),
+        }
+        Ok(Some(state))
+    }
+
+    fn outage(&mut self, state: &State, input: u32) -> Step {
+        let mut state = state.clone();
+        state.network = Box::new([]);
+        state.left.outages -= 1;
+        for member in &mut state.members {
+            *member = self.outcome(*member, input)?.as_ref().expect("it comes up").0;
         }
         Ok(Some(state))
     }
@@ -321,7 +280,7 @@ impl<'w> Search<'w> {
             let after = after.map_err(|_| format!("an assertion stops {before:?} at {what:?}"))?;
             let within = after.filter(|(member, _)| member.view().term <= self.world.terms);
             let outcome = within.map(|(member, messages)| {
-                let sent = messages.into_iter().map(|message| self.messages.name(message).0).collect();
+                let sent = messages.into_iter().map(|message| self.name_message(message)).collect();
                 (self.name_member(member), sent)
             });
             self.outcomes.insert(key, outcome);
@@ -336,6 +295,38 @@ impl<'w> Search<'w> {
             self.views.push(view);
         }
         number
+    }
+
+    fn name_message(&mut self, message: Message) -> u32 {
+        let (number, is_new) = self.messages.name(message.clone());
+        if is_new {
+            let who = self.position(message.to);
+            self.deliveries.push((who, self.inputs.name(Input::Deliver(message)).0));
+        }
+        number
+    }
+
+    /// To whom a message goes, by position, and the number of the input that it is there.
+    fn delivery(&self, message: u32) -> (u32, u32) {
+        self.deliveries[message as usize]
+    }
+
+    /// The change that a caller may want next: each once, and none after an outage.
+    fn next_change(&self, left: Bounds) -> Option<&Configuration> {
+        let bounds = self.world.bounds;
+        let begun = usize::from(bounds.changes - left.changes);
+        self.world.changes.get(begun).filter(|_| left.changes > 0 && left.outages == bounds.outages)
+    }
+
+    /// Whether a member finds at this input that it lacks what precedes a leader's entries: see [`crate::world::Bounds::gaps`].
+    fn is_gap(&self, member: u32, input: u32) -> bool {
+        let Input::Deliver(Message { term, body: Body::AppendEntries { previous, .. }, .. }) =
+            self.inputs.get(input)
+        else {
+            return false;
+        };
+        let entry = at(&self.members.get(member).log, previous.index);
+        *term >= self.views[member as usize].term && entry.is_none_or(|entry| entry.id() != *previous)
     }
 
     /// The network, after `who` has changed and has sent these.
@@ -399,6 +390,14 @@ impl<'w> Search<'w> {
         let found = (0..).zip(&self.world.members).find(|(_, (member, _))| *member == id);
         found.expect("messages go to members of the world").0
     }
+}
+
+/// Whether there was one left, if they are counted.
+fn take_one(left: &mut Option<u8>) -> bool {
+    let Some(counted) = left else { return true };
+    let less = counted.checked_sub(1);
+    *counted = less.unwrap_or_default();
+    less.is_some()
 }
 
 /// The name of `signs` with one more, which does not contradict them.
