@@ -24,6 +24,7 @@ mod home;
 pub(crate) mod mailbox;
 mod node;
 mod publisher;
+pub mod start;
 pub mod view;
 
 pub use node::{RunError, run};
