@@ -35,7 +35,7 @@ use crate::http;
 use crate::kv::{SnapshotPolicy, Store};
 use crate::metrics::Metrics;
 use crate::peer::{PeerService, Peers, WINDOW_BYTES};
-use crate::replica::{Client, Options, Replica};
+use crate::replica::{Client, Options};
 use crate::rpc::PeerScheme;
 use crate::snapshots::{Archive, Manifest, SnapshotError, Worker};
 use crate::storage::disk::OsDisk;
@@ -374,15 +374,14 @@ impl Start {
         };
         let data_dir = dir.clone();
         let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
-        let home = Home::new(dir, identity, &self.found);
+        let mut home = Home::new(dir, identity, &self.found);
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
         let mut publisher = Publisher::new(view.clone(), self.metrics.clone());
-        let committed = restored.hard_state.commit;
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
         let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
-        let mut replica = Replica::new(options.clone(), restored, self.store);
-        replica.replay(committed);
+        let replica = start::replica(options.clone(), restored, self.store);
+        home.set_removed(replica.removed())?;
         publisher.publish(&replica, home.cluster());
         peers.configure(publisher.members());
         let driver = Driver {

@@ -10,6 +10,7 @@ use quorate_raft::{Entry, LogId, MemberId, Restored, Snapshot};
 
 use crate::copy::{Engine, Keeper};
 use crate::kv::Store;
+use crate::replica::{Options, Replica};
 use crate::snapshots::{Archive, Manifest, SnapshotError};
 use crate::storage::{OpenError, Recovered, Wal, WalOptions};
 
@@ -59,6 +60,15 @@ impl CopyFound {
             Keeper::new(self.engine, member, state)
         }
     }
+}
+
+/// A replica on what was found, which has applied what is known to be committed. What its log tells of a removal, the process before it may
+/// not have stored: that is to be done before it acts.
+pub fn replica(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Replica {
+    let committed = restored.hard_state.commit;
+    let mut replica = Replica::new(options, restored, store);
+    replica.replay(committed);
+    replica
 }
 
 /// Reads the data directory `dir`, whose log is opened by `log`.
