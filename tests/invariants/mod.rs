@@ -17,13 +17,14 @@ mod once;
 mod promises;
 mod reads;
 mod recovery;
+mod removal;
 mod snapshots;
 mod state_machine;
 mod votes;
 
 use std::collections::BTreeMap;
 
-use quorate_node::replica::Message;
+use quorate_node::replica::{Message, Standing};
 use quorate_node::snapshots::Manifest;
 use quorate_raft::{
     Body, Configuration, HardState, Index, LogId, MemberId, Payload, Restored, Role, Status, Term, Write,
@@ -44,6 +45,7 @@ pub(crate) struct Invariants {
     once: once::Once,
     machine: state_machine::StateMachineSafety,
     reads: reads::Reads,
+    removals: removal::Removals,
     snapshots: snapshots::Snapshots,
     votes: votes::Votes,
 }
@@ -62,9 +64,21 @@ impl Invariants {
 
     /// A member has read its disk, and starts from what it found.
     ///
-    /// If its disk was `damaged`, an older snapshot may take the place of the newest.
-    pub(crate) fn started(&mut self, id: MemberId, found: &Restored, damaged: bool) {
+    /// If its disk was `damaged`, an older snapshot may take the place of the newest. `mark` is the entry by which it knows to have been
+    /// removed, 0 for none.
+    pub(crate) fn started(&mut self, id: MemberId, found: &Restored, damaged: bool, mark: Index) {
         self.recover(id, found, damaged);
+        self.removals.started(id, mark, damaged);
+    }
+
+    /// The mark of a removal in the identity of a member is durable; 0 for none.
+    pub(crate) fn stored_removal(&mut self, id: MemberId, mark: Index) {
+        self.removals.stored(id, mark);
+    }
+
+    /// How a member stands in its cluster, and the entry that has removed it: as it shows it, and as its identity is to say.
+    pub(crate) fn stands(&mut self, id: MemberId, standing: Standing, removed: Index, mark: Index) {
+        self.removals.stands(id, &self.members[&id], standing, removed, mark);
     }
 
     /// A member has a snapshot, durably: one that it took, or one that came. Whether nobody had it before.
@@ -99,7 +113,9 @@ impl Invariants {
 
     /// The disk of a member has told it that this write, and all before it, are durable.
     pub(crate) fn persisted(&mut self, id: WriteId, at: MemberId) {
-        self.members.get_mut(&at).expect("it was founded").persisted(id);
+        let member = self.members.get_mut(&at).expect("it was founded");
+        member.persisted(id);
+        self.removals.persisted(at, member);
     }
 
     /// A message leaves.
@@ -113,7 +129,12 @@ impl Invariants {
                 self.knows_committed(id, *commit, message.term);
             }
             Body::Vote { pre_vote: false, granted: true } => self.votes.cast(id, message.term, message.to),
-            Body::RequestVote { pre_vote: false, .. } => self.votes.cast(id, message.term, id),
+            Body::RequestVote { pre_vote, .. } => {
+                self.removals.campaigns(id, member);
+                if !pre_vote {
+                    self.votes.cast(id, message.term, id);
+                }
+            }
             _ => {}
         }
     }

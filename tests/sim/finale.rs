@@ -8,6 +8,7 @@ use quorate_tests::linearizability::check::check_within;
 use quorate_tests::linearizability::kv::Kv;
 use quorate_tests::linearizability::{Verdict, revisions, unanswered};
 
+use crate::disk::SimEngine;
 use crate::host::{Stage, name};
 use crate::time::{MILLI, SECOND, Time};
 use crate::world::{Event, World};
@@ -46,9 +47,11 @@ impl World {
         self.say(|| "all faults are over".into());
         self.calm = true;
         self.network.heal();
+        self.mark_trouble = None;
         let mut over = self.now();
         for host in self.hosts.values_mut() {
             host.disk.heal();
+            host.engine.iter().for_each(SimEngine::heal);
             host.clock.heal();
             host.killed_when_it_writes = false;
             host.killed_when_it_starts = false;

@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use quorate_node::kv::{SnapshotPolicy, Store};
+use quorate_node::copy::Keeper;
+use quorate_node::kv::SnapshotPolicy;
 use quorate_node::replica::{Options, Replica};
-use quorate_node::snapshots::{Archive, Manifest, Report, SnapshotError, Worker};
+use quorate_node::server::start::{self, Found, StartError};
+use quorate_node::snapshots::{Report, Worker};
 use quorate_node::storage::identity::Identity;
-use quorate_node::storage::{OpenError, Recovered, Wal, WalError, WalOptions};
+use quorate_node::storage::{OpenError, Wal, WalError, WalOptions};
 use quorate_raft::{Config, Index, Lease, MemberId, Restored, Role, Term, Write, WriteId};
 use quorate_tests::linearizability::kv::Input;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::clock::Clock;
-use crate::disk::{Latency, SimDisk};
+use crate::copying::Seen;
+use crate::disk::{Latency, SimDisk, SimEngine};
 use crate::schedule::{Plan, stream};
 use crate::time::Time;
 
@@ -40,8 +43,12 @@ pub(crate) const CLUSTER: u64 = 0x51_0e;
 pub(crate) struct Host {
     pub(crate) id: MemberId,
     pub(crate) disk: SimDisk,
+    /// Of the copy of its state, if the run has such.
+    pub(crate) engine: Option<SimEngine>,
     pub(crate) clock: Clock,
     pub(crate) random: ChaCha8Rng,
+    /// In which order its disk does what may be done in any.
+    pub(crate) order: ChaCha8Rng,
     /// Counts its processes: an event of an earlier one is late.
     pub(crate) life: u32,
     pub(crate) stage: Stage,
@@ -72,31 +79,8 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) identity: Identity,
-    pub(crate) wal: Wal,
-    pub(crate) archive: Archive,
-    pub(crate) recovered: Recovered,
-    /// That with the newest snapshot, and what it holds.
-    pub(crate) found: Restored,
-    pub(crate) state: Store,
-}
-
-/// Why a process cannot start.
-#[derive(Debug)]
-pub(crate) enum StartError {
-    Log(OpenError),
-    Snapshots(SnapshotError),
-}
-
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<SnapshotError> for StartError {
-    fn from(error: SnapshotError) -> Self {
-        Self::Snapshots(error)
-    }
+    pub(crate) found: Found,
+    pub(crate) copy: Seen,
 }
 
 /// A process.
@@ -113,6 +97,11 @@ pub(crate) struct Process {
     pub(crate) release: Option<Index>,
     /// Its snapshots.
     pub(crate) worker: Worker,
+    /// Its copy of the state, if there is one, and whether that was written in part.
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) copy_continues: bool,
+    /// The mark of its removal, not stored yet: until then it does not act.
+    pub(crate) unstored: Option<Index>,
     /// Numbers of compactions that were asked for: nobody waits for their answer.
     pub(crate) compactions: BTreeSet<u64>,
     pub(crate) task: Option<Task>,
@@ -141,6 +130,7 @@ pub(crate) enum Task {
     Snapshot(Option<Report>),
     Prepare(Result<bool, WalError>),
     Adopt(Result<(), OpenError>),
+    Mark(Result<(), OpenError>),
 }
 
 /// A request that waits for its answer.
@@ -158,11 +148,17 @@ impl Host {
         let mut random = stream(plan.seed, "host", id.0);
         let disk = SimDisk::new(Latency::new(plan.sync), random.random());
         let drift = random.random_range(-plan.drift..=plan.drift);
+        let engine = plan
+            .copying
+            .as_ref()
+            .map(|copying| SimEngine::new(copying.sync, stream(plan.seed, "engine", id.0).random()));
         Self {
             id,
             disk,
+            engine,
             clock: Clock::new(drift),
             random,
+            order: stream(plan.seed, "order", id.0),
             life: 0,
             stage: Stage::Down,
             paused_until: 0,
@@ -190,14 +186,14 @@ impl Host {
 
     /// Writes down what the cluster begins with.
     pub(crate) fn found(&self, plan: &Plan, log: &Restored) {
-        let Opened { mut identity, mut wal, .. } = self.open(plan).expect("an empty disk can be used");
+        let Opened { mut identity, mut found, .. } = self.open(plan).expect("an empty disk can be used");
         let write = Write {
             id: WriteId(0),
             hard_state: Some(log.hard_state),
             reset: None,
             entries: log.entries.clone(),
         };
-        wal.append(&[write]).expect("an empty disk can be written");
+        found.wal.append(&[write]).expect("an empty disk can be written");
         identity.join(&self.disk, &dir(), CLUSTER).expect("an empty disk can be written");
         self.disk.finish();
     }
@@ -205,30 +201,27 @@ impl Host {
     /// Reads the disk.
     pub(crate) fn open(&self, plan: &Plan) -> Result<Opened, StartError> {
         let identity = Identity::open(&self.disk, &dir(), self.id)?;
-        let mut archive = Archive::open(Arc::new(self.disk.clone()), &dir())?;
-        let (snapshot, state) = match archive.restore() {
-            Some((manifest, state)) => (Some(manifest.snapshot), state),
-            None => (None, Store::new()),
-        };
-        let options = WalOptions {
-            covered: archive.newest().map(Manifest::id),
+        let log = WalOptions {
             segment_bytes: plan.segment_bytes,
             disk: Arc::new(self.disk.clone()),
             ..WalOptions::new(identity.member)
         };
-        let (wal, recovered) = Wal::open(&dir(), options)?;
-        let found = recovered.clone().restore(self.id, snapshot)?;
-        Ok(Opened { identity, wal, archive, recovered, found, state })
+        let mut copy = Seen::default();
+        let found = start::read(&dir(), &log, |is_known| self.open_copy(is_known, &mut copy))?;
+        Ok(Opened { identity, found, copy })
     }
 
-    /// A process on what was found.
+    /// A process on what was found, which has applied what is committed.
     pub(crate) fn process_on(&mut self, plan: &Plan, opened: Opened) -> (Process, Restored) {
-        let Opened { identity, wal, archive, found, state, .. } = opened;
+        let Opened { identity, found, .. } = opened;
+        let Found { wal, archive, restored, state, copy, .. } = found;
         // As the server does: a log without a cluster is that of a founding that was cut short.
         let restored = match identity.cluster {
             0 => Restored::default(),
-            _ => found,
+            _ => restored,
         };
+        // Now and then a process has none, though the one before made promises.
+        let has_leases = plan.leases && !(self.id.0 + u64::from(self.life)).is_multiple_of(8);
         let raft = Config {
             id: self.id,
             election_ticks: ELECTION_TICKS,
@@ -236,8 +229,8 @@ impl Host {
             disk_ticks: 2 * ELECTION_TICKS,
             // Some are preferred: leadership goes back to them whenever they can have it.
             priority: u32::try_from(self.id.0 % 3).unwrap_or(0),
-            lease: plan.leases.then_some(Lease { ticks: LEASE_TICKS }),
-            promised: false,
+            lease: has_leases.then_some(Lease { ticks: LEASE_TICKS }),
+            promised: plan.leases,
             max_append_bytes: plan.max_append_bytes,
             max_inflight_bytes: plan.max_inflight_bytes,
             seed: self.random.random(),
@@ -247,18 +240,24 @@ impl Host {
             request_ticks: REQUEST_TICKS,
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
-            removed: 0,
+            removed: identity.removed,
         };
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));
-        let replica = Replica::new(options, restored.clone(), state);
-        let process = Process {
+        let keeper = copy.zip(plan.copying.as_ref()).map(|(copy, copying)| {
+            copy.keeper(self.id, Arc::clone(&state)).in_blocks_of(copying.block_bytes)
+        });
+        let replica = start::replica(options, restored.clone(), state);
+        let mut process = Process {
             replica,
             identity,
             wal,
             queue: Vec::new(),
             release: None,
             worker,
+            keeper,
+            copy_continues: false,
+            unstored: None,
             compactions: BTreeSet::new(),
             task: None,
             task_since: 0,
@@ -271,6 +270,7 @@ impl Host {
             shown: (Role::Learner, restored.hard_state.term),
             repairing: restored.lost.is_some(),
         };
+        process.note_removal();
         (process, restored)
     }
 }

@@ -1,12 +1,13 @@
 //! How processes begin and end.
 
+use quorate_node::server::start::StartError;
 use quorate_node::snapshots::SnapshotError;
 use quorate_node::storage::{OpenError, WalError};
 use quorate_raft::MemberId;
 use rand::RngExt;
 
 use crate::disk::Crash;
-use crate::host::{Process, Stage, StartError, name};
+use crate::host::{Opened, Process, Stage, Task, name};
 use crate::time::{MILLI, SECOND};
 use crate::world::{Event, World};
 
@@ -21,7 +22,11 @@ impl World {
         host.life += 1;
         host.paused_until = 0;
         host.disk.begin(now);
-        let opened = host.open(plan);
+        let spoilt = host.engine.as_ref().and_then(|engine| engine.opens(now));
+        let mut opened = host.open(plan);
+        if let Ok(opened) = &mut opened {
+            opened.copy.spoilt = spoilt;
+        }
         host.stage = Stage::Starting(Box::new(opened));
         let ends = host.disk.ends();
         self.agenda.at(ends, Event::DiskDone(id, host.life));
@@ -39,41 +44,64 @@ impl World {
             unreachable!("it was starting")
         };
         match *opened {
-            Ok(opened) => {
-                if opened.recovered.uncertain_tail {
-                    self.coverage.count("torn tails cut");
-                }
-                if host.flipped {
-                    self.coverage.count("starts on a flipped bit that did no harm");
-                }
-                let damaged = host.flipped;
-                let (process, restored) = host.process_on(&self.plan, opened);
-                let (life, tick) = (host.life, host.clock.tick(self.agenda.now()));
-                let tick = host.random.random_range(0..tick);
-                host.stage = Stage::Up(Box::new(process));
-                host.ticked = self.agenda.now();
-                self.agenda.after(tick, Event::Tick(id, life));
-                self.agenda.after(5 * MILLI, Event::DiskIdle(id, life));
-                self.invariants.started(id, &restored, damaged);
-                if restored.lost.is_some() {
-                    self.coverage.count("starts on a damaged log that others repair");
-                }
-                if restored.snapshot.is_some() {
-                    self.coverage.count("processes started from a snapshot");
-                }
-                self.coverage.count("processes started");
-                self.say(|| {
-                    format!(
-                        "{} starts with {} entries, {:?}",
-                        name(id),
-                        restored.entries.len(),
-                        restored.hard_state
-                    )
-                });
-                self.wake(id);
-            }
+            Ok(opened) => self.begin(id, opened),
             Err(error) => self.start_failed(id, &error),
         }
+    }
+
+    /// A process begins with what it has found on its disk.
+    fn begin(&mut self, id: MemberId, opened: Opened) {
+        let mark = opened.identity.removed;
+        self.note_copy(id, opened.copy, &opened.found);
+        self.note_found(&opened);
+        let host = self.hosts.get_mut(&id).expect("a member");
+        if host.flipped {
+            self.coverage.count("starts on a flipped bit that did no harm");
+        }
+        let damaged = host.flipped;
+        let (process, restored) = host.process_on(&self.plan, opened);
+        let (life, tick) = (host.life, host.clock.tick(self.agenda.now()));
+        let tick = host.random.random_range(0..tick);
+        host.stage = Stage::Up(Box::new(process));
+        host.ticked = self.agenda.now();
+        self.agenda.after(tick, Event::Tick(id, life));
+        self.agenda.after(5 * MILLI, Event::DiskIdle(id, life));
+        if host.engine.is_some() {
+            self.agenda.after(0, Event::Keep(id, life));
+        }
+        self.invariants.started(id, &restored, damaged, mark);
+        self.say(|| {
+            format!("{} starts with {} entries, {:?}", name(id), restored.entries.len(), restored.hard_state)
+        });
+        self.shows_itself(id);
+        self.wake(id);
+    }
+
+    /// What a process is after it has applied what was committed, before anybody has asked it for anything.
+    fn shows_itself(&mut self, id: MemberId) {
+        let process = self.hosts[&id].process().expect("it has begun");
+        let (status, applied) = (process.replica.status(), process.replica.applied());
+        let revision = process.replica.revision();
+        self.showed(&status);
+        self.stands(id);
+        self.invariants.applied(id, applied, revision);
+    }
+
+    /// What a process has found.
+    fn note_found(&mut self, Opened { identity, found, copy: _ }: &Opened) {
+        let covered = found.restored.snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
+        self.note_mark(identity.removed, covered);
+        let reached = [
+            (true, "processes started"),
+            (found.uncertain_tail, "torn tails cut"),
+            (found.restored.lost.is_some(), "starts on a damaged log that others repair"),
+            (found.restored.snapshot.is_some(), "processes started from a snapshot"),
+            (
+                found.restored.hard_state.commit > found.state.applied().index && identity.cluster != 0,
+                "processes that applied what was committed before they served",
+            ),
+        ];
+        reached.iter().filter(|(is_so, _)| *is_so).for_each(|(_, name)| self.coverage.count(name));
     }
 
     /// A process cannot use its disk: if that may pass, it is tried again.
@@ -132,6 +160,9 @@ impl World {
             }
             Stage::Up(process) => {
                 let Process { task, .. } = *process;
+                if matches!(task, Some(Task::Mark(_))) {
+                    self.coverage.count("processes killed while they stored a removal");
+                }
                 task.is_some()
             }
         };
@@ -139,6 +170,7 @@ impl World {
         host.paused_until = 0;
         host.killed_when_it_writes = false;
         host.disk.crash(now, crash);
+        host.engine.iter().for_each(|engine| engine.crash(now));
         self.coverage.count(match crash {
             Crash::Killed => "processes killed",
             Crash::PowerCut => "power cuts",

@@ -10,6 +10,7 @@
 mod arguments;
 mod clients;
 mod clock;
+mod copying;
 mod coverage;
 mod diary;
 mod disk;
@@ -21,6 +22,7 @@ mod invariants;
 mod life;
 mod network;
 mod notes;
+mod removal;
 mod report;
 mod schedule;
 mod shrink;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::coverage::{Coverage, NAMES};
 use crate::diary::Diary;
-use crate::faults::KINDS;
+use crate::faults;
 use crate::schedule::Plan;
 use crate::shrink::shrink;
 use crate::simulation::{Failure, Summary, run};
@@ -55,7 +55,7 @@ impl Total {
     /// Everything, with what was never reached at the end.
     pub(crate) fn print(&self, took: Duration) {
         println!("{}\n\nfaults", self.line(took));
-        for (_, words, _) in KINDS {
+        for (_, words, _) in faults::kinds() {
             println!("{:>12}  {words}", self.faults.get(words).copied().unwrap_or(0));
         }
         println!("\nreached");

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::faults::{self, Fault};
+use crate::faults::{self, Fault, KINDS_OF_COPIES, KINDS_OF_MARKS};
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
 /// What a run is made of.
@@ -38,7 +38,31 @@ pub(crate) struct Plan {
     pub(crate) drift: i64,
     /// Leaders answer reads by lease. That relies on clocks: they neither stop nor jump, and differ by less than a lease allows.
     pub(crate) leases: bool,
+    /// How members keep a copy of their state, if they do: then they start from it.
+    pub(crate) copying: Option<Copying>,
     pub(crate) faults: Vec<Fault>,
+}
+
+/// How the copy of the state is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Copying {
+    /// How often it is written.
+    pub(crate) every: Time,
+    /// How much a block holds: little, so that there are several.
+    pub(crate) block_bytes: usize,
+    /// What it takes at the least to make it durable.
+    pub(crate) sync: Time,
+}
+
+impl Copying {
+    /// Of every other run.
+    fn draw(random: &mut ChaCha8Rng) -> Option<Self> {
+        random.random_bool(0.5).then(|| Self {
+            every: logarithmic(random, 200 * MILLI, 20 * SECOND),
+            block_bytes: logarithmic(random, 256, 8192) as usize,
+            sync: logarithmic(random, 50 * MICRO, 500 * MILLI),
+        })
+    }
 }
 
 impl Plan {
@@ -64,9 +88,18 @@ impl Plan {
             sync: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
             drift: random.random_range(0..150),
             leases: random.random_bool(0.3),
+            copying: None,
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);
+        // What came later has a stream of its own: a seed that has failed once keeps the rest of its plan.
+        let mut random = stream(seed, "copying", 0);
+        plan.copying = Copying::draw(&mut random);
+        if plan.copying.is_some() {
+            faults::draw_more(KINDS_OF_COPIES, &mut random, duration, &mut plan.faults);
+        }
+        let mut random = stream(seed, "marks", 0);
+        faults::draw_more(KINDS_OF_MARKS, &mut random, duration, &mut plan.faults);
         plan
     }
 

@@ -7,7 +7,7 @@ use quorate_raft::{MemberId, Role, Status, Write};
 use rand::RngExt;
 
 use crate::clients::{self, Asked, Reply};
-use crate::disk::Crash;
+use crate::disk::{Crash, SimDisk};
 use crate::host::{CLUSTER, Process, Stage, Task, dir, name};
 use crate::time::{MICRO, MILLI, SECOND};
 use crate::world::{Event, World};
@@ -17,6 +17,19 @@ const IDLE: u64 = 5 * MILLI;
 
 /// Every so many steps everything that a member shows is looked at, even if it says that nothing has changed.
 const FULL_LOOK: u64 = 32;
+
+impl Process {
+    /// What the disk is to do when there is nothing to be written to the log.
+    fn other_work(&mut self, disk: &SimDisk) -> Option<Task> {
+        if self.adopts && self.identity.cluster == 0 {
+            return Some(Task::Adopt(self.identity.join(disk, &dir(), CLUSTER)));
+        }
+        if let Some(index) = self.release.take() {
+            return Some(Task::Release(self.wal.release_before(index)));
+        }
+        self.worker.is_busy().then(|| Task::Snapshot(self.worker.step()))
+    }
+}
 
 impl World {
     /// The process of this life, if it is still up.
@@ -29,7 +42,9 @@ impl World {
         let leases = self.plan.leases;
         if leases {
             self.catch_up(id);
-        } else if let Some(process) = self.process(id, life).filter(|process| process.identity.cluster != 0) {
+        } else if let Some(process) = self.process(id, life).filter(|process| process.identity.cluster != 0)
+            && process.unstored.is_none()
+        {
             process.replica.tick();
         }
         let Some(host) = self.hosts.get_mut(&id).filter(|host| host.life == life) else { return };
@@ -92,6 +107,9 @@ impl World {
     pub(crate) fn on_act(&mut self, id: MemberId, life: u32) {
         let Some(process) = self.process(id, life) else { return };
         process.acts = false;
+        if process.unstored.is_some() {
+            return self.use_disk(id);
+        }
         process.steps += 1;
         let looks = process.steps.is_multiple_of(FULL_LOOK);
         let Effects { write, messages, answers, jobs, release, status_changed } = process.replica.output();
@@ -101,11 +119,15 @@ impl World {
         process.release = process.release.max(release);
         let status = (status_changed || looks).then(|| process.replica.status());
         let (applied, revision) = (process.replica.applied(), process.replica.revision());
+        if status_changed {
+            process.note_removal();
+        }
         if let Some(write) = write {
             self.written(id, write);
         }
         if let Some(status) = status {
             self.showed(&status);
+            self.stands(id);
         }
         for message in messages {
             self.send(id, message);
@@ -127,7 +149,7 @@ impl World {
         process.queue.push(write);
     }
 
-    fn showed(&mut self, status: &Status) {
+    pub(crate) fn showed(&mut self, status: &Status) {
         if let Some(process) = self.hosts.get_mut(&status.id).and_then(|host| host.process_mut())
             && std::mem::replace(&mut process.repairing, status.repairing) != status.repairing
         {
@@ -208,37 +230,33 @@ impl World {
     /// If the disk has nothing to do, it gets what there is.
     fn use_disk(&mut self, id: MemberId) {
         let now = self.now();
-        let host = self.hosts.get_mut(&id).expect("a member");
-        let Stage::Up(process) = &mut host.stage else { return };
-        if process.task.is_some() {
+        if self.hosts[&id].process().is_none_or(|process| process.task.is_some()) || self.store_removal(id) {
             return;
         }
+        let host = self.hosts.get_mut(&id).expect("a member");
+        let Stage::Up(process) = &mut host.stage else { return };
+        host.disk.begin(now);
         let Some(last) = process.queue.last().map(|write| write.id) else {
-            let other = |process: &mut Process| {
-                if process.adopts && process.identity.cluster == 0 {
-                    return Some(Task::Adopt(process.identity.join(&host.disk, &dir(), CLUSTER)));
-                }
-                if let Some(index) = process.release.take() {
-                    return Some(Task::Release(process.wal.release_before(index)));
-                }
-                process.worker.is_busy().then(|| Task::Snapshot(process.worker.step()))
-            };
-            host.disk.begin(now);
-            process.task = other(process);
+            process.task = process.other_work(&host.disk);
             if process.task.is_some() {
                 self.agenda.at(host.disk.ends(), Event::DiskDone(id, host.life));
             }
             return;
         };
-        host.disk.begin(now);
         let group = std::mem::take(&mut process.queue);
         process.task = Some(Task::Append(last, process.wal.append(&group)));
         process.task_since = now;
+        self.disk_works(id);
+    }
+
+    /// The disk writes something that the process depends on: it may be killed in the middle of that.
+    pub(crate) fn disk_works(&mut self, id: MemberId) {
+        let now = self.now();
+        let host = self.hosts.get_mut(&id).expect("a member");
         let ends = host.disk.ends();
         self.agenda.at(ends, Event::DiskDone(id, host.life));
-        if host.killed_when_it_writes {
+        if std::mem::take(&mut host.killed_when_it_writes) {
             // The power or the process ends somewhere in this group.
-            host.killed_when_it_writes = false;
             let moment = host.random.random_range(now..=ends);
             let crash = if host.random.random() { Crash::Killed } else { Crash::PowerCut };
             self.agenda.at(moment, Event::Kill(id, host.life, crash));
@@ -274,6 +292,10 @@ impl World {
                     self.agenda.after(IDLE, Event::DiskIdle(id, life));
                 }
                 None
+            }
+            Task::Mark(stored) => {
+                self.stored_removal(id, &stored);
+                stored.err().map(|error| (error.to_string(), None))
             }
             Task::Adopt(Ok(())) => {
                 self.coverage.count("clusters adopted");

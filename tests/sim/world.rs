@@ -19,6 +19,7 @@ use crate::faults::Errand;
 use crate::host::{Host, Stage};
 use crate::invariants::Invariants;
 use crate::network::Network;
+use crate::removal::Trouble;
 use crate::schedule::Plan;
 use crate::time::{Agenda, MILLI, Time};
 
@@ -33,6 +34,8 @@ pub(crate) enum Event {
     DiskDone(MemberId, u32),
     /// Its disk has had nothing to do for a while.
     DiskIdle(MemberId, u32),
+    /// It writes its copy of the state.
+    Keep(MemberId, u32),
     /// A message arrives.
     Deliver(MemberId, Message),
     /// A member sees that the connections of another were closed.
@@ -68,6 +71,8 @@ pub(crate) struct World {
     pub(crate) struck: BTreeMap<&'static str, u64>,
     /// To whom leadership was handed last.
     pub(crate) heir: Option<MemberId>,
+    /// What happens to the next mark of a removal that is stored.
+    pub(crate) mark_trouble: Option<Trouble>,
     /// The faults are over.
     pub(crate) calm: bool,
 }
@@ -85,6 +90,7 @@ impl World {
             diary,
             struck: BTreeMap::new(),
             heir: None,
+            mark_trouble: None,
             calm: false,
             plan,
         };
@@ -139,6 +145,7 @@ impl World {
             Event::Act(id, life) => self.on_act(id, life),
             Event::DiskDone(id, life) => self.on_disk_done(id, life),
             Event::DiskIdle(id, life) => self.on_disk_idle(id, life),
+            Event::Keep(id, life) => self.on_keep(id, life),
             Event::Deliver(from, message) => self.on_message(from, message),
             Event::Disconnected { at, peer } => self.on_disconnected(at, peer),
             Event::Start(id) => self.start(id),
@@ -161,9 +168,11 @@ impl World {
     /// To whose process it happens.
     fn whom(event: &Event) -> Option<MemberId> {
         match event {
-            Event::Tick(id, _) | Event::Act(id, _) | Event::DiskDone(id, _) | Event::DiskIdle(id, _) => {
-                Some(*id)
-            }
+            Event::Tick(id, _)
+            | Event::Act(id, _)
+            | Event::DiskDone(id, _)
+            | Event::DiskIdle(id, _)
+            | Event::Keep(id, _) => Some(*id),
             Event::Deliver(_, message) => Some(message.to()),
             Event::Disconnected { at, .. } | Event::Request(_, at) => Some(*at),
             _ => None,

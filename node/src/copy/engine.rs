@@ -13,7 +13,8 @@ pub struct EngineError {
 }
 
 impl EngineError {
-    pub(super) fn new(action: &'static str, path: &Path, reason: &dyn fmt::Display) -> Self {
+    /// It cannot `action` what is at `path`.
+    pub fn new(action: &'static str, path: &Path, reason: &dyn fmt::Display) -> Self {
         Self { action, place: path.display().to_string(), reason: reason.to_string() }
     }
 }

@@ -31,6 +31,8 @@ pub struct Keeper {
     versions: u64,
     /// Bytes of records in the copy.
     bytes: u64,
+    /// How much of the stream goes into a block.
+    block_bytes: usize,
     /// Records that are not in a block yet.
     stream: BytesMut,
     /// There is nothing in the engine.
@@ -60,6 +62,7 @@ impl Keeper {
             blocks: 0,
             versions: 0,
             bytes: 0,
+            block_bytes: block::BYTES,
             stream,
             is_empty,
         }
@@ -83,6 +86,12 @@ impl Keeper {
             drop(state);
         }
         keeper
+    }
+
+    /// The same in blocks of so many bytes of the stream, if that is less than usual: the simulator's states are small.
+    #[must_use]
+    pub fn in_blocks_of(self, bytes: usize) -> Self {
+        Self { block_bytes: bytes.clamp(1, block::BYTES), ..self }
     }
 
     /// What it is a copy of.
@@ -125,9 +134,11 @@ impl Keeper {
 
     fn write(&mut self) -> Result<Kept, EngineError> {
         let head = self.read();
-        let whole =
-            if head.is_some() { self.stream.len() } else { self.stream.len() / block::BYTES * block::BYTES };
-        let parts = self.stream[..whole].chunks(block::BYTES);
+        let whole = match head {
+            Some(_) => self.stream.len(),
+            None => self.stream.len() / self.block_bytes * self.block_bytes,
+        };
+        let parts = self.stream[..whole].chunks(self.block_bytes);
         let blocks: Vec<_> =
             (self.blocks..).zip(parts).map(|(number, part)| block::seal(number, part)).collect();
         self.stream.advance(whole);
@@ -150,7 +161,7 @@ impl Keeper {
 
     /// Reads the next versions into the stream. At their end: what the state is with all of them.
     fn read(&mut self) -> Option<wire::Head> {
-        while self.stream.len() < 4 * block::BYTES {
+        while self.stream.len() < 4 * self.block_bytes {
             let mut state = self.state.write();
             if self.incarnation.as_ref() != Some(&state.incarnation()) {
                 return None;

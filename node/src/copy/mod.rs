@@ -52,22 +52,25 @@ pub fn open(
         remove(&path)?;
     }
     fs::write(&marker, []).map_err(|error| EngineError::new("create", &marker, &error))?;
-    let (mut engine, found) = open_marked(&path, member)?;
-    let state = match found {
-        Ok(Some(state)) if is_known(state.applied()) => Some(state),
-        Ok(None) => None,
-        Ok(Some(_)) => {
-            tracing::warn!("the copy of the state is not of this log: it is begun anew");
-            engine.wipe()?;
-            None
-        }
-        Err(doubt) => {
-            tracing::warn!(%doubt, "the copy of the state cannot be trusted: it is begun anew");
-            engine.wipe()?;
-            None
-        }
-    };
+    let mut engine = open_marked(&path)?;
+    let state = read(&mut engine, member, is_known)?;
     Ok((Box::new(engine), state))
+}
+
+/// Reads the state from `engine`, if there is one that can be trusted; anything else that it holds is removed. For `is_known` see [`open`].
+pub fn read(
+    engine: &mut dyn Engine,
+    member: MemberId,
+    is_known: impl Fn(LogId) -> bool,
+) -> Result<Option<Store>, EngineError> {
+    match load(engine, member) {
+        Ok(Some(state)) if is_known(state.applied()) => return Ok(Some(state)),
+        Ok(None) => return Ok(None),
+        Ok(Some(_)) => tracing::warn!("the copy of the state is not of this log: it is begun anew"),
+        Err(doubt) => tracing::warn!(%doubt, "the copy of the state cannot be trusted: it is begun anew"),
+    }
+    engine.wipe()?;
+    Ok(None)
 }
 
 /// The engine in data directory `dir` works: what is in it can be used by the next start.
@@ -80,18 +83,12 @@ pub fn settled(dir: &Path) -> Result<(), EngineError> {
 }
 
 /// An engine that does not open is removed, and another one begun.
-fn open_marked(path: &Path, member: MemberId) -> Result<(Sled, Result<Option<Store>, Doubt>), EngineError> {
-    match Sled::open(path) {
-        Ok(engine) => {
-            let found = load(&engine, member);
-            Ok((engine, found))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the copy of the state does not open: it is begun anew");
-            remove(path)?;
-            Ok((Sled::open(path)?, Ok(None)))
-        }
-    }
+fn open_marked(path: &Path) -> Result<Sled, EngineError> {
+    Sled::open(path).or_else(|error| {
+        tracing::warn!(%error, "the copy of the state does not open: it is begun anew");
+        remove(path)?;
+        Sled::open(path)
+    })
 }
 
 fn remove(path: &Path) -> Result<(), EngineError> {

@@ -1,6 +1,6 @@
 //! Whether this node belongs to its cluster, as the configurations in its log tell.
 
-use quorate_raft::{Configuration, Index, MemberId};
+use quorate_raft::{Configuration, Index, MemberId, Restored};
 
 /// A node's standing in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,13 @@ impl Membership {
             Standing::Outsider
         }
     }
+}
+
+/// How much of the log is known to be committed on a node that was removed by entry `removed`, if that is not 0: at least that entry, if the
+/// log holds it. Without that the node would campaign until it hears so again, and nobody tells one who was removed.
+pub(super) fn known_commit(restored: &Restored, removed: Index) -> Index {
+    let is_held = restored.entries.last().is_some_and(|last| last.index >= removed);
+    restored.hard_state.commit.max(if is_held { removed } else { 0 })
 }
 
 fn names(configuration: &Configuration, id: MemberId) -> bool {

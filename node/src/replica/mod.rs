@@ -155,7 +155,7 @@ pub struct Replica {
 impl Replica {
     /// A replica with what its disk holds, above a `store` that is what the restored snapshot holds, or more, or empty: the committed
     /// part of the log behind that is applied again.
-    pub fn new(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Self {
+    pub fn new(options: Options, mut restored: Restored, store: Arc<RwLock<Store>>) -> Self {
         let id = options.raft.id;
         let mut membership = Membership::new(id, options.removed);
         let snapshot = restored.snapshot.as_ref();
@@ -167,6 +167,7 @@ impl Replica {
         let patience = u64::from(options.raft.election_ticks) * 2;
         let newest = restored.snapshot.clone();
         let keep_after = tail::before(&restored.entries, handed, options.kept_log_bytes);
+        restored.hard_state.commit = membership::known_commit(&restored, options.removed);
         let mut raft = Raft::new(options.raft, restored);
         if let Some(newest) = newest {
             // What the disk still has before that is for the day that the snapshot is damaged.

@@ -117,6 +117,11 @@ impl World {
 }
 
 fn replica(id: MemberId, restored: Restored) -> Replica {
+    removed_replica(id, restored, 0)
+}
+
+/// One that is known to have been removed by entry `removed`, if that is not 0.
+fn removed_replica(id: MemberId, restored: Restored, removed: Index) -> Replica {
     let raft = Config {
         id,
         election_ticks: 10,
@@ -134,7 +139,7 @@ fn replica(id: MemberId, restored: Restored) -> Replica {
         request_ticks: REQUEST_TICKS,
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,
-        removed: 0,
+        removed,
     };
     Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
 }
@@ -293,6 +298,34 @@ fn an_outsider_serves_nobody() {
     let answers = outsider.output().answers;
     assert!(matches!(answers[0].outcome, Outcome::NotApplied(Failure::NotAMember)));
     assert!(matches!(answers[1].outcome, Outcome::NotReadable(Failure::NotAMember)));
+}
+
+/// That entry 2 is committed, which removes it, was durable in the mark only.
+#[test]
+fn who_was_removed_does_not_campaign_after_a_start() {
+    let voters = |ids: &[u64]| {
+        let voters: Vec<MemberId> = ids.iter().map(|id| MemberId(*id)).collect();
+        let addresses = voters.iter().map(|id| (*id, Bytes::new())).collect();
+        let voters = voters.into_iter().collect();
+        Payload::Configuration(Box::new(Configuration { voters, addresses, ..Configuration::default() }))
+    };
+    let restored = Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 1 },
+        entries: vec![
+            Entry { term: 1, index: 1, payload: voters(&[1, 2]) },
+            Entry { term: 1, index: 2, payload: voters(&[1]) },
+        ],
+        ..Restored::default()
+    };
+    let mut removed = removed_replica(MemberId(2), restored.clone(), 2);
+    let mut waits = removed_replica(MemberId(2), restored, 0);
+    for _ in 0..50 {
+        removed.tick();
+        waits.tick();
+    }
+    assert!(!waits.output().messages.is_empty(), "the log alone does not tell");
+    assert!(removed.output().messages.is_empty());
+    assert_eq!((removed.standing(), removed.removed()), (Standing::Removed, 2));
 }
 
 /// Failure 32.

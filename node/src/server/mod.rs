@@ -25,6 +25,7 @@ mod lease_clock;
 pub(crate) mod mailbox;
 mod node;
 mod publisher;
+pub mod start;
 pub mod view;
 
 pub use node::{RunError, run};

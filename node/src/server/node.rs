@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use quorate_api::log;
-use quorate_raft::{Config, Entry, Lease, LogId, Restored, Snapshot};
+use quorate_raft::{Config, Lease, LogId, Restored};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -27,20 +27,21 @@ use super::home::Home;
 use super::lease_clock::LeaseClock;
 use super::mailbox::{Mailbox, Receiver, mailbox};
 use super::publisher::Publisher;
+use super::start::{self, CopyFound, Found, StartError};
 use super::view::{NodeStatus, NodeView, Role, Unready};
 use crate::admin::AdminService;
 use crate::cli::Cli;
-use crate::copy::{self, Engine, Keeper};
+use crate::copy::{self, Engine};
 use crate::http;
 use crate::kv::{SnapshotPolicy, Store};
 use crate::metrics::Metrics;
 use crate::peer::{PeerService, Peers, WINDOW_BYTES};
-use crate::replica::{Client, Options, Replica};
+use crate::replica::{Client, Options};
 use crate::rpc::PeerScheme;
 use crate::snapshots::{Archive, Manifest, SnapshotError, Worker};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
-use crate::storage::{self, DirLock, OpenError, Recovered, Wal, WalError, WalOptions};
+use crate::storage::{self, DirLock, OpenError, Wal, WalError, WalOptions};
 use crate::tls::{Dialer, Tls, TlsError};
 
 /// How long a request waits for its answer: as in etcd, five seconds and an election.
@@ -109,6 +110,15 @@ pub enum RunError {
     /// A broken invariant.
     #[error("the replica has ended by itself: this is a bug")]
     Lost,
+}
+
+impl From<StartError> for RunError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Log(error) => Self::Open(error),
+            StartError::Snapshots(error) => Self::Snapshots(error),
+        }
+    }
 }
 
 impl RunError {
@@ -186,47 +196,18 @@ struct Disks {
     copy: Option<CopyFound>,
 }
 
-/// A copy of the state.
-#[derive(Debug)]
-struct CopyFound {
-    engine: Box<dyn Engine>,
-    /// The state came from it.
-    is_used: bool,
-}
-
 impl Disks {
     fn open(dir: &Path) -> Result<Self, RunError> {
         let lock = storage::lock(dir)?;
         let identity = Identity::open(&OsDisk, dir, random_member()?)?;
-        let mut archive = Archive::open(Arc::new(OsDisk), dir)?;
-        let open_log = |archive: &Archive| {
-            let covered = archive.newest().map(Manifest::id);
-            Wal::open(dir, WalOptions { covered, ..WalOptions::new(identity.member) })
-        };
-        let (mut wal, mut recovered) = open_log(&archive)?;
-        if !recovered.damage.is_empty() {
-            // What a snapshot covers is not missed, so the snapshot has to be whole to its last piece.
-            drop(archive.restore());
-            drop(wal);
-            (wal, recovered) = open_log(&archive)?;
-        }
-        if recovered.uncertain_tail {
+        let found = start::read(dir, &WalOptions::new(identity.member), |is_known| {
+            open_copy(dir, &identity, is_known)
+        })?;
+        if found.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
-        let newest = archive.newest().map(|manifest| manifest.snapshot.clone());
-        // What cannot be started from is not touched.
-        recovered.check(identity.member, newest.as_ref())?;
-        let (copy, copied) = open_copy(dir, &identity, |id| follows(id, newest.as_ref(), &recovered));
-        let copy = copy.map(|engine| CopyFound { engine, is_used: copied.is_some() });
-        let (snapshot, state) = match copied {
-            Some(state) => (newest, state),
-            None => match archive.restore() {
-                Some((manifest, state)) => (Some(manifest.snapshot), state),
-                None => (None, Store::new()),
-            },
-        };
-        let found = recovered.restore(identity.member, snapshot)?;
-        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found, state, copy })
+        let Found { wal, archive, restored, state, copy, .. } = found;
+        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found: restored, state, copy })
     }
 
     /// Founds a cluster, unless there is one already.
@@ -248,39 +229,20 @@ impl Disks {
     }
 }
 
-impl CopyFound {
-    fn keeper(self, options: &Options, store: &Arc<RwLock<Store>>) -> Keeper {
-        let (member, state) = (options.raft.id, Arc::clone(store));
-        if self.is_used {
-            Keeper::resume(self.engine, member, state)
-        } else {
-            Keeper::new(self.engine, member, state)
-        }
-    }
-}
-
 /// Opens the copy of the state. A node does without it where it cannot be had.
 fn open_copy(
     dir: &Path,
     identity: &Identity,
-    is_known: impl Fn(LogId) -> bool,
-) -> (Option<Box<dyn Engine>>, Option<Store>) {
+    is_known: &dyn Fn(LogId) -> bool,
+) -> Option<(Box<dyn Engine>, Option<Store>)> {
     let opened = copy::guarded(|| copy::open(dir, identity.member, is_known));
     let reason = match opened {
-        Ok(Ok((engine, state))) => return (Some(engine), state),
+        Ok(Ok(opened)) => return Some(opened),
         Ok(Err(error)) => error.to_string(),
         Err(panicked) => panicked.to_string(),
     };
     tracing::warn!(reason, "goes on without a copy of the state: the next start will take longer");
-    (None, None)
-}
-
-/// Whether a state that ends with entry `id` is of this log, and no older than the newest snapshot.
-fn follows(id: LogId, newest: Option<&Snapshot>, recovered: &Recovered) -> bool {
-    let covered = newest.map_or_else(LogId::default, |snapshot| snapshot.id);
-    let mut newest_first = recovered.entries.iter().rev();
-    id == covered
-        || (id.index > covered.index && newest_first.find(|e| e.index == id.index).map(Entry::id) == Some(id))
+    None
 }
 
 /// A running node.
@@ -429,15 +391,14 @@ impl Start {
         };
         let data_dir = dir.clone();
         let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
-        let home = Home::new(dir, identity, &self.found);
+        let mut home = Home::new(dir, identity, &self.found);
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if home.cluster() == 0 { Restored::default() } else { self.found };
         let mut publisher = Publisher::new(view.clone(), self.metrics.clone());
-        let committed = restored.hard_state.commit;
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
-        let keeper = self.copy.map(|copy| copy.keeper(&options, &self.store));
-        let mut replica = Replica::new(options.clone(), restored, self.store);
-        replica.replay(committed);
+        let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
+        let replica = start::replica(options.clone(), restored, self.store);
+        home.set_removed(replica.removed())?;
         publisher.publish(&replica, home.cluster());
         peers.configure(publisher.members());
         let driver = Driver {

@@ -4,6 +4,7 @@
 //! what was done is remembered until that time has come. So a process can be killed, and the power cut, between any two
 //! operations and in the middle of each, although the call has long returned.
 
+mod engine;
 mod file;
 mod files;
 mod latency;
@@ -18,6 +19,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::time::Time;
+pub(crate) use engine::{SimEngine, Spoilt};
 use file::OpenFile;
 use files::{Done, Files, Undo};
 pub(crate) use latency::Latency;

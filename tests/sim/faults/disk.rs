@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::Kind;
 use crate::disk::{Crash, Failure};
 use crate::host::name;
+use crate::removal::Trouble;
 use crate::schedule::logarithmic;
 use crate::time::{MILLI, SECOND};
 use crate::world::{Event, World};
@@ -27,6 +28,18 @@ impl World {
             _ => disk.fail_next(Failure::Sync),
         }
         Some(format!("{} for {} ms", name(id), lasts / MILLI))
+    }
+
+    /// Whoever stores a removal next does not get through with it: the moment is short, and would hardly be met by chance.
+    pub(super) fn disturb_mark(&mut self, kind: Kind, random: &mut ChaCha8Rng) -> String {
+        let trouble = match kind {
+            Kind::KillMarking => Trouble::Kill,
+            _ if random.random_bool(0.3) => Trouble::Full,
+            _ if random.random() => Trouble::Fail(Failure::Write),
+            _ => Trouble::Fail(Failure::Sync),
+        };
+        self.mark_trouble = Some(trouble);
+        format!("the next one, {trouble:?}")
     }
 
     /// A bit of what is durable turns over. Such a member may refuse its disk, and be lost: so that must be legal.

@@ -173,6 +173,9 @@ impl World {
         let host = self.hosts.get_mut(&leader).expect("a member");
         let life = host.life;
         let process = host.process_mut().expect("it leads");
+        if process.unstored.is_some() {
+            return;
+        }
         let answer = process.replica.change_membership(expected, wanted);
         self.say(|| {
             format!("{} is asked for voters {}, learners {}: {answer:?}", name(leader), words.0, words.1)

@@ -4,6 +4,7 @@
 //! them. What Raft cannot survive is not injected: see [`legal`].
 
 mod clock;
+mod copy;
 mod disk;
 mod legal;
 mod membership;
@@ -66,10 +67,19 @@ pub(crate) enum Kind {
     ImpossibleChange,
     Transfer,
     Compact,
+    FailCopy,
+    LoseCopy,
+    AgeCopy,
+    FlipCopy,
+    KillMarking,
+    FailMarking,
 }
 
-/// Each kind, its words, and how often it happens at the most, in a thousand seconds.
-pub(crate) const KINDS: &[(Kind, &str, u64)] = &[
+/// A kind, its words, and how often it happens at the most, in a thousand seconds.
+pub(crate) type Row = (Kind, &'static str, u64);
+
+/// The kinds. A new one goes into a list of its own, with a stream of its own: to draw it among these would change every seed's plan.
+pub(crate) const KINDS: &[Row] = &[
     (Kind::LoseMessages, "messages are lost", 300),
     (Kind::DoubleMessages, "messages are doubled", 300),
     (Kind::ReorderMessages, "messages overtake one another", 300),
@@ -104,17 +114,53 @@ pub(crate) const KINDS: &[(Kind, &str, u64)] = &[
     (Kind::Compact, "revisions are compacted", 500),
 ];
 
+/// The same of what goes wrong with copies of the state.
+pub(crate) const KINDS_OF_COPIES: &[Row] = &[
+    (Kind::FailCopy, "the copy of a state fails", 200),
+    (Kind::LoseCopy, "the copy of a state is lost", 100),
+    (Kind::AgeCopy, "an older copy of a state comes back", 200),
+    (Kind::FlipCopy, "a bit flips in the copy of a state", 200),
+];
+
+/// The same of the marks of removals.
+pub(crate) const KINDS_OF_MARKS: &[Row] = &[
+    (Kind::KillMarking, "a process is killed while it stores a removal", 300),
+    (Kind::FailMarking, "a removal cannot be stored", 100),
+];
+
+/// All of them, in the order in which they are printed.
+pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
+    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS)
+}
+
 impl Kind {
     pub(crate) fn words(self) -> &'static str {
-        KINDS.iter().find(|(kind, ..)| *kind == self).expect("every kind has a row").1
+        kinds().find(|(kind, ..)| *kind == self).expect("every kind has a row").1
     }
 }
 
 /// The faults of a run. Some kinds are off, the others have a rate each.
 pub(crate) fn draw(random: &mut ChaCha8Rng, duration: Time) -> Vec<Fault> {
     let share = random.random_range(0.05..0.6);
+    let mut faults = draw_of(KINDS, random, share, duration);
+    for (number, fault) in faults.iter_mut().enumerate() {
+        fault.number = number;
+    }
+    faults
+}
+
+/// More faults, with the next numbers. Each kind is in every other run.
+pub(crate) fn draw_more(kinds: &[Row], random: &mut ChaCha8Rng, duration: Time, faults: &mut Vec<Fault>) {
+    let more = draw_of(kinds, random, 0.5, duration);
+    for (number, fault) in (faults.len()..).zip(more) {
+        faults.push(Fault { number, ..fault });
+    }
+}
+
+/// Faults in order of time, without numbers. A kind is on by a chance of `share`.
+fn draw_of(kinds: &[Row], random: &mut ChaCha8Rng, share: f64, duration: Time) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (kind, _, most) in KINDS {
+    for (kind, _, most) in kinds {
         let (on, rate) = (random.random_bool(share), logarithmic(random, most.div_ceil(15), *most));
         let expected = rate as f64 * duration as f64 / (1000 * SECOND) as f64;
         #[allow(clippy::cast_sign_loss, reason = "rates and durations are not negative")]
@@ -126,9 +172,6 @@ pub(crate) fn draw(random: &mut ChaCha8Rng, duration: Time) -> Vec<Fault> {
         }
     }
     faults.sort_by_key(|fault| fault.at);
-    for (number, fault) in faults.iter_mut().enumerate() {
-        fault.number = number;
-    }
     faults
 }
 
@@ -165,6 +208,10 @@ impl World {
             | Kind::ImpossibleChange
             | Kind::Transfer => self.begin_errand(fault.kind, random),
             Kind::Compact => self.compact(random),
+            Kind::FailCopy | Kind::LoseCopy | Kind::AgeCopy | Kind::FlipCopy => {
+                self.disturb_copy(fault.kind, random)
+            }
+            Kind::KillMarking | Kind::FailMarking => Some(self.disturb_mark(fault.kind, random)),
         };
         if let Some(what) = done {
             *self.struck.entry(fault.kind.words()).or_default() += 1;
