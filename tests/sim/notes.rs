@@ -95,9 +95,10 @@ impl World {
                 self.coverage.add("commands forwarded", commands.len() as u64);
             }
             Message::ForwardRejected { .. } => self.coverage.count("forwards rejected"),
-            Message::SnapshotRequest { .. } | Message::SnapshotManifest { .. } => {}
+            Message::SnapshotRequest { .. }
+            | Message::SnapshotManifest { .. }
+            | Message::Room { room: Room::Enough, .. } => {}
             Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
-            Message::Room { room: Room::Enough, .. } => {}
             Message::Room { .. } => self.coverage.count("leaders told that a disk is nearly full"),
             Message::SnapshotMissing { .. } => self.coverage.count("snapshots asked for in vain"),
             Message::Raft(message) => {

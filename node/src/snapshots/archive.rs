@@ -142,7 +142,9 @@ impl Archive {
     /// Removes what is kept only for members that may be fetching it.
     pub(super) fn tidy(&mut self) {
         let older: Vec<LogId> = self.kept.iter().rev().skip(KEPT).map(|kept| kept.manifest.id()).collect();
-        older.into_iter().for_each(|id| self.discard(id));
+        for id in older {
+            self.discard(id);
+        }
     }
 
     /// Removes all files but the newest [`KEPT`] that are good, and those that were asked for since the last one came.
