@@ -84,12 +84,16 @@ impl Invariants {
         self.members.insert(id, member);
     }
 
-    /// A snapshot whose last entry the log does not hold takes its place in memory, and on disk with the next write.
+    /// A snapshot whose last entry the log does not hold takes its place in memory, and on disk with the next write. The configurations that
+    /// it covers are known in any case: what was found of the log may end before them.
     fn begin_after(&self, member: &mut super::Member, snapshot: &Snapshot) {
         let at = snapshot.id.index;
-        if member.term_at(at) != Some(snapshot.id.term) {
+        let mut configurations = self.configurations.until(at, |id| self.committed.holds(id));
+        if member.term_at(at) == Some(snapshot.id.term) {
+            configurations.extend(member.configurations.drain(..).filter(|(id, _)| id.index > at));
+        } else {
             member.log = self.committed.until(at).to_vec();
-            member.configurations = self.configurations.until(at, |id| self.committed.holds(id));
         }
+        member.configurations = configurations;
     }
 }

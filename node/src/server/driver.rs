@@ -213,6 +213,10 @@ impl Driver {
         if let Some(write) = write {
             self.disk.write(write);
         }
+        if status_changed {
+            // Before a snapshot can be durable that covers what told of it.
+            self.note_removal()?;
+        }
         if let Some(index) = release {
             self.disk.release_before(index);
         }
@@ -224,7 +228,7 @@ impl Driver {
         self.peers.send(messages);
         self.publisher.applied(&self.replica);
         self.answer(answers);
-        if status_changed { self.note_removal() } else { Ok(()) }
+        Ok(())
     }
 
     /// A removal, and its opposite, outlive what the log tells of them.
