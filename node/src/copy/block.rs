@@ -5,8 +5,11 @@ use crate::copy::sled::MOST_BLOCK_BYTES;
 /// Of CRC-32C, little-endian: over the block's number and what follows.
 const CHECKSUM: usize = 4;
 
-/// The most of the stream that a block holds.
-pub(super) const BYTES: usize = MOST_BLOCK_BYTES / 2;
+/// The most of the stream that a block holds. sled puts up to sixteen into a page, keeps at least 256 pages in memory, and looks for
+/// pages to give up only every 64 accesses: of larger blocks all that was ever written would stay there.
+pub(super) const BYTES: usize = 4096;
+
+const _: () = assert!(BYTES + CHECKSUM <= MOST_BLOCK_BYTES);
 
 /// The block `number` with this part of the stream.
 pub(super) fn seal(number: u64, part: &[u8]) -> Vec<u8> {

@@ -14,6 +14,9 @@ use crate::kv::{Incarnation, Store, records};
 /// Versions that are read under one hold of the state's lock: some tens of microseconds.
 const BATCH: usize = 256;
 
+/// How much of the stream is written at once.
+const STEP_BYTES: usize = 256 << 10;
+
 /// A copy of more bytes than this is begun anew when less than half of it is still of use.
 const LEAST_REWRITTEN: u64 = 16 << 20;
 
@@ -33,6 +36,8 @@ pub struct Keeper {
     bytes: u64,
     /// How much of the stream goes into a block.
     block_bytes: usize,
+    /// How much of it is written at once.
+    step_bytes: usize,
     /// Records that are not in a block yet.
     stream: BytesMut,
     /// There is nothing in the engine.
@@ -63,6 +68,7 @@ impl Keeper {
             versions: 0,
             bytes: 0,
             block_bytes: block::BYTES,
+            step_bytes: STEP_BYTES,
             stream,
             is_empty,
         }
@@ -91,7 +97,8 @@ impl Keeper {
     /// The same in blocks of so many bytes of the stream, if that is less than usual: the simulator's states are small.
     #[must_use]
     pub fn in_blocks_of(self, bytes: usize) -> Self {
-        Self { block_bytes: bytes.clamp(1, block::BYTES), ..self }
+        let block_bytes = bytes.clamp(1, block::BYTES);
+        Self { block_bytes, step_bytes: 4 * block_bytes, ..self }
     }
 
     /// What it is a copy of.
@@ -161,7 +168,7 @@ impl Keeper {
 
     /// Reads the next versions into the stream. At their end: what the state is with all of them.
     fn read(&mut self) -> Option<wire::Head> {
-        while self.stream.len() < 4 * self.block_bytes {
+        while self.stream.len() < self.step_bytes {
             let mut state = self.state.write();
             if self.incarnation.as_ref() != Some(&state.incarnation()) {
                 return None;
