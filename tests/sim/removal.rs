@@ -29,8 +29,8 @@ impl Process {
 }
 
 impl World {
-    /// The disk stores the mark, if there is one to be stored. It shares the disk with the log's writes and with snapshots, and may come
-    /// before or after them. Whether it does.
+    /// The disk stores the mark, if there is one to be stored. It shares the disk with the log's writes, and may come before or after them;
+    /// snapshots wait for it. Whether it does.
     pub(crate) fn store_removal(&mut self, id: MemberId) -> bool {
         let now = self.now();
         let Some(host) = self.hosts.get_mut(&id) else { return false };
@@ -38,7 +38,7 @@ impl World {
         let disk = host.disk.clone();
         let Stage::Up(process) = &mut host.stage else { return false };
         let Some(removed) = process.unstored else { return false };
-        let other_work = !process.queue.is_empty() || process.worker.is_busy() || process.release.is_some();
+        let other_work = !process.queue.is_empty() || process.release.is_some();
         if other_work && !comes_first {
             return false;
         }

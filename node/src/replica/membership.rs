@@ -1,6 +1,6 @@
 //! Whether this node belongs to its cluster, as the configurations in its log tell.
 
-use quorate_raft::{Configuration, Index, MemberId, Restored};
+use quorate_raft::{Configuration, Index, MemberId, Payload, Restored};
 
 /// A node's standing in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,16 @@ impl Membership {
     /// Of a node that is known to have been removed by entry `removed`, if that is not 0.
     pub(super) fn new(id: MemberId, removed: Index) -> Self {
         Membership { id, was_named: removed > 0, is_named: false, removed }
+    }
+
+    /// The log tells of configurations until entry `covered`.
+    pub(super) fn told(&mut self, restored: &Restored, covered: Index) {
+        let end = covered.min(restored.hard_state.commit);
+        for entry in restored.entries.iter().filter(|entry| entry.index <= end) {
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.committed(entry.index, configuration);
+            }
+        }
     }
 
     /// The configuration in entry `index` is committed; they come in the order of the log.

@@ -160,6 +160,8 @@ impl Replica {
         let mut membership = Membership::new(id, options.removed);
         let snapshot = restored.snapshot.as_ref();
         if let Some(snapshot) = snapshot {
+            // The snapshot tells the last configuration. Who was removed by that knows it from the log that it covers, if by nothing else.
+            membership.told(&restored, snapshot.id.index);
             membership.committed(snapshot.configuration_id.index, &snapshot.configuration);
         }
         let handed = snapshot.map_or(0, |snapshot| snapshot.id.index);

@@ -328,6 +328,33 @@ fn who_was_removed_does_not_campaign_after_a_start() {
     assert_eq!((removed.standing(), removed.removed()), (Standing::Removed, 2));
 }
 
+/// The snapshot covers the entry that removes it, and was durable before the mark.
+#[test]
+fn who_was_removed_knows_it_from_the_log_behind_a_snapshot() {
+    let configuration = |ids: &[u64]| {
+        let voters: Vec<MemberId> = ids.iter().map(|id| MemberId(*id)).collect();
+        let addresses = voters.iter().map(|id| (*id, Bytes::new())).collect();
+        Configuration { voters: voters.into_iter().collect(), addresses, ..Configuration::default() }
+    };
+    let entry = |index, ids: &[u64]| Entry {
+        term: 1,
+        index,
+        payload: Payload::Configuration(Box::new(configuration(ids))),
+    };
+    let id = LogId { term: 1, index: 2 };
+    let mut restored = Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 2 },
+        snapshot: Some(Snapshot { id, configuration: configuration(&[1]), configuration_id: id }),
+        entries: vec![entry(1, &[1, 2]), entry(2, &[1])],
+        ..Restored::default()
+    };
+    let removed = replica(MemberId(2), restored.clone());
+    assert_eq!((removed.standing(), removed.removed()), (Standing::Removed, 2));
+    // What was not committed has let nobody in.
+    restored.hard_state.commit = 0;
+    assert_eq!(replica(MemberId(2), restored).standing(), Standing::Outsider);
+}
+
 /// Failure 32.
 #[test]
 fn who_waits_for_what_a_snapshot_covers_is_told() {
