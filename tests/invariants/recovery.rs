@@ -74,10 +74,13 @@ impl Invariants {
                 member.configurations.push((entry.id(), (**configuration).clone()));
             }
         }
+        // The log on disk does not reach the snapshot before the next write: until then nothing behind its end was promised.
+        let on_disk = member.log.clone();
         if let Some(snapshot) = snapshot {
             self.begin_after(&mut member, snapshot);
         }
         member.settle(found.hard_state);
+        member.durable = on_disk;
         member.applied = covered;
         member.term = found.hard_state.term;
         member.commit = found.hard_state.commit.max(covered);
