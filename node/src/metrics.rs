@@ -14,7 +14,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::replica::Room;
 use crate::server::view::{NodeStatus, NodeView, Role, VERSION};
 
 /// How often the kernel counts a process's time, as it tells programs: 100 a second on every architecture.
@@ -150,7 +149,11 @@ impl Collector for ViewCollector {
         let learners = status.configuration.as_ref().map_or(0, |c| c.configuration.learners.len());
         let (fetched, pieces) = status.fetching.unwrap_or_default();
         let gauges = [
-            ("no_space", "Whether the disk is too full for writes", u64::from(status.room != Room::Enough)),
+            (
+                "no_space",
+                "Whether the disk is too full for writes",
+                u64::from(status.short_of_room.contains(&status.member_id)),
+            ),
             ("snapshot_pieces", "Pieces of the snapshot that is being fetched", pieces.into()),
             ("snapshot_pieces_fetched", "Those of them that have come", fetched.into()),
             (

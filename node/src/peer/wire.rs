@@ -127,8 +127,8 @@ pub(super) fn received(
     to: MemberId,
     messages: Vec<pb::Message>,
 ) -> Result<Vec<Message>, WireError> {
-    let known = messages.into_iter().filter(|message| message.body.is_some());
-    known.map(|message| from_wire(from, to, message)).collect()
+    let understood = messages.into_iter().map(|message| from_wire(from, to, message));
+    understood.filter(|message| *message != Err(WireError::Unknown)).collect()
 }
 
 /// The message that `from` has sent to `to`.

@@ -141,7 +141,7 @@ pub struct Replica {
     tail: Tail,
     fetcher: Fetcher,
     jobs: Vec<Job>,
-    /// What the newest durable snapshot covers, as far as is known here.
+    /// What the newest durable snapshot covers, as far as is known here: the log on disk goes back to it. 0 while that is damaged.
     newest_snapshot: Index,
     /// That one is damaged: when another is to be taken in its place.
     renews_at: Option<u64>,
@@ -381,9 +381,7 @@ impl Replica {
         let is_news = std::mem::replace(&mut self.room, room) != room;
         if is_news {
             self.tell_room();
-        }
-        if is_news && room != Room::Enough {
-            self.jobs.push(Job::Tidy);
+            self.jobs.extend((room != Room::Enough).then_some(Job::Tidy));
         }
         is_news
     }

@@ -24,19 +24,19 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::keeping(0)
+    }
+
+    /// One whose members keep so many bytes of the log behind a snapshot.
+    fn keeping(log_bytes: u64) -> Self {
         let ids = [MemberId(1), MemberId(2), MemberId(3)];
-        let configuration = Configuration {
-            voters: ids.into(),
-            addresses: ids.map(|id| (id, Bytes::new())).into(),
-            ..Configuration::default()
-        };
-        let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
         let restored = Restored {
             hard_state: HardState { term: 1, vote: None, commit: 1 },
-            entries: vec![entry],
+            entries: vec![configured(1, &[1, 2, 3])],
             ..Restored::default()
         };
-        let replicas = ids.map(|id| (id, replica(id, restored.clone()))).into();
+        let options = |id| Options { kept_log_bytes: log_bytes, ..options(id) };
+        let replicas = ids.map(|id| (id, on(options(id), restored.clone()))).into();
         World { replicas, network: VecDeque::new(), answers: Vec::new(), cut: Vec::new() }
     }
 
@@ -117,11 +117,14 @@ impl World {
 }
 
 fn replica(id: MemberId, restored: Restored) -> Replica {
-    removed_replica(id, restored, 0)
+    on(options(id), restored)
 }
 
-/// One that is known to have been removed by entry `removed`, if that is not 0.
-fn removed_replica(id: MemberId, restored: Restored, removed: Index) -> Replica {
+fn on(options: Options, restored: Restored) -> Replica {
+    Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
+}
+
+fn options(id: MemberId) -> Options {
     let raft = Config {
         id,
         election_ticks: 10,
@@ -134,19 +137,34 @@ fn removed_replica(id: MemberId, restored: Restored, removed: Index) -> Replica 
         max_inflight_bytes: 16 << 20,
         seed: id.0,
     };
-    let options = Options {
+    Options {
         raft,
         request_ticks: REQUEST_TICKS,
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,
-        removed,
-    };
-    Replica::new(options, restored, Arc::new(RwLock::new(Store::new())))
+        removed: 0,
+    }
+}
+
+/// A configuration of these voters.
+fn voters(ids: &[u64]) -> Configuration {
+    let ids = ids.iter().map(|id| MemberId(*id));
+    let addresses = ids.clone().map(|id| (id, Bytes::new())).collect();
+    Configuration { voters: ids.collect(), addresses, ..Configuration::default() }
+}
+
+/// The entry of term 1 that makes them so.
+fn configured(index: Index, ids: &[u64]) -> Entry {
+    Entry { term: 1, index, payload: Payload::Configuration(Box::new(voters(ids))) }
 }
 
 fn put(origin: MemberId, number: u64) -> Command {
-    let request =
-        pb::PutRequest { key: format!("key-{number}").into(), value: "v".into(), ..Default::default() };
+    put_bytes(origin, number, 1)
+}
+
+fn put_bytes(origin: MemberId, number: u64, bytes: usize) -> Command {
+    let (key, value) = (format!("key-{number}").into(), vec![b'v'; bytes].into());
+    let request = pb::PutRequest { key, value, ..Default::default() };
     let command =
         log::Command { origin: origin.0, request: number, operation: Some(Operation::Put(request)) };
     Command { number, bytes: command.encode_to_vec().into() }
@@ -303,22 +321,13 @@ fn an_outsider_serves_nobody() {
 /// That entry 2 is committed, which removes it, was durable in the mark only.
 #[test]
 fn who_was_removed_does_not_campaign_after_a_start() {
-    let voters = |ids: &[u64]| {
-        let voters: Vec<MemberId> = ids.iter().map(|id| MemberId(*id)).collect();
-        let addresses = voters.iter().map(|id| (*id, Bytes::new())).collect();
-        let voters = voters.into_iter().collect();
-        Payload::Configuration(Box::new(Configuration { voters, addresses, ..Configuration::default() }))
-    };
     let restored = Restored {
         hard_state: HardState { term: 1, vote: None, commit: 1 },
-        entries: vec![
-            Entry { term: 1, index: 1, payload: voters(&[1, 2]) },
-            Entry { term: 1, index: 2, payload: voters(&[1]) },
-        ],
+        entries: vec![configured(1, &[1, 2]), configured(2, &[1])],
         ..Restored::default()
     };
-    let mut removed = removed_replica(MemberId(2), restored.clone(), 2);
-    let mut waits = removed_replica(MemberId(2), restored, 0);
+    let mut removed = on(Options { removed: 2, ..options(MemberId(2)) }, restored.clone());
+    let mut waits = replica(MemberId(2), restored);
     for _ in 0..50 {
         removed.tick();
         waits.tick();
@@ -331,21 +340,11 @@ fn who_was_removed_does_not_campaign_after_a_start() {
 /// The snapshot covers the entry that removes it, and was durable before the mark.
 #[test]
 fn who_was_removed_knows_it_from_the_log_behind_a_snapshot() {
-    let configuration = |ids: &[u64]| {
-        let voters: Vec<MemberId> = ids.iter().map(|id| MemberId(*id)).collect();
-        let addresses = voters.iter().map(|id| (*id, Bytes::new())).collect();
-        Configuration { voters: voters.into_iter().collect(), addresses, ..Configuration::default() }
-    };
-    let entry = |index, ids: &[u64]| Entry {
-        term: 1,
-        index,
-        payload: Payload::Configuration(Box::new(configuration(ids))),
-    };
     let id = LogId { term: 1, index: 2 };
     let mut restored = Restored {
         hard_state: HardState { term: 1, vote: None, commit: 2 },
-        snapshot: Some(Snapshot { id, configuration: configuration(&[1]), configuration_id: id }),
-        entries: vec![entry(1, &[1, 2]), entry(2, &[1])],
+        snapshot: Some(Snapshot { id, configuration: voters(&[1]), configuration_id: id }),
+        entries: vec![configured(1, &[1, 2]), configured(2, &[1])],
         ..Restored::default()
     };
     let removed = replica(MemberId(2), restored.clone());
@@ -420,8 +419,9 @@ fn a_leader_takes_nothing_that_no_quorum_has_room_for() {
     world.get(followers[1]).set_room(Room::Enough);
     world.settle();
     assert!(written(&mut world, leader, 4));
-    // One is away, and the other all that there is. Once both are, nobody knows: clients wait, as for any quorum.
+    // One has enough and is away: the other is all that there is.
     world.get(followers[0]).set_room(Room::Enough);
+    world.settle();
     world.cut.push(followers[0]);
     world.get(followers[1]).set_room(Room::Low);
     world.settle();
@@ -451,10 +451,7 @@ fn a_damaged_snapshot_is_taken_again() {
         replica.tick();
     };
     let replica = world.get(leader);
-    let snapshot = replica.raft.snapshot_at(newest).expect("it is committed");
-    let id = snapshot.id;
-    let source = replica.store.write().snapshot(4096).expect("no other is being taken");
-    replica.reported(Report::Taken(manifest_of(snapshot, source, replica.store())));
+    let id = snapshot_of(replica);
     damaged(replica, LogId { index: newest - 1, ..id });
     assert!(taken(replica).is_none(), "it is not the newest");
     damaged(replica, id);
@@ -468,6 +465,44 @@ fn a_damaged_snapshot_is_taken_again() {
     // Again, now that the log begins with it.
     damaged(replica, id);
     assert_eq!(taken(replica).expect("another one").id(), id);
+}
+
+/// A snapshot of what the member has applied is taken.
+fn snapshot_of(replica: &mut Replica) -> LogId {
+    let snapshot = replica.raft.snapshot_at(replica.applied()).expect("it is committed");
+    let id = snapshot.id;
+    let source = replica.store.write().snapshot(4096).expect("no other is being taken");
+    replica.reported(Report::Taken(manifest_of(snapshot, source, replica.store())));
+    id
+}
+
+/// The log is kept back to the snapshot that a member fetches, though others are taken meanwhile; unless there is no room.
+#[test]
+fn who_fetches_a_snapshot_goes_on_from_there_by_the_log() {
+    for (room, is_kept) in [(Room::Enough, true), (Room::Low, false)] {
+        let mut world = World::keeping(1 << 20);
+        let leader = world.elect();
+        let away = world.follower(leader);
+        let mut number = 0;
+        let mut write = |world: &mut World| {
+            for _ in 0..3 {
+                number += 1;
+                world.get(leader).write(CLIENT, vec![put_bytes(leader, number, 1 << 20)]);
+                world.settle();
+            }
+        };
+        world.cut.push(away);
+        write(&mut world);
+        let fetched = snapshot_of(world.get(leader));
+        world.cut.clear();
+        world.tick_often(20);
+        assert_eq!(world.get(away).fetcher.id(), Some(fetched));
+        write(&mut world);
+        world.get(leader).set_room(room);
+        assert!(snapshot_of(world.get(leader)) > fetched);
+        let kept = world.get(leader).raft.snapshot_at(fetched.index + 1).is_some();
+        assert_eq!(kept, is_kept, "{room:?}");
+    }
 }
 
 fn manifest_of(snapshot: Snapshot, mut source: SnapshotSource, store: &RwLock<Store>) -> Manifest {

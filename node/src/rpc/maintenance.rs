@@ -66,8 +66,7 @@ impl Maintenance for MaintenanceService {
     }
 
     /// Tells the alarms that this member knows of: NOSPACE while its own disk is full, and if it leads another's. They end by themselves
-    /// when there is room. `etcdctl endpoint health`
-    /// asks, and takes no answer for ill health. Raising and disarming are not served.
+    /// when there is room. `etcdctl endpoint health` asks, and takes no answer for ill health. Raising and disarming are not served.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.member.admit(&request, false)?;
         if request.get_ref().action != AlarmAction::Get as i32 {

@@ -34,16 +34,16 @@ impl LeaseClock {
     }
 
     fn missed_at(&mut self, now: Duration) -> u64 {
-        let passed = now.saturating_sub(self.began).as_nanos() / TICK.as_nanos();
-        let missed = u64::try_from(passed).unwrap_or(u64::MAX / 2).saturating_sub(self.counted);
+        let passed = (now.saturating_sub(self.began).as_millis() / TICK.as_millis()) as u64;
+        let missed = passed.saturating_sub(self.counted);
         self.counted += missed;
         missed
     }
 }
 
 fn now() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::try_from(clock_gettime(ClockId::Boottime))
+        .expect("the time since the machine started is not negative")
 }
 
 #[cfg(test)]

@@ -62,7 +62,6 @@ impl Publisher {
         status.term = raft.term;
         status.leader = raft.leader.map(|id| id.0);
         status.progress = replica.progress();
-        status.room = replica.room();
         status.short_of_room = replica.short_of_room().into_iter().map(|id| id.0).collect();
         status.fetching = replica.fetching();
         status.refused_parts = replica.refused_parts();

@@ -10,8 +10,6 @@ use quorate_api::{admin, log};
 use quorate_raft::{Index, LogId, Progress, Term};
 use tokio::sync::watch;
 
-use crate::replica::Room;
-
 pub use admin::Role;
 
 /// The product's version, `X.Y.Z`.
@@ -40,8 +38,6 @@ pub struct NodeStatus {
     pub configuration: Option<ConfigurationView>,
     /// What the leader knows of every member. Empty on others. As it was when last published: at most some ten times a second.
     pub progress: Vec<Progress>,
-    /// How much room its disk has.
-    pub room: Room,
     /// The members that it knows to lack room: itself, and if it leads the others.
     pub short_of_room: Vec<u64>,
     /// The snapshot that it is fetching: pieces that have come, of how many.
