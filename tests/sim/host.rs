@@ -225,6 +225,7 @@ impl Host {
         let raft = Config {
             id: self.id,
             election_ticks: ELECTION_TICKS,
+            start_ticks: plan.start_ticks,
             heartbeat_ticks: HEARTBEAT_TICKS,
             disk_ticks: 2 * ELECTION_TICKS,
             // Some are preferred: leadership goes back to them whenever they can have it.

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::faults::{self, Fault, KINDS_OF_COPIES, KINDS_OF_MARKS};
+use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
 /// What a run is made of.
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) drift: i64,
     /// Leaders answer reads by lease. That relies on clocks: they neither stop nor jump, and differ by less than a lease allows.
     pub(crate) leases: bool,
+    /// How patient a process is that has heard nobody yet.
+    pub(crate) start_ticks: u32,
     /// How members keep a copy of their state, if they do: then they start from it.
     pub(crate) copying: Option<Copying>,
     pub(crate) faults: Vec<Fault>,
@@ -88,6 +91,7 @@ impl Plan {
             sync: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
             drift: random.random_range(0..150),
             leases: random.random_bool(0.3),
+            start_ticks: ELECTION_TICKS,
             copying: None,
             faults: Vec::new(),
         };
@@ -100,6 +104,11 @@ impl Plan {
         }
         let mut random = stream(seed, "marks", 0);
         faults::draw_more(KINDS_OF_MARKS, &mut random, duration, &mut plan.faults);
+        // With this number the seeds that are kept stay as patient as they were.
+        let mut random = stream(seed, "start", 214);
+        if random.random_bool(0.5) {
+            plan.start_ticks = logarithmic(&mut random, 2, ELECTION_TICKS.into()) as u32;
+        }
         plan
     }
 

@@ -64,7 +64,7 @@ impl Common {
             wanted: None,
             writes: Writes::new(restored.hard_state, log.last().index),
             log,
-            timer: ElectionTimer::new(config.election_ticks, config.promised, config.seed),
+            timer: ElectionTimer::new(&config),
             reads: Vec::new(),
             commit: 0,
             handed: covered.index,

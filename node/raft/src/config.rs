@@ -11,6 +11,9 @@ pub struct Config {
     pub id: MemberId,
     /// A follower that hears nothing for this long, up to twice as long (drawn at random), campaigns.
     pub election_ticks: u32,
+    /// The same of a member without leases that has heard nobody since its process began: when all start at once there is no leader to wait
+    /// for. Long enough for one that lives to be heard; a pre-vote before that is refused by those who hear it.
+    pub start_ticks: u32,
     /// How often a leader is heard at the least. Several times less than `election_ticks`.
     pub heartbeat_ticks: u32,
     /// A member whose disk completes no write for this long, while one is under way, steps down if it leads, and is not

@@ -5,6 +5,8 @@ use std::hash::{Hash, Hasher};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::Config;
+
 /// Counts the ticks since the leader was heard, and says when a member loses patience.
 #[derive(Debug, Clone)]
 pub(crate) struct ElectionTimer {
@@ -47,7 +49,9 @@ impl ElectionTimer {
         self.unheard = self.unheard.min(self.election_ticks);
     }
 
-    pub(crate) fn new(election_ticks: u32, promised: bool, seed: u64) -> Self {
+    /// Of a process that begins.
+    pub(crate) fn new(config: &Config) -> Self {
+        let &Config { election_ticks, start_ticks, lease, promised, seed, .. } = config;
         let mut timer = Self {
             election_ticks,
             elapsed: 0,
@@ -57,16 +61,21 @@ impl ElectionTimer {
             suspicious: false,
             random: ChaCha8Rng::seed_from_u64(seed),
         };
-        timer.restart();
+        let may_be_bound = promised || lease.is_some();
+        timer.begin(if may_be_bound { election_ticks } else { start_ticks });
         timer
     }
 
-    /// Begins anew with a patience drawn at random from one to two election timeouts, so that votes are seldom split
-    /// (Raft paper, 5.2).
+    /// Begins anew with the patience of a member that has heard of the others.
     pub(crate) fn restart(&mut self) {
+        self.begin(self.election_ticks);
+    }
+
+    /// Begins anew with a patience drawn at random from `least` to twice as much, so that votes are seldom split (Raft paper, 5.2).
+    fn begin(&mut self, least: u32) {
         self.elapsed = 0;
         self.suspicious = false;
-        self.timeout = self.random.random_range(self.election_ticks..2 * self.election_ticks);
+        self.timeout = self.random.random_range(least..2 * least);
     }
 
     /// A leader was heard: begins anew.

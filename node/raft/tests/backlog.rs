@@ -9,6 +9,7 @@ fn a_backlog_comes_in_pieces() {
     let config = Config {
         id,
         election_ticks: 10,
+        start_ticks: 10,
         heartbeat_ticks: 3,
         disk_ticks: 20,
         priority: 0,

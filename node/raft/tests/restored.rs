@@ -10,6 +10,7 @@ fn restored(entries: Vec<Entry>) -> Raft {
     let config = Config {
         id: MemberId(1),
         election_ticks: 10,
+        start_ticks: 10,
         heartbeat_ticks: 3,
         disk_ticks: 20,
         priority: 0,

@@ -128,6 +128,7 @@ fn options(id: MemberId) -> Options {
     let raft = Config {
         id,
         election_ticks: 10,
+        start_ticks: 10,
         heartbeat_ticks: 2,
         disk_ticks: 20,
         priority: 0,

@@ -53,6 +53,9 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A follower campaigns after one to two of these in silence. A machine that is busy for less does not cause an election.
 const ELECTION: Duration = Duration::from_millis(500);
 
+/// The same for a process that has heard nobody yet. A leader that lives mostly finds it again before that.
+const START: Duration = Duration::from_millis(100);
+
 /// How long a leader reads by itself once others have promised not to elect another for [`ELECTION`]. Both count ticks, and may be one
 /// off: a clock may be faster than another by the ratio of 24 to 13 ticks.
 const LEASE: Duration = Duration::from_millis(240);
@@ -375,6 +378,7 @@ impl Start {
             raft: Config {
                 id: identity.member,
                 election_ticks: ticks(ELECTION) as u32,
+                start_ticks: ticks(START) as u32,
                 heartbeat_ticks: ticks(HEARTBEAT) as u32,
                 disk_ticks: ticks(DISK_DEADLINE) as u32,
                 priority: self.wishes.priority,

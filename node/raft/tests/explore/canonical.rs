@@ -8,6 +8,7 @@ fn founder() -> Raft {
     let config = Config {
         id,
         election_ticks: 1,
+        start_ticks: 1,
         heartbeat_ticks: 1,
         disk_ticks: 3,
         priority: 0,

@@ -215,6 +215,7 @@ fn config(id: MemberId) -> Config {
     Config {
         id,
         election_ticks: 1,
+        start_ticks: 1,
         heartbeat_ticks: 1,
         disk_ticks: u32::MAX,
         priority: 0,

@@ -232,6 +232,7 @@ impl World {
             let config = Config {
                 id,
                 election_ticks: 6,
+                start_ticks: 3,
                 heartbeat_ticks: 2,
                 disk_ticks: 12,
                 lease: (plan.leases && random.random_bool(0.9)).then_some(LEASE),

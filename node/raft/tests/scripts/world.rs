@@ -2,7 +2,7 @@
 //!
 //! | Command | What it does |
 //! |---|---|
-//! | `settings name=value ..`, `settings name=N:value ..` | `election`, `heartbeat`, `disk`, `lease` in ticks, `append`, `inflight` in bytes, `priority`, `promised`: of the members that follow; of N among them |
+//! | `settings name=value ..`, `settings name=N:value ..` | `election`, `start`, `heartbeat`, `disk`, `lease` in ticks, `append`, `inflight` in bytes, `priority`, `promised`: of the members that follow; of N among them |
 //! | `cluster voters=N,.. [learners=N,..]` | members whose logs hold that configuration, committed, as 1.1 |
 //! | `founder N`, `empty N` | a member with the log of a founder; one with nothing |
 //! | `log N T,T,.. [term]` | before anything happens: entries of these terms (or `-`) follow 1.1 on N's disk, which knows the term |
@@ -61,6 +61,7 @@ impl Default for World {
         let settings = Config {
             id: MemberId(0),
             election_ticks: 10,
+            start_ticks: 10,
             heartbeat_ticks: 3,
             disk_ticks: 20,
             priority: 0,
@@ -536,6 +537,7 @@ impl World {
 fn set(config: &mut Config, name: &str, value: u32) -> Done {
     match name {
         "election" => config.election_ticks = value,
+        "start" => config.start_ticks = value,
         "heartbeat" => config.heartbeat_ticks = value,
         "disk" => config.disk_ticks = value,
         "priority" => config.priority = value,
