@@ -115,12 +115,17 @@ impl History {
         }
         debug_assert!(self.active.last().is_none_or(|newest| newest.modified < version.modified));
         let obsolete = self.obsoletes(&version);
-        let at = self.end();
+        let position = self.next();
         self.active.push(version, obsolete);
-        Position::new(at).expect("positions count from 1")
+        position
     }
 
     /// The position of the version that is appended next.
+    pub(super) fn next(&self) -> Position {
+        Position::new(self.end()).expect("positions count from 1")
+    }
+
+    /// The number of that position.
     pub(super) fn end(&self) -> u64 {
         self.active.first + self.active.versions.len() as u64
     }

@@ -31,6 +31,11 @@ impl Index {
         self.newest.insert(key.into(), position);
     }
 
+    /// Makes `position` the newest version of `key`, known or not, and returns the one before.
+    pub(super) fn replace(&mut self, key: &[u8], position: Position) -> Option<Position> {
+        self.newest.insert(key.into(), position)
+    }
+
     /// Forgets a key whose last version was removed.
     pub(super) fn remove(&mut self, key: &[u8]) {
         self.newest.remove(key);

@@ -7,7 +7,6 @@ use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
 use super::revision::{INITIAL, Revision};
-use super::snapshot::version_from_wire;
 use super::{Collected, Store};
 
 /// Why versions make no state.
@@ -41,8 +40,7 @@ impl Rebuild {
         }
         self.newest = Some(modified);
         self.versions += 1;
-        let previous = self.store.index.get(&wire.key);
-        self.store.take_back(version_from_wire(wire, previous));
+        self.store.take_back(wire);
         Ok(())
     }
 

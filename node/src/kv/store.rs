@@ -117,16 +117,13 @@ impl Store {
     }
 
     /// Takes in the next version of a state that was written down, with a buffer of its own: its key's newest.
-    pub(super) fn take_back(&mut self, mut version: Version) -> Position {
+    pub(super) fn take_back(&mut self, wire: wire::Version) -> Position {
+        let position = self.history.next();
+        let previous = self.index.replace(&wire.key, position);
+        let mut version = super::snapshot::version_from_wire(wire, previous);
         version.own_bytes();
         self.sizes.add(&version);
-        let key = version.key.clone();
-        let position = self.history.push(version);
-        match self.index.get_mut(&key) {
-            Some(newest) => *newest = position,
-            None => self.index.insert(&key, position),
-        }
-        position
+        self.history.push(version)
     }
 
     /// For a copy that has everything before number `from`: deletions that were removed before it could get them, then up to `most`

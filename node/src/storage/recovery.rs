@@ -101,8 +101,10 @@ pub(super) fn read_log(
     };
     let mut flaws = missing(dir, &numbers);
     let mut scanned = Vec::with_capacity(numbers.len());
+    // One buffer for all segments: the system gives memory page by page, and that costs more than reading the files.
+    let mut contents = Vec::new();
     for (place, number) in numbers.iter().enumerate() {
-        let (segment, contents) = read(disk, dir, member, *number, place, &mut flaws)?;
+        let segment = read(disk, dir, member, *number, place, &mut contents, &mut flaws)?;
         scanned.push(scan(segment, &contents));
     }
     take_torn_frame(&mut scanned);
@@ -174,20 +176,21 @@ fn missing(dir: &Path, numbers: &[u64]) -> Vec<Flaw> {
     gaps.map(flaw).collect()
 }
 
-/// Opens a segment, verifies its header and reads it whole. What is wrong with it comes to `flaws`.
+/// Opens a segment, verifies its header and reads it whole into `contents`. What is wrong with it comes to `flaws`.
 fn read(
     disk: &dyn Disk,
     dir: &Path,
     member: MemberId,
     number: u64,
     place: usize,
+    contents: &mut Vec<u8>,
     flaws: &mut Vec<Flaw>,
-) -> Result<(Segment, Vec<u8>), OpenError> {
+) -> Result<Segment, OpenError> {
     let path = segment::path(dir, number);
     let file = disk.open(&path).on("open", &path)?;
-    let (mut contents, unreadable) = read_all(file.as_ref(), &path)?;
+    let unreadable = read_all(file.as_ref(), &path, contents)?;
     flaws.extend(unreadable.map(|damage| Flaw { damage, borne_by: 0 }));
-    let bytes = match segment::check_header(&contents, &path, member, number) {
+    let bytes = match segment::check_header(contents, &path, member, number) {
         Ok(bytes) => bytes as usize,
         // Its frames name their segment too. But where they end does not stand anywhere else: it must not be the newest.
         Err(OpenError::Damaged(damage)) => {
@@ -197,14 +200,14 @@ fn read(
         Err(other) => return Err(other),
     };
     contents.truncate(bytes / BLOCK * BLOCK);
-    Ok((Segment { file, path, number, bytes: contents.len() as u64, highest: 0 }, contents))
+    Ok(Segment { file, path, number, bytes: contents.len() as u64, highest: 0 })
 }
 
-/// Reads a file whole. Where the disk reports an error, that is what is taken for its contents, and said.
-fn read_all(file: &dyn File, path: &Path) -> Result<(Vec<u8>, Option<Damage>), OpenError> {
+/// Reads a file whole into `contents`. Where the disk reports an error, that is what is taken for them, and said.
+fn read_all(file: &dyn File, path: &Path, contents: &mut Vec<u8>) -> Result<Option<Damage>, OpenError> {
     let length = file.len().on("read", path)?;
-    let mut contents = vec![0; usize::try_from(length).map_err(std::io::Error::other).on("read", path)?];
-    let Err(error) = file.read_at(&mut contents, 0) else { return Ok((contents, None)) };
+    contents.resize(usize::try_from(length).map_err(std::io::Error::other).on("read", path)?, 0);
+    let Err(error) = file.read_at(contents, 0) else { return Ok(None) };
 
     let mut unreadable = Vec::new();
     let blocks = contents.chunks_mut(BLOCK);
@@ -218,12 +221,11 @@ fn read_all(file: &dyn File, path: &Path) -> Result<(Vec<u8>, Option<Damage>), O
     if unreadable.len() == count {
         return Err(error).on("read", path);
     }
-    let damage = unreadable.first().map(|offset| Damage {
+    Ok(unreadable.first().map(|offset| Damage {
         path: path.to_owned(),
         offset: *offset,
         what: format!("{} blocks cannot be read: {error}", unreadable.len()),
-    });
-    Ok((contents, damage))
+    }))
 }
 
 /// Finds the frames in a segment.

@@ -4,7 +4,6 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quorate_api::snapshot as wire;
 
-use super::version_from_wire;
 use crate::kv::history::Version;
 use crate::kv::revision::{INITIAL, Revision};
 use crate::kv::{Store, records};
@@ -88,18 +87,17 @@ fn add(store: &mut Store, newest: &mut Option<Revision>, wire: wire::Version) ->
         return Err(RestoreError::Impossible("a version out of order"));
     }
     *newest = Some(modified);
-    let last = store.index.get(&wire.key);
-    let version = version_from_wire(wire, last);
-    let previous = last.map(|at| store.history.newest(at));
+    let position = store.take_back(wire);
+    let version = store.history.newest(position);
+    let previous = version.previous.map(|at| store.history.newest(at));
     let fits = if modified.main <= store.compaction.revision {
-        previous.is_none() && stands_alone(&version)
+        previous.is_none() && stands_alone(version)
     } else {
-        follows(&version, previous.filter(|previous| !previous.is_tombstone()))
+        follows(version, previous.filter(|previous| !previous.is_tombstone()))
     };
     if !fits || version.key.is_empty() {
         return Err(RestoreError::Impossible("a version that does not follow from the one before it"));
     }
-    let position = store.take_back(version);
     if modified.main <= store.compaction.revision {
         store.compaction.next = position.number() + 1;
     }
