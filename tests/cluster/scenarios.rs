@@ -42,13 +42,34 @@ async fn any_node_is_killed() {
 #[tokio::test]
 async fn all_are_killed_at_once() {
     let mut scenario = Scenario::start("all_are_killed_at_once").await;
+    killed_at_once(&mut scenario).await;
+    scenario.finish().await;
+}
+
+/// With a copy they start from it. Once they are not asked for one it is gone.
+#[tokio::test]
+async fn all_are_killed_at_once_that_keep_a_copy() {
+    let name = "all_are_killed_at_once_that_keep_a_copy";
+    let mut scenario = Scenario::start_with(name, &["--state-copy"]).await;
+    killed_at_once(&mut scenario).await;
+    let member = &mut scenario.cluster.members[0];
+    let copy = member.settings.data.join("copy");
+    assert!(copy.is_dir());
+    member.settings.more.retain(|flag| flag != "--state-copy");
+    scenario.cluster.kill(0);
+    scenario.cluster.restart(0);
+    scenario.cluster.wait("node-0 to answer", async |cluster| cluster.status(0).await).await;
+    assert!(!copy.exists());
+    scenario.finish().await;
+}
+
+async fn killed_at_once(scenario: &mut Scenario) {
     for _ in 0..Scenario::rounds(3) {
         (0..3).for_each(|node| scenario.cluster.kill(node));
         (0..3).for_each(|node| scenario.cluster.restart(node));
         scenario.progress().await;
         scenario.a_while().await;
     }
-    scenario.finish().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A copy of the applied state in an embedded engine, so that a start has little of the log to apply again.
+//! A copy of the applied state in an embedded engine, so that a start has little of the log to apply again. For nodes that are asked to
+//! keep one.
 //!
 //! It is disposable. Only the log and the snapshots are authoritative; the copy is written behind them, in the background, and counts
 //! as far as its newest [`wire::Head`] says and everything fits: the member, the checksum of each block, their number, the log's entry
@@ -80,6 +81,12 @@ pub fn settled(dir: &Path) -> Result<(), EngineError> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(EngineError::new("remove", &marker, &error)),
         _ => Ok(()),
     }
+}
+
+/// Removes the copy in data directory `dir`, if there is one.
+pub fn discard(dir: &Path) -> Result<(), EngineError> {
+    remove(&dir.join(DIR))?;
+    settled(dir)
 }
 
 /// An engine that does not open is removed, and another one begun.

@@ -200,11 +200,11 @@ struct Disks {
 }
 
 impl Disks {
-    fn open(dir: &Path) -> Result<Self, RunError> {
+    fn open(dir: &Path, with_copy: bool) -> Result<Self, RunError> {
         let lock = storage::lock(dir)?;
         let identity = Identity::open(&OsDisk, dir, random_member()?)?;
         let found = start::read(dir, &WalOptions::new(identity.member), |is_known| {
-            open_copy(dir, &identity, is_known)
+            if with_copy { open_copy(dir, &identity, is_known) } else { discard_copy(dir) }
         })?;
         if found.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
@@ -248,6 +248,14 @@ fn open_copy(
     None
 }
 
+/// What an earlier process copied takes room, and is of no use.
+fn discard_copy<T>(dir: &Path) -> Option<T> {
+    if let Err(error) = copy::discard(dir) {
+        tracing::warn!(%error, "the copy of the state that an earlier process has made stays where it is");
+    }
+    None
+}
+
 /// A running node.
 #[derive(Debug)]
 struct Node {
@@ -264,7 +272,7 @@ impl Node {
     /// Puts everything together. Inside the runtime that is to carry it.
     fn start(cli: Cli) -> Result<Self, RunError> {
         let certificates = Certificates::load(&cli)?;
-        let mut disks = Disks::open(&cli.data_dir)?;
+        let mut disks = Disks::open(&cli.data_dir, cli.state_copy)?;
         let listeners = Listeners::open(&cli)?;
         let me = describe(&cli, &disks.identity, &listeners, certificates.client.is_some())?;
         if cli.bootstrap {
