@@ -1,4 +1,5 @@
-//! What is committed is committed for everyone, and was durable on a quorum when that was first known.
+//! What is committed is committed for everyone, and was durable on a quorum when that was first known: a member whose disk was
+//! damaged since it acknowledged counts, as it votes for nobody before it has again what it lost.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -82,11 +83,7 @@ impl Committed {
         members: &BTreeMap<MemberId, Member>,
     ) -> bool {
         let wanted = self.entries[index as usize - 1];
-        let has = |id: &MemberId| {
-            members
-                .get(id)
-                .is_some_and(|m| index <= m.covered || m.durable.get(index as usize - 1) == Some(&wanted))
-        };
+        let has = |id: &MemberId| members.get(id).is_some_and(|m| m.acknowledges(index, wanted));
         let found = leader.configurations_around(index).into_iter().flatten().any(|c| quorum(c, has));
         assert!(
             found,

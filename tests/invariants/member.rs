@@ -50,6 +50,8 @@ pub(crate) struct Member {
     /// What its disk is known to hold.
     pub(crate) durable: Vec<Name>,
     pub(crate) durable_state: HardState,
+    /// What it held before damage took some of that, and the newest entry that it lost.
+    before_damage: Option<(Vec<Name>, LogId)>,
     pub(crate) under_way: VecDeque<UnderWay>,
     /// What a durable snapshot of its own covers.
     pub(crate) covered: Index,
@@ -107,6 +109,34 @@ impl Member {
         while let Some(write) = self.under_way.pop_front_if(|write| write.id <= id) {
             take(&mut self.durable, &mut self.durable_state, &write);
         }
+        let last = last(&self.durable);
+        self.before_damage.take_if(|(_, lost)| *lost <= last);
+    }
+
+    /// Damage has taken some of what its disk held, `lost` being the newest. It knows that, and elects nobody before it has again what it
+    /// may have acknowledged.
+    pub(crate) fn damaged(&mut self, held: &[Name], lost: LogId) {
+        assert!(
+            last(held) <= lost,
+            "RECOVERY: what was lost is taken to end with {lost:?}, and {:?} was durable",
+            last(held)
+        );
+        let before = self.before_damage.take().map_or_else(Vec::new, |(before, _)| before);
+        let more = before.into_iter().skip(held.len());
+        self.before_damage = Some((held.iter().copied().chain(more).collect(), lost));
+    }
+
+    /// Nothing of what its disk held is missed any more.
+    pub(crate) fn whole(&mut self) {
+        self.before_damage = None;
+    }
+
+    /// Whether its acknowledgement of the entry at `index` holds: its disk has it, or had it, and those whom it elects will.
+    pub(crate) fn acknowledges(&self, index: Index, entry: Name) -> bool {
+        let at = |log: &[Name]| log.get(index as usize - 1) == Some(&entry);
+        index <= self.covered
+            || at(&self.durable)
+            || self.before_damage.as_ref().is_some_and(|(before, _)| at(before))
     }
 
     /// Whether its disk has the entries up to `index` as its memory has them: in the log, or in what a snapshot covers.
@@ -127,6 +157,11 @@ impl Member {
         let at = self.configurations.iter().rfind(|(id, _)| id.index <= index);
         [at, self.configurations.last()].map(|found| found.map(|(_, configuration)| configuration))
     }
+}
+
+/// The newest entry of a log.
+fn last(log: &[Name]) -> LogId {
+    log.last().map_or_else(LogId::default, |name| LogId { term: name.term, index: log.len() as Index })
 }
 
 /// What a write makes of a disk.

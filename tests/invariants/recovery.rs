@@ -33,6 +33,10 @@ impl Invariants {
         let mut log = std::mem::take(&mut member.durable);
         let mut known = member.durable_state;
         let promised = (known, log.len());
+        match found.lost {
+            Some(lost) => member.damaged(&log, lost),
+            None => member.whole(),
+        }
         let mut writes = member.under_way.drain(..);
         // What a snapshot covers may have been given up, or may not be on the disk yet: what counts is what follows.
         let first = found.entries.first().map_or(u64::MAX, |entry| entry.index);
