@@ -64,7 +64,8 @@ pub struct Cli {
     pub lease_reads: bool,
 
     /// Also keep the applied state in an embedded engine (sled), and start from that. A start from the newest snapshot and the log behind it
-    /// has been the faster one in every measurement, and the copy doubles what is written to the disk.
+    /// has been the faster one in every measurement, and the copy doubles what is written to the disk. Without the flag a copy that is there is
+    /// removed.
     #[arg(long, env = "QUORATE_STATE_COPY", value_parser = FalseyValueParser::new())]
     pub state_copy: bool,
 

@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) drift: i64,
     /// Leaders answer reads by lease. That relies on clocks: they neither stop nor jump, and differ by less than a lease allows.
     pub(crate) leases: bool,
-    /// How patient a process is that has heard nobody yet.
+    /// How patient a process is the first time after its start.
     pub(crate) start_ticks: u32,
     /// How members keep a copy of their state, if they do: then they start from it.
     pub(crate) copying: Option<Copying>,

@@ -50,6 +50,10 @@ impl Common {
             config.lease.is_none_or(|lease| lease.ticks < config.election_ticks),
             "a lease is shorter than the promise that it rests on"
         );
+        assert!(
+            (1..=config.election_ticks).contains(&config.start_ticks),
+            "the first patience is no longer than any other"
+        );
         let newest = restored.entries.last().map_or(0, |entry| entry.term);
         assert!(newest <= term, "an entry of term {newest} is durable, but the term is {term}");
         let covered = restored.snapshot.as_ref().map_or_else(LogId::default, |snapshot| snapshot.id);

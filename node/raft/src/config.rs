@@ -11,8 +11,8 @@ pub struct Config {
     pub id: MemberId,
     /// A follower that hears nothing for this long, up to twice as long (drawn at random), campaigns.
     pub election_ticks: u32,
-    /// The same of a member without leases that has heard nobody since its process began: when all start at once there is no leader to wait
-    /// for. Long enough for one that lives to be heard; a pre-vote before that is refused by those who hear it.
+    /// The same the first time after a start, unless an earlier promise may bind it ([`Self::lease`], [`Self::promised`]): when all start at
+    /// once there is no leader to wait for. From 1 to `election_ticks`. Those who hear a leader that lives refuse the pre-vote.
     pub start_ticks: u32,
     /// How often a leader is heard at the least. Several times less than `election_ticks`.
     pub heartbeat_ticks: u32,

@@ -10,7 +10,7 @@ use crate::Config;
 /// Counts the ticks since the leader was heard, and says when a member loses patience.
 #[derive(Debug, Clone)]
 pub(crate) struct ElectionTimer {
-    /// The least patience.
+    /// The least patience, but for the first.
     election_ticks: u32,
     elapsed: u32,
     timeout: u32,
@@ -66,7 +66,7 @@ impl ElectionTimer {
         timer
     }
 
-    /// Begins anew with the patience of a member that has heard of the others.
+    /// Begins anew, as patient as it is from the first time on.
     pub(crate) fn restart(&mut self) {
         self.begin(self.election_ticks);
     }

@@ -53,7 +53,7 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 /// A follower campaigns after one to two of these in silence. A machine that is busy for less does not cause an election.
 const ELECTION: Duration = Duration::from_millis(500);
 
-/// The same for a process that has heard nobody yet. A leader that lives mostly finds it again before that.
+/// The same the first time after a start. A leader that lives may need longer to reach it again: then it asks in vain, and harms nobody.
 const START: Duration = Duration::from_millis(100);
 
 /// How long a leader reads by itself once others have promised not to elect another for [`ELECTION`]. Both count ticks, and may be one
@@ -204,8 +204,11 @@ impl Disks {
         let lock = storage::lock(dir)?;
         let identity = Identity::open(&OsDisk, dir, random_member()?)?;
         let found = start::read(dir, &WalOptions::new(identity.member), |is_known| {
-            if with_copy { open_copy(dir, &identity, is_known) } else { discard_copy(dir) }
+            with_copy.then(|| open_copy(dir, &identity, is_known)).flatten()
         })?;
+        if !with_copy {
+            discard_copy(dir);
+        }
         if found.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
@@ -244,16 +247,15 @@ fn open_copy(
         Ok(Err(error)) => error.to_string(),
         Err(panicked) => panicked.to_string(),
     };
-    tracing::warn!(reason, "goes on without a copy of the state: the next start will take longer");
+    tracing::warn!(reason, "goes on without a copy of the state");
     None
 }
 
-/// What an earlier process copied takes room, and is of no use.
-fn discard_copy<T>(dir: &Path) -> Option<T> {
+/// What an earlier process copied takes room, and is of no use once there is something else to start from.
+fn discard_copy(dir: &Path) {
     if let Err(error) = copy::discard(dir) {
         tracing::warn!(%error, "the copy of the state that an earlier process has made stays where it is");
     }
-    None
 }
 
 /// A running node.

@@ -89,7 +89,7 @@ fn add(store: &mut Store, newest: &mut Option<Revision>, wire: wire::Version) ->
     *newest = Some(modified);
     let position = store.take_back(wire);
     let version = store.history.newest(position);
-    let previous = version.previous.map(|at| store.history.newest(at));
+    let previous = version.previous.and_then(|at| store.history.get(at));
     let fits = if modified.main <= store.compaction.revision {
         previous.is_none() && stands_alone(version)
     } else {
