@@ -90,7 +90,7 @@ fn run_guarded(keeper: Keeper, dir: &Path, shared: &Shared) {
     let state = Arc::clone(keeper.state());
     if copy::guarded(|| run(keeper, dir, shared)).is_err() {
         state.write().end_copy();
-        tracing::error!("the copy of the state is given up; the next start may take longer");
+        tracing::error!("the copy of the state is given up until the next start");
     }
 }
 
@@ -98,7 +98,7 @@ fn run(mut keeper: Keeper, dir: &Path, shared: &Shared) {
     // At once, however little: an engine that cannot be written to is not to be read again.
     let begun = write(&mut keeper, || shared.goes_on()).and_then(|()| copy::settled(dir));
     if let Err(error) = begun {
-        tracing::warn!(%error, "there is no copy of the state; the next start may take longer");
+        tracing::warn!(%error, "there is no copy of the state");
     }
     let mut lags_since = None;
     while !shared.stops_within(LOOK) {
@@ -116,7 +116,7 @@ fn run(mut keeper: Keeper, dir: &Path, shared: &Shared) {
         }
         lags_since = None;
         if let Err(error) = write(&mut keeper, || shared.goes_on()) {
-            tracing::warn!(%error, "the copy of the state is behind; the next start may take longer");
+            tracing::warn!(%error, "the copy of the state is behind");
             shared.stops_within(PAUSE);
         }
     }

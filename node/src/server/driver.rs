@@ -41,7 +41,7 @@ pub(crate) struct Driver {
     pub(crate) home: Home,
     pub(crate) disk: Disk,
     pub(crate) archivist: Archivist,
-    /// Writes the copy for as long as the loop lasts. None where there is no engine: then a start takes longer.
+    /// Writes the copy for as long as the loop lasts. None where none is asked for, or there is no engine.
     pub(crate) copyist: Option<Copyist>,
     pub(crate) clock: LeaseClock,
     pub(crate) peers: Peers,

@@ -5,7 +5,7 @@
 //! | main | the loop (the protocol, the state, who waits for what) and the connections to other members; admin, HTTP, signals |
 //! | `wal` | writes and syncs the log |
 //! | `snapshots` | writes and reads snapshots, at a pace that leaves the disk to the log |
-//! | `copy` | writes the copy of the state, behind everything else |
+//! | `copy` | where one is asked for: writes the copy of the state, behind everything else |
 //! | `clients-N` | a runtime each: the client port's connections, dealt out among them |
 //!
 //! They meet in queues. The loop waits for none of the others.

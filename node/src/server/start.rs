@@ -25,7 +25,7 @@ pub struct Found {
     pub restored: Restored,
     /// The state: that of the snapshot, or a later one from its copy.
     pub state: Store,
-    /// The copy of the state, if there is an engine for it.
+    /// The copy of the state, if one is asked for and there is an engine for it.
     pub copy: Option<CopyFound>,
     /// The log ended in a write that was not finished; it was cut off.
     pub uncertain_tail: bool,
@@ -74,7 +74,7 @@ pub fn replica(options: Options, restored: Restored, store: Arc<RwLock<Store>>) 
 /// Reads the data directory `dir`, whose log is opened by `log`.
 ///
 /// `open_copy` gives the copy of the state, and what is in it if that can be trusted. It is asked with whether the state after some entry
-/// is one to start from; it gives none where there is no engine to be had.
+/// is one to start from; it gives none where none is asked for, or there is no engine to be had.
 pub fn read(
     dir: &Path,
     log: &WalOptions,
