@@ -46,7 +46,7 @@ async fn all_are_killed_at_once() {
     scenario.finish().await;
 }
 
-/// With a copy they start from it. Once they are not asked for one it is gone.
+/// A copy that kills have cut short does no harm. Once a node is not asked for one it is gone.
 #[tokio::test]
 async fn all_are_killed_at_once_that_keep_a_copy() {
     let name = "all_are_killed_at_once_that_keep_a_copy";

@@ -24,7 +24,7 @@ use crate::leader::Leader;
 /// - A member that may have made promises before it ended comes back with leases, or with [`crate::Config::promised`].
 ///
 /// Switching it on needs no order: a leader counts only the promises that it was given. A cluster of one waits an election
-/// timeout after each start, like everybody.
+/// timeout after each start, like everybody who may be bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// How long a lease is, from when the heartbeat was sent. Less than `election_ticks`, by what clocks may differ; more than

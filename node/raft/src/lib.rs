@@ -22,8 +22,8 @@
 //! cut off or removed deposes a leader that works. With a majority of pre-votes it enters the next term, votes for itself and
 //! asks for votes. A leader that no quorum answers for an election timeout steps down (check-quorum; 6.2), and so does one whose disk
 //! completes no write in time: it tells the voter that is furthest to campaign, and is not elected again while that lasts. When a
-//! leader's connections close, its followers need not wait: see [`Raft::disconnected`]. Nor need a process that begins: a leader
-//! that lives makes itself heard soon ([`Config::start_ticks`]).
+//! leader's connections close, its followers need not wait: see [`Raft::disconnected`]. Nor need a process that begins: when all
+//! begin at once nobody leads, and if somebody does those who hear it refuse ([`Config::start_ticks`]).
 //! Requests for votes are answered whatever the local configuration says of the sender. Of other messages the later term counts
 //! if it comes from one who leads or campaigns in it, or from a member that could not follow otherwise: late answers, and those
 //! of members that were removed, change nothing.

@@ -55,7 +55,7 @@ impl Raft {
     /// If `restored` cannot be what this member wrote: its entries have gaps, begin later than they may, are of a later term
     /// than the hard state, or fewer than are committed though nothing is said to be lost. Whoever reads a disk checks for
     /// damage. If the lease is not shorter
-    /// than the election timeout.
+    /// than the election timeout, or the first patience after a start is none, or longer than that.
     pub fn new(config: Config, restored: Restored) -> Self {
         let mut common = Common::new(config, restored);
         let forwarded = ForwardedReads::new(common.timer.draw());
@@ -246,7 +246,7 @@ impl Raft {
     /// A copy that will do the same, whatever comes, and is equal to the copy of another that will: the writes that are under
     /// way are numbered from 1, what waits for them is said once, in one order, and times count no further than they make a difference. For those who explore all states of a
     /// cluster: with it they are finite, as long as terms, logs and numbers of reads are. What chance will draw is left out; at
-    /// `election_ticks` 1 it decides nothing. Leases count time without end, and have to be off.
+    /// `election_ticks` 1, and `start_ticks` with it, it decides nothing. Leases count time without end, and have to be off.
     #[must_use]
     pub fn canonical(&self) -> Self {
         let mut copy = self.clone();

@@ -115,13 +115,13 @@ impl History {
         }
         debug_assert!(self.active.last().is_none_or(|newest| newest.modified < version.modified));
         let obsolete = self.obsoletes(&version);
-        let position = self.next();
+        let position = self.next_position();
         self.active.push(version, obsolete);
         position
     }
 
     /// The position of the version that is appended next.
-    pub(super) fn next(&self) -> Position {
+    pub(super) fn next_position(&self) -> Position {
         Position::new(self.end()).expect("positions count from 1")
     }
 

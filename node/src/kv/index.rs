@@ -26,13 +26,8 @@ impl Index {
         self.newest.get_mut(key)
     }
 
-    /// Adds a key that the history has not known.
-    pub(super) fn insert(&mut self, key: &[u8], position: Position) {
-        self.newest.insert(key.into(), position);
-    }
-
     /// Makes `position` the newest version of `key`, known or not, and returns the one before.
-    pub(super) fn replace(&mut self, key: &[u8], position: Position) -> Option<Position> {
+    pub(super) fn insert(&mut self, key: &[u8], position: Position) -> Option<Position> {
         self.newest.insert(key.into(), position)
     }
 

@@ -118,8 +118,8 @@ impl Store {
 
     /// Takes in the next version of a state that was written down, with a buffer of its own: its key's newest.
     pub(super) fn take_back(&mut self, wire: wire::Version) -> Position {
-        let position = self.history.next();
-        let previous = self.index.replace(&wire.key, position);
+        let position = self.history.next_position();
+        let previous = self.index.insert(&wire.key, position);
         let mut version = super::snapshot::version_from_wire(wire, previous);
         version.own_bytes();
         self.sizes.add(&version);
@@ -277,7 +277,9 @@ impl<'s> Writer<'s> {
         let position = history.push(version);
         match newest {
             Some(newest) => *newest = position,
-            None => index.insert(&request.key, position),
+            None => {
+                index.insert(&request.key, position);
+            }
         }
         pb::PutResponse { header: Some(header(modified.main)), prev_kv }
     }

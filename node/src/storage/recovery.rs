@@ -101,12 +101,13 @@ pub(super) fn read_log(
     };
     let mut flaws = missing(dir, &numbers);
     let mut scanned = Vec::with_capacity(numbers.len());
-    // One buffer for all segments: the system gives memory page by page, and that costs more than reading the files.
+    // One buffer for all segments: the system would give the memory of each page by page.
     let mut contents = Vec::new();
     for (place, number) in numbers.iter().enumerate() {
         let segment = read(disk, dir, member, *number, place, &mut contents, &mut flaws)?;
         scanned.push(scan(segment, &contents));
     }
+    drop(contents);
     take_torn_frame(&mut scanned);
     let newest = newest(&scanned);
     check_end(&scanned, newest.as_ref(), flaws.iter(), *oldest)?;
