@@ -70,7 +70,7 @@ impl Removals {
     pub(crate) fn campaigns(&self, id: MemberId, member: &Member) {
         let Some(known) = self.known.get(&id) else { return };
         assert!(
-            has_it_after(*known, member, |c| c.is_voter(id)),
+            has_it_after(*known, member, |c| c.members().contains(&id)),
             "REMOVAL: {id} was removed by entry {known}, and campaigns"
         );
     }

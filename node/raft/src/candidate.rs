@@ -21,6 +21,7 @@ impl Raft {
         let common = &mut self.common;
         assert!(!common.is_bound(), "its own vote is promised away as well");
         common.leader = None;
+        common.needed = false;
         common.timer.restart();
         self.role = RoleState::Candidate(Candidate { pre_vote: true, votes: BTreeMap::new() });
         self.ask_for_votes(true, false);
@@ -51,7 +52,11 @@ impl Raft {
         last: LogId,
     ) {
         // What this member has lost it cannot compare with: until that is repaired nobody is up to date.
-        let up_to_date = last >= self.common.log.last() && !self.common.is_repairing();
+        let older = last < self.common.log.last();
+        let up_to_date = !older && !self.common.is_repairing();
+        if older && !self.hears_a_leader() {
+            self.common.was_asked_for_more();
+        }
         let granted = if pre_vote {
             up_to_date && term > self.common.term && !self.hears_a_leader()
         } else {

@@ -26,6 +26,8 @@ pub(crate) struct Common {
     pub(crate) membership: Membership,
     /// The newest snapshot that the caller has. The log's base is never beyond it.
     pub(crate) snapshot: Option<Snapshot>,
+    /// This member's log may be needed, though it has no vote. See [`Common::was_asked_for_more`].
+    pub(crate) needed: bool,
     /// What was offered and has to be fetched: see [`Common::wanted`].
     pub(crate) wanted: Option<Snapshot>,
     pub(crate) writes: Writes,
@@ -65,6 +67,7 @@ impl Common {
             leader: None,
             membership: Membership::new(restored.snapshot.as_ref(), log.after(covered.index)),
             snapshot: restored.snapshot.clone(),
+            needed: false,
             wanted: None,
             writes: Writes::new(restored.hard_state, log.last().index),
             log,
@@ -160,7 +163,25 @@ impl Common {
 
     /// Whether this member may campaign.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.membership.may_campaign(self.id(), self.commit) && !self.disk_hangs() && !self.is_repairing()
+        (self.may_vote() || self.needed) && !self.disk_hangs() && !self.is_repairing()
+    }
+
+    /// Whether this member votes in a configuration that may count.
+    fn may_vote(&self) -> bool {
+        self.membership.may_vote(self.id(), self.commit)
+    }
+
+    /// Somebody whose log is older asked for a vote, and nobody leads. If this member has no vote it is needed all the same: the
+    /// other counts by a configuration in which it has one, may not win without it, and perhaps nobody else holds this log any more.
+    ///
+    /// So it may campaign, once, unless it hears a leader before. A quorum of its own newest configuration elects it, as safely as
+    /// anybody; itself it does not count. Like a leader that is removed it leads until its log is committed, and hands over.
+    ///
+    /// Who knows that it was removed is never needed. What it has after the committed `C_new` is of the same term, as later leaders send it
+    /// nothing. In each quorum of `C_new` somebody holds that; and a log in which a later configuration has this member again
+    /// is at least as new as this one.
+    pub(crate) fn was_asked_for_more(&mut self) {
+        self.needed = !self.may_vote() && self.membership.may_belong(self.id(), self.commit);
     }
 
     /// What others are told of the wish to lead: none while this member could not.

@@ -106,6 +106,11 @@ impl Configuration {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// Whether `id` belongs to the cluster, and votes or not.
+    pub(crate) fn is_member(&self, id: MemberId) -> bool {
+        self.is_voter(id) || self.learners.contains(&id)
+    }
+
     /// Whether `id` is the only voter.
     pub(crate) fn is_alone(&self, id: MemberId) -> bool {
         self.voters.len() == 1 && self.voters.contains(&id) && !self.is_joint()

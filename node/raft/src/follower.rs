@@ -72,6 +72,7 @@ impl Raft {
             self.common.term
         );
         self.role = RoleState::Follower;
+        self.common.needed = false;
         self.common.timer.heard();
     }
 

@@ -52,12 +52,22 @@ impl Membership {
         self.id().index <= commit
     }
 
-    /// Whether `id` may campaign: a voter in the configuration that counts or, until that is known to be committed, in the
-    /// one before. A leader that has appended its own removal may have the only log that can win (dissertation, 4.2.2).
-    pub(crate) fn may_campaign(&self, id: MemberId, commit: Index) -> bool {
+    /// Those that may count: the newest one and, until that is known to be committed, the one before.
+    fn may_count(&self, commit: Index) -> impl Iterator<Item = &Configuration> {
         let newest_first = self.history.iter().rev();
         let uncommitted = newest_first.clone().take_while(|(at, _)| at.index > commit).count();
-        newest_first.take(uncommitted + 1).any(|(_, configuration)| configuration.is_voter(id))
+        newest_first.take(uncommitted + 1).map(|(_, configuration)| configuration)
+    }
+
+    /// Whether `id` may have a vote. A leader that has appended its own removal may have the only log that can win
+    /// (dissertation, 4.2.2).
+    pub(crate) fn may_vote(&self, id: MemberId, commit: Index) -> bool {
+        self.may_count(commit).any(|configuration| configuration.is_voter(id))
+    }
+
+    /// Whether `id` may belong to the cluster.
+    pub(crate) fn may_belong(&self, id: MemberId, commit: Index) -> bool {
+        self.may_count(commit).any(|configuration| configuration.is_member(id))
     }
 
     /// An entry was appended.

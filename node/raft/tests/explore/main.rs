@@ -148,6 +148,15 @@ fn a_change_there_and_back() {
     explore(world, quick, full);
 }
 
+/// What the change of members has left can only be led on by a learner, for a while: see `testscripts/learner-ahead.txt`.
+#[test]
+fn a_learner_that_is_ahead() {
+    let quick = Bounds { ticks: 3, ..Bounds::default() };
+    let full = Bounds { restarts: 2, ..quick };
+    let explored = explore(World::of_a_learner_ahead("a learner that is ahead"), quick, full);
+    assert!(explored.furthest >= 3, "the learner's entry is committed, by one of a leader's own: {explored:?}");
+}
+
 /// The search finds what follows when a disk gives back an older state: the vote in it is given twice.
 #[test]
 fn a_forgotten_vote_is_found() {

@@ -176,7 +176,7 @@ impl<'w> Search<'w> {
         let mut state = State { members, network: Box::new([]), signs, committed, left: world.bounds };
         for (id, input) in &world.prelude {
             let (input, _) = self.inputs.name(input.clone());
-            let who = self.position(*id);
+            let who = self.position(*id).expect("it is in the world");
             state = self.step(&state, who, input).expect("it is sound").expect("it has an effect");
             state = self.calm(state);
         }
@@ -279,7 +279,8 @@ impl<'w> Search<'w> {
             let after = catch_unwind(AssertUnwindSafe(|| before.after(what, fault)));
             let after = after.map_err(|_| format!("an assertion stops {before:?} at {what:?}"))?;
             let within = after.filter(|(member, _)| member.view().term <= self.world.terms);
-            let outcome = within.map(|(member, messages)| {
+            let outcome = within.map(|(member, mut messages)| {
+                messages.retain(|message| self.position(message.to).is_some());
                 let sent = messages.into_iter().map(|message| self.name_message(message)).collect();
                 (self.name_member(member), sent)
             });
@@ -300,7 +301,7 @@ impl<'w> Search<'w> {
     fn name_message(&mut self, message: Message) -> u32 {
         let (number, is_new) = self.messages.name(message.clone());
         if is_new {
-            let who = self.position(message.to);
+            let who = self.receiver(&message);
             self.deliveries.push((who, self.inputs.name(Input::Deliver(message)).0));
         }
         number
@@ -343,7 +344,7 @@ impl<'w> Search<'w> {
             if let Some(sign) = Sign::of(message) {
                 state.signs = note_sign(&mut self.signs, state.signs, sign)?;
             }
-            let receiver = state.members[self.position(message.to) as usize];
+            let receiver = state.members[self.receiver(message) as usize];
             if let Err(place) = network.binary_search(number)
                 && !self.views[receiver as usize].is_deaf_to(message)
             {
@@ -386,9 +387,14 @@ impl<'w> Search<'w> {
         if one == other { properties::alone(of(one).0) } else { properties::together(of(one), of(other)) }
     }
 
-    fn position(&self, id: MemberId) -> u32 {
+    /// None: a member that is lost.
+    fn position(&self, id: MemberId) -> Option<u32> {
         let found = (0..).zip(&self.world.members).find(|(_, (member, _))| *member == id);
-        found.expect("messages go to members of the world").0
+        found.map(|(position, _)| position)
+    }
+
+    fn receiver(&self, message: &Message) -> u32 {
+        self.position(message.to).expect("what goes to others is not kept")
     }
 }
 

@@ -65,6 +65,26 @@ impl World {
         world
     }
 
+    /// Of voters 1, 2 and 3, of which 3 is lost for good, and learner 4. 1 has appended the joint configuration in which 4 is to take the
+    /// place of 3, and nobody has it. 3 has led since, and nobody has its entry but 4. Whoever is elected needs that learner's log.
+    pub(crate) fn of_a_learner_ahead(name: &'static str) -> Self {
+        let mut world = Self::of(name, &[], 4);
+        world.members = members(&[1, 2, 4], &[1, 2, 3], &[4]);
+        let joint =
+            Configuration { outgoing: configuration(&[1, 2, 3], &[]).voters, ..configuration(&[1, 2, 4], &[]) };
+        let own = Entry { term: 2, index: 2, payload: Payload::Configuration(Box::new(joint)) };
+        let newest = Entry { term: 3, index: 2, payload: Payload::Noop };
+        for ((_, disk), (term, vote, entry)) in world.members.iter_mut().zip([
+            (2, Some(MemberId(1)), Some(own)),
+            (3, Some(MemberId(3)), None),
+            (3, None, Some(newest)),
+        ]) {
+            disk.hard_state = HardState { term, vote, commit: 1 };
+            disk.entries.extend(entry);
+        }
+        world
+    }
+
     /// The world goes on from where 1 leads, and everyone knows that all is committed.
     pub(crate) fn after_an_election(mut self) -> Self {
         self.prelude.insert(0, (MemberId(1), Input::Tick));
