@@ -56,10 +56,11 @@ impl Cluster {
     }
 
     /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
-    pub(crate) async fn start_on_faulty_disks(count: usize) -> Option<Self> {
+    pub(crate) async fn start_on_faulty_disks(count: usize, flags: &[&str]) -> Option<Self> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = folder();
         let disks: Option<Vec<_>> = (0..count).map(|number| faulty_disk(folder.path(), number)).collect();
-        Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder, Vec::new()).await)
+        Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder, flags).await)
     }
 
     async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir, flags: Vec<String>) -> Self {

@@ -99,6 +99,19 @@ async fn the_disk_of_the_leader_fills_up() {
     scenario.finish().await;
 }
 
+/// The copy of the state takes room as well, and does not get any of that which is kept for the log and for snapshots.
+#[tokio::test]
+async fn the_disk_of_a_follower_fills_up_that_keeps_a_copy() {
+    let name = "the_disk_of_a_follower_fills_up_that_keeps_a_copy";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks_with(name, &["--state-copy"]).await else {
+        return;
+    };
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    let follower = *others(3, leader).choose(&mut scenario.random).expect("there are two others");
+    disk_fills_up(&mut scenario, follower).await;
+    scenario.finish().await;
+}
+
 /// The node may end, or refuse to write and go on: the others go on in either case, and it does when there is room again.
 async fn disk_fills_up(scenario: &mut Scenario, node: Number) {
     scenario.cluster.may_end(node);

@@ -44,9 +44,14 @@ impl Scenario {
 
     /// The same on disks that can fail; none where there are no such disks, and need not be.
     pub(crate) async fn start_on_faulty_disks(name: &str) -> Option<Self> {
+        Self::start_on_faulty_disks_with(name, &[]).await
+    }
+
+    /// The same, each node with these flags.
+    pub(crate) async fn start_on_faulty_disks_with(name: &str, flags: &[&str]) -> Option<Self> {
         let turn = TURN.lock().await;
         let random = seed::random(name);
-        Some(Self::start_on(Cluster::start_on_faulty_disks(3).await?, random, turn).await)
+        Some(Self::start_on(Cluster::start_on_faulty_disks(3, flags).await?, random, turn).await)
     }
 
     async fn start_on(cluster: Cluster, mut random: ChaCha8Rng, turn: MutexGuard<'static, ()>) -> Self {

@@ -1,5 +1,7 @@
 //! The faults.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use quorate_api::log::Configuration;
@@ -46,12 +48,15 @@ async fn all_are_killed_at_once() {
     scenario.finish().await;
 }
 
-/// A copy that kills have cut short does no harm. Once a node is not asked for one it is gone.
+/// A copy that kills have cut short does no harm, and one that is whole is used. Once a node is not asked for one it is gone.
 #[tokio::test]
 async fn all_are_killed_at_once_that_keep_a_copy() {
     let name = "all_are_killed_at_once_that_keep_a_copy";
     let mut scenario = Scenario::start_with(name, &["--state-copy"]).await;
     killed_at_once(&mut scenario).await;
+    let has_used_it =
+        |log: &Path| fs::read_to_string(log).is_ok_and(|log| log.contains("starts from the copy"));
+    assert!(scenario.cluster.members.iter().any(|member| has_used_it(&member.settings.log)));
     let member = &mut scenario.cluster.members[0];
     let copy = member.settings.data.join("copy");
     assert!(copy.is_dir());

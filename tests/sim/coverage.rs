@@ -10,6 +10,8 @@ pub(crate) const NAMES: &[&str] = &[
     "elections begun",
     "votes refused",
     "leaders elected",
+    "learners elected",
+    "leaders elected that have heard nobody since their start",
     "candidates that saw another win",
     "leaders that met a later term",
     "leaders that lost their quorum",

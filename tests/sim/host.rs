@@ -118,6 +118,8 @@ pub(crate) struct Process {
     pub(crate) next_number: u64,
     /// What it showed last.
     pub(crate) shown: (Role, Term),
+    /// Whether it has known a leader.
+    pub(crate) heard: bool,
     /// Its log was damaged, and is not whole yet.
     pub(crate) repairing: bool,
 }
@@ -269,6 +271,7 @@ impl Host {
             pending: BTreeMap::new(),
             next_number: self.random.random_range(1..u64::MAX / 2),
             shown: (Role::Learner, restored.hard_state.term),
+            heard: false,
             repairing: restored.lost.is_some(),
         };
         process.note_removal();

@@ -58,6 +58,8 @@ impl World {
         let (id, now) = (status.id, self.now());
         let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process_mut()) else { return };
         let (role, term) = std::mem::replace(&mut process.shown, (status.role, status.term));
+        let heard = process.heard;
+        process.heard |= status.leader.is_some();
         if (role, term) == process.shown {
             return;
         }
@@ -65,6 +67,12 @@ impl World {
         let (is_leader, was_leader) = (status.role == Role::Leader, role == Role::Leader);
         if is_leader && (!was_leader || term != status.term) {
             self.coverage.count("leaders elected");
+            if status.configuration.learners.contains(&id) {
+                self.coverage.count("learners elected");
+            }
+            if !heard {
+                self.coverage.count("leaders elected that have heard nobody since their start");
+            }
             if self.heir.take() == Some(id) {
                 self.coverage.count("transfers done");
             }

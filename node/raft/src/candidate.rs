@@ -52,10 +52,9 @@ impl Raft {
         last: LogId,
     ) {
         // What this member has lost it cannot compare with: until that is repaired nobody is up to date.
-        let older = last < self.common.log.last();
-        let up_to_date = !older && !self.common.is_repairing();
-        if older && !self.hears_a_leader() {
-            self.common.was_asked_for_more();
+        let up_to_date = last >= self.common.log.last() && !self.common.is_repairing();
+        if last < self.common.log.last() && !self.hears_a_leader() {
+            self.common.asked_by_older();
         }
         let granted = if pre_vote {
             up_to_date && term > self.common.term && !self.hears_a_leader()

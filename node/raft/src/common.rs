@@ -26,7 +26,7 @@ pub(crate) struct Common {
     pub(crate) membership: Membership,
     /// The newest snapshot that the caller has. The log's base is never beyond it.
     pub(crate) snapshot: Option<Snapshot>,
-    /// This member's log may be needed, though it has no vote. See [`Common::was_asked_for_more`].
+    /// This member's log may be needed, though it has no vote. See [`Common::asked_by_older`].
     pub(crate) needed: bool,
     /// What was offered and has to be fetched: see [`Common::wanted`].
     pub(crate) wanted: Option<Snapshot>,
@@ -161,27 +161,29 @@ impl Common {
         HardState { term: self.term, vote: self.vote, commit: self.commit }
     }
 
-    /// Whether this member may campaign.
+    /// Whether this member may campaign: if it has a vote in a configuration that may count, or is needed and belongs to one.
     pub(crate) fn may_campaign(&self) -> bool {
-        (self.may_vote() || self.needed) && !self.disk_hangs() && !self.is_repairing()
+        let may_belong = || self.membership.may_belong(self.id(), self.commit);
+        (self.may_vote() || (self.needed && may_belong())) && !self.disk_hangs() && !self.is_repairing()
     }
 
-    /// Whether this member votes in a configuration that may count.
     fn may_vote(&self) -> bool {
         self.membership.may_vote(self.id(), self.commit)
     }
 
-    /// Somebody whose log is older asked for a vote, and nobody leads. If this member has no vote it is needed all the same: the
-    /// other counts by a configuration in which it has one, may not win without it, and perhaps nobody else holds this log any more.
+    /// Somebody whose log is older has asked for a vote, while nobody is heard to lead. A member that has no vote is needed all the
+    /// same: the other counts by a configuration in which it has one, may not win without it, and perhaps nobody else holds
+    /// this log any more. So it campaigns when its patience ends, unless it hears a leader before. A quorum of its own newest
+    /// configuration elects it, as safely as anybody; itself it does not count. Like a leader that is removed it leads until its log is
+    /// committed, and hands over.
     ///
-    /// So it may campaign, once, unless it hears a leader before. A quorum of its own newest configuration elects it, as safely as
-    /// anybody; itself it does not count. Like a leader that is removed it leads until its log is committed, and hands over.
-    ///
-    /// Who knows that it was removed is never needed. What it has after the committed `C_new` is of the same term, as later leaders send it
-    /// nothing. In each quorum of `C_new` somebody holds that; and a log in which a later configuration has this member again
-    /// is at least as new as this one.
-    pub(crate) fn was_asked_for_more(&mut self) {
-        self.needed = !self.may_vote() && self.membership.may_belong(self.id(), self.commit);
+    /// With that somebody can be elected wherever a quorum of each configuration that may count is up. Let C be the newest that is
+    /// committed. Some voter of C has it, and may campaign. If others of whom it needs a vote refuse, their logs are newer, so
+    /// they have C as well; and they belong to it, as who is to vote was a learner before. One of them may campaign
+    /// therefore, and so on: the logs only get newer, and whoever has the newest of them is refused by nobody. A member that C has removed is
+    /// not asked on that way, and so it need not campaign.
+    pub(crate) fn asked_by_older(&mut self) {
+        self.needed = !self.may_vote();
     }
 
     /// What others are told of the wish to lead: none while this member could not.

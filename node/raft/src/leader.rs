@@ -293,8 +293,8 @@ impl Leader {
         common.membership.current().quorum(active)
     }
 
-    /// Whether the leader is committed to be no voter any more. Until then it leads, but does not count itself
-    /// (Raft paper, section 6; failure 25).
+    /// Whether the leader is committed to be no voter: it was removed, or is a learner whose log was needed. Until then it leads, but
+    /// does not count itself (Raft paper, section 6; failure 25).
     fn is_removed(&self, common: &Common) -> bool {
         self.knows_commit(common)
             && common.membership.is_committed(common.commit())

@@ -24,6 +24,9 @@
 //! completes no write in time: it tells the voter that is furthest to campaign, and is not elected again while that lasts. When a
 //! leader's connections close, its followers need not wait: see [`Raft::disconnected`]. Nor need a process that begins: when all
 //! begin at once nobody leads, and if somebody does those who hear it refuse ([`Config::start_ticks`]).
+//! A learner asks too, if somebody with an older log asked it while it heard no leader: who counts by a configuration in
+//! which it votes may not win without it, and perhaps nobody else has its log. It does not count itself, and hands over as soon
+//! as its log is committed.
 //! Requests for votes are answered whatever the local configuration says of the sender. Of other messages the later term counts
 //! if it comes from one who leads or campaigns in it, or from a member that could not follow otherwise: late answers, and those
 //! of members that were removed, change nothing.
@@ -80,7 +83,8 @@
 //!   any more. A leader that there is then goes on, and repairs them.
 //! - A member whose disk was lost must not come back under its old ID: it has forgotten what it promised. Give it another.
 //! - A removed member learns of it if it is up while the leader that removed it leads. One that was away longer asks for
-//!   pre-votes for ever, in vain; whoever removed it has to end it.
+//!   pre-votes for ever, in vain; whoever removed it has to end it. While nobody leads it makes those campaign as well who voted in
+//!   its days and are learners now: that may cost an election.
 //! - How many proposals and reads are under way is for the caller to bound.
 //! - Members are trusted to follow the protocol. What only a broken one could cause (two leaders in a term, an entry that
 //!   contradicts a committed one) stops this one by an assertion: going on would lose data.

@@ -397,6 +397,7 @@ impl Raft {
         assert_eq!(self.common.vote, Some(id), "one leads who voted for itself");
         assert!(self.common.leader.is_none(), "election safety: {:?} leads this term", self.common.leader);
         self.common.leader = Some(id);
+        self.common.needed = false;
         let mut leader = Leader::new(&mut self.common);
         for number in self.forwarded.take_unsent() {
             leader.on_read(&mut self.common, Reader::Local(number));

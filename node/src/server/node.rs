@@ -243,7 +243,12 @@ fn open_copy(
 ) -> Option<(Box<dyn Engine>, Option<Store>)> {
     let opened = copy::guarded(|| copy::open(dir, identity.member, is_known));
     let reason = match opened {
-        Ok(Ok(opened)) => return Some(opened),
+        Ok(Ok((engine, state))) => {
+            if let Some(state) = &state {
+                tracing::info!(index = state.applied().index, "starts from the copy of the state");
+            }
+            return Some((engine, state));
+        }
         Ok(Err(error)) => error.to_string(),
         Err(panicked) => panicked.to_string(),
     };

@@ -154,7 +154,10 @@ fn a_learner_that_is_ahead() {
     let quick = Bounds { ticks: 3, ..Bounds::default() };
     let full = Bounds { restarts: 2, ..quick };
     let explored = explore(World::of_a_learner_ahead("a learner that is ahead"), quick, full);
-    assert!(explored.furthest >= 3, "the learner's entry is committed, by one of a leader's own: {explored:?}");
+    assert!(
+        explored.furthest >= 3,
+        "the learner's entry is committed, by one of a leader's own: {explored:?}"
+    );
 }
 
 /// The search finds what follows when a disk gives back an older state: the vote in it is given twice.

@@ -70,8 +70,10 @@ impl World {
     pub(crate) fn of_a_learner_ahead(name: &'static str) -> Self {
         let mut world = Self::of(name, &[], 4);
         world.members = members(&[1, 2, 4], &[1, 2, 3], &[4]);
-        let joint =
-            Configuration { outgoing: configuration(&[1, 2, 3], &[]).voters, ..configuration(&[1, 2, 4], &[]) };
+        let joint = Configuration {
+            outgoing: configuration(&[1, 2, 3], &[]).voters,
+            ..configuration(&[1, 2, 4], &[])
+        };
         let own = Entry { term: 2, index: 2, payload: Payload::Configuration(Box::new(joint)) };
         let newest = Entry { term: 3, index: 2, payload: Payload::Noop };
         for ((_, disk), (term, vote, entry)) in world.members.iter_mut().zip([
