@@ -12,7 +12,16 @@ pub(super) const NAME: &str = "lock";
 /// Holds a data directory. The kernel lets go when the process ends, however it ends.
 #[derive(Debug)]
 pub struct DirLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirLock {
+    /// Closing the file would not do: a child process that is just being started has it as well, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the lock is let go at the end of the process");
+        }
+    }
 }
 
 /// Takes data directory `dir`, and makes it if it is not there.
@@ -38,7 +47,7 @@ pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
     if let Err(error) = noted {
         tracing::debug!(%error, "the lock names no holder");
     }
-    Ok(DirLock { _file: file })
+    Ok(DirLock { file })
 }
 
 /// Who runs on data directory `dir`, if somebody does: "by process 7 on n1". Looking takes the lock for a moment.
@@ -85,4 +94,19 @@ fn host() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "an unnamed host".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_copy_of_the_file_does_not_hold_the_directory() {
+        let dir = tempfile::tempdir().expect("there is room");
+        let held = lock(dir.path()).expect("nobody holds it");
+        let inherited = held.file.try_clone().expect("a descriptor is free");
+        drop(held);
+        lock(dir.path()).expect("nobody holds it any more");
+        drop(inherited);
+    }
 }
