@@ -51,19 +51,18 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster of `count` voters, each started with these flags: the first one founds it, the others join.
     pub(crate) async fn start_with(count: usize, flags: &[&str]) -> Self {
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         Self::start_on((0..count).map(|_| None).collect(), folder(), flags).await
     }
 
     /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
     pub(crate) async fn start_on_faulty_disks(count: usize, flags: &[&str]) -> Option<Self> {
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let folder = folder();
         let disks: Option<Vec<_>> = (0..count).map(|number| faulty_disk(folder.path(), number)).collect();
         Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder, flags).await)
     }
 
-    async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir, flags: Vec<String>) -> Self {
+    async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut cluster = Self { members: Vec::new(), network: Network::new(), folder: Some(folder), flags };
         let count = disks.len();
         for disk in disks {

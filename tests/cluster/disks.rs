@@ -80,9 +80,17 @@ async fn wait_for_follower(cluster: &mut Cluster, node: Number) {
 
 #[tokio::test]
 async fn the_disk_of_a_follower_fills_up() {
-    let Some(mut scenario) = Scenario::start_on_faulty_disks("the_disk_of_a_follower_fills_up").await else {
-        return;
-    };
+    a_follower_fills_up("the_disk_of_a_follower_fills_up", &[]).await;
+}
+
+/// The copy of the state takes room as well, and does not get any of that which is kept for the log and for snapshots.
+#[tokio::test]
+async fn the_disk_of_a_follower_fills_up_that_keeps_a_copy() {
+    a_follower_fills_up("the_disk_of_a_follower_fills_up_that_keeps_a_copy", &["--state-copy"]).await;
+}
+
+async fn a_follower_fills_up(name: &str, flags: &[&str]) {
+    let Some(mut scenario) = Scenario::start_on_faulty_disks_with(name, flags).await else { return };
     let (leader, _) = scenario.cluster.wait_for_leader().await;
     let follower = *others(3, leader).choose(&mut scenario.random).expect("there are two others");
     disk_fills_up(&mut scenario, follower).await;
@@ -96,19 +104,6 @@ async fn the_disk_of_the_leader_fills_up() {
     };
     let (leader, _) = scenario.cluster.wait_for_leader().await;
     disk_fills_up(&mut scenario, leader).await;
-    scenario.finish().await;
-}
-
-/// The copy of the state takes room as well, and does not get any of that which is kept for the log and for snapshots.
-#[tokio::test]
-async fn the_disk_of_a_follower_fills_up_that_keeps_a_copy() {
-    let name = "the_disk_of_a_follower_fills_up_that_keeps_a_copy";
-    let Some(mut scenario) = Scenario::start_on_faulty_disks_with(name, &["--state-copy"]).await else {
-        return;
-    };
-    let (leader, _) = scenario.cluster.wait_for_leader().await;
-    let follower = *others(3, leader).choose(&mut scenario.random).expect("there are two others");
-    disk_fills_up(&mut scenario, follower).await;
     scenario.finish().await;
 }
 

@@ -61,7 +61,7 @@ impl Removals {
         }
         let Some(known) = self.known.get(&id) else { return };
         assert!(
-            standing == Standing::Removed || has_it_after(*known, member, |c| c.members().contains(&id)),
+            standing == Standing::Removed || has_it_after(*known, member, |c| c.is_member(id)),
             "REMOVAL: {id} was removed by entry {known}, and has forgotten it: {standing:?}"
         );
     }
@@ -70,7 +70,7 @@ impl Removals {
     pub(crate) fn campaigns(&self, id: MemberId, member: &Member) {
         let Some(known) = self.known.get(&id) else { return };
         assert!(
-            has_it_after(*known, member, |c| c.members().contains(&id)),
+            has_it_after(*known, member, |c| c.is_member(id)),
             "REMOVAL: {id} was removed by entry {known}, and campaigns"
         );
     }

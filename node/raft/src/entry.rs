@@ -107,7 +107,7 @@ impl Configuration {
     }
 
     /// Whether `id` belongs to the cluster, and votes or not.
-    pub(crate) fn is_member(&self, id: MemberId) -> bool {
+    pub fn is_member(&self, id: MemberId) -> bool {
         self.is_voter(id) || self.learners.contains(&id)
     }
 

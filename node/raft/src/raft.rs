@@ -419,7 +419,7 @@ impl Raft {
         }
     }
 
-    /// The only voter need not wait for anyone. Others campaign when their patience is at its end, and those who may not
+    /// The only voter need not wait for anyone. Others campaign when their patience is at its end, and those who may not, or not again,
     /// only forget the leader.
     fn tick_election(&mut self, expired: bool) {
         let common = &self.common;
@@ -431,6 +431,7 @@ impl Raft {
         if self.common.may_campaign() {
             self.pre_campaign();
         } else {
+            self.become_follower();
             self.common.leader = None;
             self.common.timer.restart();
         }

@@ -152,7 +152,7 @@ fn a_change_there_and_back() {
 #[test]
 fn a_learner_that_is_ahead() {
     let quick = Bounds { ticks: 3, ..Bounds::default() };
-    let full = Bounds { restarts: 2, ..quick };
+    let full = Bounds { ticks: 4, restarts: 2, ..quick };
     let explored = explore(World::of_a_learner_ahead("a learner that is ahead"), quick, full);
     assert!(
         explored.furthest >= 3,

@@ -65,14 +65,14 @@ impl World {
         world
     }
 
-    /// Of voters 1, 2 and 3, of which 3 is lost for good, and learner 4. 1 has appended the joint configuration in which 4 is to take the
-    /// place of 3, and nobody has it. 3 has led since, and nobody has its entry but 4. Whoever is elected needs that learner's log.
+    /// Of voters 1, 2 and 3, of which 3 is lost for good, and learner 4. 1 has appended the joint configuration in which 4 is to take
+    /// its own place, and nobody has it. 3 has led since, and nobody has its entry but 4. So 2 needs 1, 1 needs 2 and 4, and 4 has the newest log.
     pub(crate) fn of_a_learner_ahead(name: &'static str) -> Self {
         let mut world = Self::of(name, &[], 4);
         world.members = members(&[1, 2, 4], &[1, 2, 3], &[4]);
         let joint = Configuration {
             outgoing: configuration(&[1, 2, 3], &[]).voters,
-            ..configuration(&[1, 2, 4], &[])
+            ..configuration(&[2, 3, 4], &[])
         };
         let own = Entry { term: 2, index: 2, payload: Payload::Configuration(Box::new(joint)) };
         let newest = Entry { term: 3, index: 2, payload: Payload::Noop };
