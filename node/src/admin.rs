@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::codec;
-use crate::server::event::{ClusterError, Event};
-use crate::server::mailbox::Mailbox;
-use crate::server::view::{NodeStatus, NodeView, VERSION};
+use crate::doors::event::{ClusterError, Event};
+use crate::doors::mailbox::Mailbox;
+use crate::doors::view::{NodeStatus, NodeView, VERSION};
 
 /// The least time between two statuses of one watch that differ only in how far the members have come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

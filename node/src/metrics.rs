@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::server::view::{NodeStatus, NodeView, Role, VERSION};
+use crate::doors::view::{NodeStatus, NodeView, Role, VERSION};
 
 /// How often the kernel counts a process's time, as it tells programs: 100 a second on every architecture.
 const CLOCK_TICKS: f64 = 100.0;

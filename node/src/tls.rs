@@ -16,13 +16,14 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use crate::peer::WINDOW_BYTES;
-
 /// How often the files are looked at.
 pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a connection to another member may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a connection between members may carry before its receiver has taken it in.
+pub(crate) const WINDOW_BYTES: u32 = 8 << 20;
 
 /// How often an idle connection to another member is tried, and how long it may stay silent then.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));

@@ -24,6 +24,47 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
     ("quorate-operator", &["quorate-node", "quorate-raft"]),
 ];
 
+/// The rooms of the node's crate, and which of the others each may use. A room stands below those that use it: no arrow runs back.
+const ROOMS: [(&str, &[&str]); 18] = [
+    ("codec", &[]),
+    ("storage", &["codec"]),
+    ("kv", &[]),
+    ("snapshots", &["codec", "kv", "storage"]),
+    ("copy", &["kv"]),
+    ("replica", &["codec", "kv", "snapshots"]),
+    ("doors", &["kv", "replica", "snapshots"]),
+    ("metrics", &["doors"]),
+    ("tls", &[]),
+    ("cli", &["tls"]),
+    ("peer", &["codec", "doors", "replica", "snapshots", "tls"]),
+    ("admin", &["codec", "doors"]),
+    ("rpc", &["doors", "kv"]),
+    ("http", &["doors", "metrics"]),
+    ("ctl", &["snapshots", "storage", "tls"]),
+    ("server", &["codec", "copy", "doors", "kv", "metrics", "peer", "replica", "snapshots", "storage"]),
+    (
+        "process",
+        &[
+            "admin",
+            "cli",
+            "copy",
+            "doors",
+            "http",
+            "kv",
+            "metrics",
+            "peer",
+            "replica",
+            "rpc",
+            "server",
+            "snapshots",
+            "storage",
+            "tls",
+        ],
+    ),
+    // The programs and what they are built of.
+    ("lib", &["peer"]),
+];
+
 /// A file of more lines has more than one role.
 const LINES: usize = 700;
 
@@ -112,6 +153,36 @@ fn crates_do_without_what_is_not_theirs() {
         }
         let found: Vec<_> = forbidden.iter().filter(|forbidden| reached.contains(*forbidden)).collect();
         assert!(found.is_empty(), "{name} depends on {found:?}, itself or through others");
+    }
+}
+
+/// The other rooms of the crate that a text of `room` names, comments left aside.
+fn used_rooms<'t>(room: &str, text: &'t str) -> BTreeSet<&'t str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let named = code.flat_map(|line| line.split("crate::").skip(1));
+    named
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next())
+        .filter(|name| *name != room && !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn rooms_of_the_node_use_only_those_below_them() {
+    let source = root().join("node/src");
+    for path in files(".rs")
+        .into_iter()
+        .filter(|path| path.starts_with(&source) && !path.starts_with(source.join("bin")))
+    {
+        let inside = path.strip_prefix(&source).expect("it lies there");
+        let first = inside.components().next().expect("a file has a name").as_os_str();
+        let room = Path::new(first).file_stem().expect("a file has a name").to_string_lossy().into_owned();
+        let allowed = ROOMS.iter().find(|(name, _)| *name == room);
+        let (_, allowed) =
+            allowed.unwrap_or_else(|| panic!("{room} is new: say here which rooms it may use"));
+        let text = fs::read_to_string(&path).expect("it is text");
+        let strangers: Vec<_> =
+            used_rooms(&room, &text).into_iter().filter(|used| !allowed.contains(used)).collect();
+        assert!(strangers.is_empty(), "{} uses {strangers:?}, which {room} must not", path.display());
     }
 }
 

@@ -4,14 +4,14 @@ use std::io::{IsTerminal as _, stderr};
 use std::process::ExitCode;
 
 use quorate_node::cli::{Cli, LogForm};
-use quorate_node::{copy, server};
+use quorate_node::{copy, process};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     end_with_any_defect();
     let cli = Cli::read();
     start_log(cli.log);
-    match server::run(cli) {
+    match process::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quorate-node: {error}");

@@ -6,7 +6,7 @@ use http::{Method, StatusCode, Uri};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-use crate::server::view::{NodeStatus, NodeView, Role};
+use crate::doors::view::{NodeStatus, NodeView, Role};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -112,8 +112,8 @@ mod tests {
     use quorate_api::log;
 
     use super::*;
+    use crate::doors::view::{ConfigurationView, Unready};
     use crate::metrics::Metrics;
-    use crate::server::view::{ConfigurationView, Unready};
 
     fn node(role: Role, leader: Option<u64>, unready: Option<Unready>) -> NodeView {
         let member = |id, name: &str| log::Member { id, name: name.to_owned(), ..log::Member::default() };

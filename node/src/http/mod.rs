@@ -26,8 +26,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::doors::view::NodeView;
 use crate::metrics::Metrics;
-use crate::server::view::NodeView;
 
 /// The most connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -87,7 +87,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::server::view::NodeStatus;
+    use crate::doors::view::NodeStatus;
 
     #[tokio::test]
     async fn it_speaks_http() {

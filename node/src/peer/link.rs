@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::wire;
+use crate::doors::view::NodeView;
 use crate::replica::Message;
-use crate::server::view::NodeView;
 use crate::tls::Dialer;
 
 /// The most bytes that wait for one peer; what does not fit is lost, and the protocol sends it again.

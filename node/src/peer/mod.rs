@@ -15,8 +15,8 @@ use quorate_api::{log, peer as pb};
 use quorate_raft::MemberId;
 use tokio::runtime::Handle;
 
+use crate::doors::view::NodeView;
 use crate::replica::Message;
-use crate::server::view::NodeView;
 use crate::tls::Dialer;
 use link::Link;
 
@@ -24,9 +24,6 @@ pub(crate) use service::PeerService;
 
 /// The most bytes that one message between peers may have when it comes in.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
-
-/// What a connection may carry before its receiver has taken it in.
-pub(crate) const WINDOW_BYTES: u32 = 8 << 20;
 
 /// The links to the other members. Cheap to clone.
 #[derive(Debug, Clone)]

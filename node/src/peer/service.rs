@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{MAX_FRAME_BYTES, Peers, wire};
-use crate::server::event::Event;
-use crate::server::mailbox::Mailbox;
-use crate::server::view::NodeView;
+use crate::doors::event::Event;
+use crate::doors::mailbox::Mailbox;
+use crate::doors::view::NodeView;
 
 /// The peer service of a node.
 #[derive(Debug)]

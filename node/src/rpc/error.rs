@@ -2,9 +2,9 @@
 
 use tonic::{Code, Status};
 
+use crate::doors::gateway::RequestError;
 use crate::kv::KvError;
 use crate::kv::check::Invalid;
-use crate::server::gateway::RequestError;
 
 impl From<Invalid> for Status {
     fn from(error: Invalid) -> Self {

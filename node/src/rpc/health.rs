@@ -11,7 +11,7 @@ use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::services::SERVED;
-use crate::server::view::{NodeStatus, NodeView};
+use crate::doors::view::{NodeStatus, NodeView};
 
 /// The health service of one client runtime. All services are healthy together.
 #[derive(Debug, Clone)]

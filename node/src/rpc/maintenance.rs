@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::unimplemented;
 use super::member::Member;
-use crate::server::view::NodeStatus;
+use crate::doors::view::NodeStatus;
 
 /// The etcd that this member behaves like: what Status says as its version. Clients choose what they ask for by it (kube-apiserver
 /// wants at least 3.4.31 and none of 3.5.0 to 3.5.12), so that the version of Quorate would mislead them.

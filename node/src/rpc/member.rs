@@ -4,8 +4,8 @@ use quorate_api::etcdserverpb as pb;
 use tonic::{Request, Status};
 
 use super::error::not_for_learners;
-use crate::server::gateway::{Gateway, RequestError};
-use crate::server::view::{NodeView, Role};
+use crate::doors::gateway::{Gateway, RequestError};
+use crate::doors::view::{NodeView, Role};
 
 /// How members reach one another; part of the peer URLs in the list of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! The etcd v3 API, as far as it is served: each service checks what came in, hands it to the
-//! [`Gateway`](crate::server::gateway::Gateway), and completes the answer's header.
+//! [`Gateway`](crate::doors::gateway::Gateway), and completes the answer's header.
 //!
 //! Codes and texts of errors are etcd's: clients tell errors by them. All of them stand in [`error`].
 

@@ -17,9 +17,9 @@ use super::health::HealthService;
 use super::kv::KvService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
+use crate::doors::gateway::Gateway;
+use crate::doors::view::NodeView;
 use crate::kv::check::MAX_REQUEST_BYTES;
-use crate::server::gateway::Gateway;
-use crate::server::view::NodeView;
 
 /// The services that answer, by name.
 pub(super) const SERVED: [&str; 4] =

@@ -25,10 +25,10 @@ use super::kv::KvService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
 use super::services::Services;
+use crate::doors::gateway::Gateway;
+use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::kv::Store;
 use crate::kv::check::MAX_REQUEST_BYTES;
-use crate::server::gateway::Gateway;
-use crate::server::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 
 const LEADER: u64 = 1;
 const LEARNER: u64 = 2;

@@ -4,50 +4,42 @@
 //! with the connections to other members: a message goes from the socket to the replica and its answer back without waking
 //! another thread.
 
-use std::time::Duration;
-
 use quorate_api::log;
 use quorate_raft::{HardState, MemberId, Raft, Restored, Write, WriteId};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::archivist::Archivist;
-use super::copyist::Copyist;
-use super::disk::Disk;
-use super::event::{ClusterError, Event};
-use super::gateway::Answers;
-use super::home::Home;
+use super::copy_thread::CopyThread;
+use super::data_dir::DataDir;
 use super::lease_clock::LeaseClock;
-use super::mailbox::Receiver;
-use super::publisher::Publisher;
+use super::log_thread::LogThread;
+use super::snapshot_thread::SnapshotThread;
+use super::status_view::StatusView;
+use super::timing::{PROGRESS_TICKS, TICK};
 use crate::codec;
+use crate::doors::event::{ClusterError, Event};
+use crate::doors::gateway::Answers;
+use crate::doors::mailbox::Receiver;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::replica::{Answer, Client, Effects, Options, Outcome, Replica, Room};
 use crate::snapshots::Report;
-
-/// How often time passes for the replica. A tick that comes late is one tick: a machine that stalls does not make up for it
-/// by an election.
-pub(crate) const TICK: Duration = Duration::from_millis(20);
-
-/// How often the leader's view of the members is published, in ticks.
-const PROGRESS_TICKS: u64 = 5;
 
 /// What the loop works with.
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(crate) options: Options,
     pub(crate) replica: Replica,
-    pub(crate) home: Home,
-    pub(crate) disk: Disk,
-    pub(crate) archivist: Archivist,
+    pub(crate) data_dir: DataDir,
+    pub(crate) log_thread: LogThread,
+    pub(crate) snapshot_thread: SnapshotThread,
     /// Writes the copy for as long as the loop lasts. None where none is asked for, or there is no engine.
-    pub(crate) copyist: Option<Copyist>,
+    pub(crate) copy_thread: Option<CopyThread>,
     pub(crate) clock: LeaseClock,
     pub(crate) peers: Peers,
     /// By [`Client`].
     pub(crate) gateways: Vec<Gateway>,
-    pub(crate) publisher: Publisher,
+    pub(crate) status_view: StatusView,
     pub(crate) metrics: Metrics,
     /// This node, as configurations describe it.
     pub(crate) member: log::Member,
@@ -136,16 +128,16 @@ impl Driver {
 
     fn tick(&mut self, ticks: u64) {
         self.clock.ticked();
-        if self.home.cluster() == 0 {
+        if self.data_dir.cluster() == 0 {
             return;
         }
         self.replica.tick();
-        if !self.publisher.is_caught_up() && !self.reads {
+        if !self.status_view.is_caught_up() && !self.reads {
             self.reads = true;
             self.replica.read(ITSELF, 0);
         }
         if ticks.is_multiple_of(PROGRESS_TICKS) {
-            self.publisher.publish(&self.replica, self.home.cluster());
+            self.status_view.publish(&self.replica, self.data_dir.cluster());
         }
     }
 
@@ -163,7 +155,7 @@ impl Driver {
             }
             Event::Messages(messages) => {
                 // Between the first words of a peer and the moment that the cluster's ID is durable there are none.
-                if self.home.cluster() != 0 {
+                if self.data_dir.cluster() != 0 {
                     for message in messages {
                         self.replica.receive(message);
                     }
@@ -186,21 +178,21 @@ impl Driver {
             Event::Persisted(id) => return self.persisted(id),
             Event::Snapshot(report) => {
                 if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
-                    self.disk.next_snapshot(manifest.bytes());
+                    self.log_thread.next_snapshot(manifest.bytes());
                 }
                 self.replica.reported(report);
             }
             Event::Room(room) => {
                 self.replica.set_room(room);
-                if let Some(copyist) = &self.copyist {
-                    copyist.suspend(room != Room::Enough);
+                if let Some(copy_thread) = &self.copy_thread {
+                    copy_thread.suspend(room != Room::Enough);
                 }
-                self.publisher.publish(&self.replica, self.home.cluster());
+                self.status_view.publish(&self.replica, self.data_dir.cluster());
             }
             Event::DiskFailed(reason) => return Err(End::DiskFailed(reason)),
             Event::Stopping => {
-                self.publisher.stopping();
-                self.publisher.publish(&self.replica, self.home.cluster());
+                self.status_view.stopping();
+                self.status_view.publish(&self.replica, self.data_dir.cluster());
             }
             Event::Stop => return Err(End::Stopped),
         }
@@ -211,29 +203,29 @@ impl Driver {
     fn act(&mut self) -> Next {
         let Effects { write, messages, answers, jobs, release, status_changed } = self.replica.output();
         if let Some(write) = write {
-            self.disk.write(write);
+            self.log_thread.write(write);
         }
         if status_changed {
             // Before a snapshot can be durable that covers what told of it.
             self.note_removal()?;
         }
         if let Some(index) = release {
-            self.disk.release_before(index);
+            self.log_thread.release_before(index);
         }
-        self.archivist.push(jobs);
+        self.snapshot_thread.push(jobs);
         if status_changed {
-            self.publisher.publish(&self.replica, self.home.cluster());
-            self.peers.configure(self.publisher.members());
+            self.status_view.publish(&self.replica, self.data_dir.cluster());
+            self.peers.configure(self.status_view.members());
         }
         self.peers.send(messages);
-        self.publisher.applied(&self.replica);
+        self.status_view.applied(&self.replica);
         self.answer(answers);
         Ok(())
     }
 
     /// A removal, and its opposite, outlive what the log tells of them.
     fn note_removal(&mut self) -> Next {
-        must_not_go_on(&self.home.set_removed(self.replica.removed()))
+        must_not_go_on(&self.data_dir.set_removed(self.replica.removed()))
     }
 
     /// Leaves answers at the gateways, one batch for each.
@@ -262,8 +254,8 @@ impl Driver {
     fn read(&mut self, outcome: &Outcome) {
         self.reads = false;
         if matches!(outcome, Outcome::Readable) {
-            self.publisher.catches_up();
-            self.publisher.publish(&self.replica, self.home.cluster());
+            self.status_view.catches_up();
+            self.status_view.publish(&self.replica, self.data_dir.cluster());
         }
     }
 
@@ -272,20 +264,20 @@ impl Driver {
         if self.founding.is_some() {
             return Err(ClusterError::InProgress);
         }
-        self.home.join(cluster_id)?;
-        self.publisher.publish(&self.replica, cluster_id);
+        self.data_dir.join(cluster_id)?;
+        self.status_view.publish(&self.replica, cluster_id);
         Ok(())
     }
 
     /// Founds a cluster: the log's first entry, then the identity. A crash between them leaves a log without a cluster, which
     /// counts as empty; nothing was promised yet.
     fn bootstrap(&mut self, cluster_id: u64, reply: oneshot::Sender<Result<(), ClusterError>>) {
-        let refusal = match self.home.cluster() {
+        let refusal = match self.data_dir.cluster() {
             _ if cluster_id == 0 => Err(ClusterError::NoId),
             _ if self.founding.is_some() => Err(ClusterError::InProgress),
             0 => Ok(()),
             mine if mine != cluster_id => Err(ClusterError::Other { mine, asked: cluster_id }),
-            _ if self.home.is_founder() => {
+            _ if self.data_dir.is_founder() => {
                 let _ = reply.send(Ok(()));
                 return;
             }
@@ -296,8 +288,8 @@ impl Driver {
             return;
         }
         let (log, write) = founding_log(&self.member);
-        self.home.begins();
-        self.disk.write(write);
+        self.data_dir.begins();
+        self.log_thread.write(write);
         self.founding = Some(Founding { cluster_id, log, reply });
     }
 
@@ -306,13 +298,13 @@ impl Driver {
             self.replica.persisted(id);
             return Ok(());
         };
-        let result = self.home.found(cluster_id);
+        let result = self.data_dir.found(cluster_id);
         if result.is_ok() {
             let store = self.replica.store().clone();
             self.replica = Replica::new(self.options.clone(), log, store);
             self.reads = false;
-            self.publisher.publish(&self.replica, cluster_id);
-            self.peers.configure(self.publisher.members());
+            self.status_view.publish(&self.replica, cluster_id);
+            self.peers.configure(self.status_view.members());
             tracing::info!(cluster = format_args!("{cluster_id:016x}"), "founded a cluster");
         }
         let next = must_not_go_on(&result);

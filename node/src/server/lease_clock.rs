@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::driver::TICK;
+use super::timing::TICK;
 
 /// Counts the ticks that a clock that never stops has made, and those that the loop was given.
 #[derive(Debug)]

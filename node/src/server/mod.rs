@@ -1,4 +1,4 @@
-//! A running node: the one loop over a closed enum of events, and the threads and doors around it.
+//! The one loop over a closed enum of events, and the threads that work for it.
 //!
 //! | thread | does |
 //! |---|---|
@@ -8,24 +8,16 @@
 //! | `copy` | where one is asked for: writes the copy of the state, behind everything else |
 //! | `clients-N` | a runtime each: the client port's connections, dealt out among them |
 //!
-//! They meet in queues. The loop waits for none of the others.
+//! They meet in queues. The loop waits for none of the others. How a process is put together of them, and of the clients' threads, is in
+//! [`crate::process`]; what services see of them, in [`crate::doors`].
 
-mod archivist;
-mod clients;
-mod connection;
-mod copyist;
-mod disk;
-mod driver;
-mod enrolment;
-pub(crate) mod event;
-pub mod gateway;
-mod gauge;
-mod home;
-mod lease_clock;
-pub(crate) mod mailbox;
-mod node;
-mod publisher;
+pub(crate) mod copy_thread;
+pub(crate) mod data_dir;
+mod disk_space;
+pub(crate) mod driver;
+pub(crate) mod lease_clock;
+pub(crate) mod log_thread;
+pub(crate) mod snapshot_thread;
 pub mod start;
-pub mod view;
-
-pub use node::{RunError, run};
+pub(crate) mod status_view;
+pub(crate) mod timing;

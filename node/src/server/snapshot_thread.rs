@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::event::Event;
-use super::mailbox::Mailbox;
+use crate::doors::event::Event;
+use crate::doors::mailbox::Mailbox;
 use crate::kv::SnapshotPolicy;
 use crate::metrics::Metrics;
 use crate::snapshots::{Job, Report, Worker};
@@ -24,7 +24,7 @@ fn step_time() -> Duration {
 /// The queue to the snapshots' thread. Bounded by what is asked for: one snapshot is taken at a time, one is received, and other
 /// members have a few pieces each under way.
 #[derive(Debug)]
-pub(crate) struct Archivist {
+pub(crate) struct SnapshotThread {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,7 +41,7 @@ struct Queue {
     stop: bool,
 }
 
-impl Archivist {
+impl SnapshotThread {
     /// Starts the thread. It reports to `mailbox`.
     pub(crate) fn start(worker: Worker, mailbox: Mailbox, metrics: Metrics) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -49,7 +49,7 @@ impl Archivist {
         let thread = std::thread::Builder::new()
             .name("snapshots".into())
             .spawn(move || run(worker, &theirs, &mailbox, &metrics))?;
-        Ok(Archivist { shared, thread: Some(thread) })
+        Ok(SnapshotThread { shared, thread: Some(thread) })
     }
 
     /// Has `jobs` done.
@@ -61,7 +61,7 @@ impl Archivist {
     }
 }
 
-impl Drop for Archivist {
+impl Drop for SnapshotThread {
     /// Ends the thread after the piece that it is at. A snapshot that is not finished is taken again after the next start.
     fn drop(&mut self) {
         self.shared.queue.lock().stop = true;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use quorate_raft::{Entry, Index, MemberId, Payload, Restored};
 
-use super::event::ClusterError;
+use crate::doors::event::ClusterError;
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::Identity;
 
 /// A node's identity and where it is kept.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct DataDir {
     dir: PathBuf,
     identity: Identity,
     founder: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Home {
     half_founded: bool,
 }
 
-impl Home {
+impl DataDir {
     /// The identity found in `dir`, beside what was restored from there.
     pub(crate) fn new(dir: PathBuf, identity: Identity, restored: &Restored) -> Self {
         let first = restored.entries.first().filter(|entry| entry.index == 1);
@@ -26,7 +26,7 @@ impl Home {
         let founder = identity.cluster != 0
             && first.map_or(restored.snapshot.is_some(), |entry| founds(entry, identity.member));
         let half_founded = identity.cluster == 0 && first.is_some();
-        Home { dir, identity, founder, half_founded }
+        DataDir { dir, identity, founder, half_founded }
     }
 
     /// The cluster; zero while there is none.

@@ -297,8 +297,8 @@ impl Requests {
 #[cfg(test)]
 mod local {
     use super::*;
-    use crate::server::event::Event;
-    use crate::server::mailbox::mailbox;
+    use crate::doors::event::Event;
+    use crate::doors::mailbox::mailbox;
 
     impl Gateway {
         /// A door to nothing but `store`: commands are applied as they come. For tests of what stands before the gateway,

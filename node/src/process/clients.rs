@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 use super::connection::{self, Incoming};
-use super::gateway::Gateway;
-use super::view::NodeView;
+use crate::doors::gateway::Gateway;
+use crate::doors::view::NodeView;
 use crate::rpc::{PeerScheme, Services};
 use crate::tls::Tls;
 

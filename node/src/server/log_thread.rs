@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use quorate_raft::{Index, Write};
 
-use super::event::Event;
-use super::gauge::Gauge;
-use super::mailbox::Mailbox;
+use super::disk_space::DiskSpace;
+use crate::doors::event::Event;
+use crate::doors::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::storage::{Wal, WalError};
 
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// It needs no bound of its own: the protocol limits what is on its way to followers, and gateways limit what waits for it.
 #[derive(Debug)]
-pub(crate) struct Disk {
+pub(crate) struct LogThread {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,14 +45,14 @@ struct Queue {
     stop: bool,
 }
 
-impl Disk {
+impl LogThread {
     /// Starts the thread. It reports to `mailbox`.
     pub(crate) fn start(wal: Wal, dir: PathBuf, mailbox: Mailbox, metrics: Metrics) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let mut writer = Writer { wal, gauge: Gauge::new(dir), mailbox, metrics, prepared: false };
+        let mut writer = Writer { wal, disk_space: DiskSpace::new(dir), mailbox, metrics, prepared: false };
         let thread = std::thread::Builder::new().name("wal".into()).spawn(move || writer.run(&theirs))?;
-        Ok(Disk { shared, thread: Some(thread) })
+        Ok(LogThread { shared, thread: Some(thread) })
     }
 
     /// Has `write` made durable, after all before it.
@@ -74,7 +74,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for LogThread {
     /// Waits until everything is written.
     fn drop(&mut self) {
         self.shared.queue.lock().stop = true;
@@ -88,7 +88,7 @@ impl Drop for Disk {
 /// What the thread works with.
 struct Writer {
     wal: Wal,
-    gauge: Gauge,
+    disk_space: DiskSpace,
     mailbox: Mailbox,
     metrics: Metrics,
     /// There is no other work: the next segment is ready.
@@ -111,7 +111,7 @@ impl Writer {
                 self.mailbox.post(Event::DiskFailed(error.to_string()));
                 return;
             }
-            if let Some(room) = self.gauge.read(self.wal.room(), work.snapshot) {
+            if let Some(room) = self.disk_space.read(self.wal.room(), work.snapshot) {
                 self.mailbox.post(Event::Room(room));
             }
             work.group.clear();

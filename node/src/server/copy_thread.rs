@@ -28,7 +28,7 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// The thread.
 #[derive(Debug)]
-pub(crate) struct Copyist {
+pub(crate) struct CopyThread {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,7 +41,7 @@ struct Shared {
     suspended: AtomicBool,
 }
 
-impl Copyist {
+impl CopyThread {
     /// Starts the thread.
     pub(crate) fn start(keeper: Keeper, dir: PathBuf) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -49,7 +49,7 @@ impl Copyist {
         let thread = std::thread::Builder::new()
             .name("copy".into())
             .spawn(move || run_guarded(keeper, &dir, &theirs))?;
-        Ok(Copyist { shared, thread: Some(thread) })
+        Ok(CopyThread { shared, thread: Some(thread) })
     }
 
     /// While the disk is full there is no copy: it can be made anew, and the room is for the log.
@@ -58,7 +58,7 @@ impl Copyist {
     }
 }
 
-impl Drop for Copyist {
+impl Drop for CopyThread {
     /// Brings the copy up to date, if that does not take long.
     fn drop(&mut self) {
         *self.shared.stop.lock() = true;

@@ -19,14 +19,14 @@ const LAST: u64 = 32 << 20;
 
 /// What was found last.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub(super) struct DiskSpace {
     dir: PathBuf,
     room: Room,
     space: Option<Space>,
     asked: Option<Instant>,
 }
 
-impl Gauge {
+impl DiskSpace {
     /// Of the file system that data directory `dir` is on.
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir, room: Room::Enough, space: None, asked: None }

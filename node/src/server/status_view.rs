@@ -3,14 +3,14 @@
 use quorate_api::log;
 use quorate_raft::{LogId, Role as RaftRole, Status};
 
-use super::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::codec;
+use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::metrics::Metrics;
 use crate::replica::{Replica, Standing};
 
 /// The loop's side of a [`NodeView`].
 #[derive(Debug)]
-pub(crate) struct Publisher {
+pub(crate) struct StatusView {
     view: NodeView,
     metrics: Metrics,
     /// What never changes, and the last of what does.
@@ -20,10 +20,10 @@ pub(crate) struct Publisher {
     stopping: bool,
 }
 
-impl Publisher {
+impl StatusView {
     pub(crate) fn new(view: NodeView, metrics: Metrics) -> Self {
         let status = (*view.status()).clone();
-        Publisher { view, metrics, status, caught_up: false, stopping: false }
+        StatusView { view, metrics, status, caught_up: false, stopping: false }
     }
 
     /// From now on the node is going away.

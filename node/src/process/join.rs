@@ -10,7 +10,7 @@ use quorate_api::admin::{self as pb, StatusResponse};
 use quorate_api::log;
 use tonic::Code;
 
-use super::view::{NodeStatus, NodeView, Role};
+use crate::doors::view::{NodeStatus, NodeView, Role};
 use crate::tls::Dialer;
 
 /// How long to wait before the next look.
@@ -21,7 +21,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node that wants to be a member.
 #[derive(Debug)]
-pub(crate) struct Enrolment {
+pub(crate) struct Join {
     pub(crate) view: NodeView,
     pub(crate) dialer: Dialer,
     /// This node, as configurations should describe it.
@@ -34,7 +34,7 @@ pub(crate) struct Enrolment {
 
 /// Why it can never be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EnrolError {
+pub(crate) enum JoinError {
     /// The data directory is another cluster's.
     #[error(
         "this node belongs to cluster {mine:016x}, and the one at {address} to {theirs:016x}: \
@@ -63,9 +63,9 @@ enum Step {
     Change(log::Configuration, &'static str),
 }
 
-impl Enrolment {
+impl Join {
     /// Asks until there is nothing left to wish for.
-    pub(crate) async fn run(mut self) -> Result<(), EnrolError> {
+    pub(crate) async fn run(mut self) -> Result<(), JoinError> {
         let mut said = String::new();
         loop {
             let outcome = self.once().await?;
@@ -84,11 +84,11 @@ impl Enrolment {
 
     /// One look at the leader, and one request at most. Who was let in may be removed again at any time: that is the end of its
     /// wish, and no error of whoever started it.
-    async fn once(&mut self) -> Result<Progress, EnrolError> {
+    async fn once(&mut self) -> Result<Progress, JoinError> {
         let mine = self.view.status();
         if mine.role == Role::Removed {
             return match self.join {
-                Some(_) if !self.let_in => Err(EnrolError::Removed(mine.cluster_id)),
+                Some(_) if !self.let_in => Err(JoinError::Removed(mine.cluster_id)),
                 _ => Ok(Progress::Done),
             };
         }
@@ -109,14 +109,14 @@ impl Enrolment {
             if !by_join {
                 return Ok(Progress::Waits(format!("{address} belongs to another cluster now")));
             }
-            return Err(EnrolError::OtherCluster {
+            return Err(JoinError::OtherCluster {
                 mine: mine.cluster_id,
                 theirs: leader.cluster_id,
                 address,
             });
         }
         if self.join.is_some() && !self.let_in && was_removed(&mine, &leader, self.me.id) {
-            return Err(EnrolError::Removed(mine.cluster_id));
+            return Err(JoinError::Removed(mine.cluster_id));
         }
         self.let_in |= committed(&leader).is_some_and(|current| names(current, self.me.id));
         Ok(match next_step(&leader, &self.me, self.join.is_some(), self.let_in) {

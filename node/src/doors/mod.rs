@@ -1,0 +1,12 @@
+//! The doors between the replica's loop and everybody else: services, peers and the operator come through here, and through nothing else.
+//!
+//! | door | for |
+//! |---|---|
+//! | `gateway` | requests of clients, in batches: one for each runtime that serves them |
+//! | `mailbox`, `event` | whatever else can happen to a node |
+//! | `view` | what a node shows of itself |
+
+pub(crate) mod event;
+pub mod gateway;
+pub(crate) mod mailbox;
+pub mod view;

@@ -1,0 +1,15 @@
+//! The process of a node: what is put together at its start, and taken apart in order at its end.
+//!
+//! The wiring of everything else; nothing else knows this room.
+
+mod addresses;
+mod clients;
+mod connection;
+mod disks;
+mod error;
+mod handover;
+mod join;
+mod node;
+
+pub use error::RunError;
+pub use node::run;

@@ -1,0 +1,316 @@
+//! A node's life: what is put together at its start, and taken apart in order at its end.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use quorate_api::log;
+use quorate_raft::{Config, Lease, Restored};
+use tokio::runtime::{Builder, Handle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tonic::transport::Server;
+
+use super::addresses::{Listeners, describe};
+use super::clients::{self, ClientPort, Clients};
+use super::connection;
+use super::disks::Disks;
+use super::error::RunError;
+use super::handover::hand_over;
+use super::join::{Join, JoinError};
+use crate::admin::AdminService;
+use crate::cli::Cli;
+use crate::doors::event::Event;
+use crate::doors::gateway::{Gateway, Numbers};
+use crate::doors::mailbox::{Mailbox, Receiver, mailbox};
+use crate::doors::view::{NodeStatus, NodeView, Unready, VERSION};
+use crate::http;
+use crate::kv::{SnapshotPolicy, Store};
+use crate::metrics::Metrics;
+use crate::peer::{PeerService, Peers};
+use crate::replica::{Client, Options};
+use crate::rpc::PeerScheme;
+use crate::server::copy_thread::CopyThread;
+use crate::server::data_dir::DataDir;
+use crate::server::driver::{self, Driver, End};
+use crate::server::lease_clock::LeaseClock;
+use crate::server::log_thread::LogThread;
+use crate::server::snapshot_thread::SnapshotThread;
+use crate::server::start::{self, CopyFound};
+use crate::server::status_view::StatusView;
+use crate::server::timing::{
+    DISK_DEADLINE, ELECTION, HEARTBEAT, KEPT_LOG_BYTES, LEASE, REQUEST_TIMEOUT, START, ticks,
+};
+use crate::snapshots::{Archive, Manifest, Worker};
+use crate::storage::disk::OsDisk;
+use crate::storage::identity::Identity;
+use crate::storage::{DirLock, Wal};
+use crate::tls::{Dialer, Tls, TlsError, WINDOW_BYTES};
+
+/// How often a silent connection from another member is asked whether somebody is there, and how long the answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT), or cannot go on.
+pub fn run(cli: Cli) -> Result<(), RunError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let node = Node::start(cli)?;
+        node.live().await
+    })
+}
+
+/// The certificates of a node.
+#[derive(Debug)]
+struct Certificates {
+    client: Option<Tls>,
+    peer: Option<Tls>,
+}
+
+impl Certificates {
+    fn load(cli: &Cli) -> Result<Self, TlsError> {
+        let load = |files: Option<_>| files.map(Tls::load).transpose();
+        Ok(Certificates { client: load(cli.client_tls())?, peer: load(cli.peer_tls())? })
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+struct Node {
+    view: NodeView,
+    mailbox: Mailbox,
+    peers: Peers,
+    clients: Clients,
+    join: Join,
+    end: oneshot::Receiver<End>,
+    _lock: DirLock,
+}
+
+impl Node {
+    /// Puts everything together. Inside the runtime that is to carry it.
+    fn start(cli: Cli) -> Result<Self, RunError> {
+        let certificates = Certificates::load(&cli)?;
+        let mut disks = Disks::open(&cli.data_dir, cli.state_copy)?;
+        let listeners = Listeners::open(&cli)?;
+        let me = describe(&cli, &disks.identity, &listeners, certificates.client.is_some())?;
+        if cli.bootstrap {
+            disks.bootstrap(&me)?;
+        }
+        if cli.lease_reads {
+            disks.identity.set_leases(&OsDisk, &disks.dir)?;
+        }
+        let view = NodeView::new(NodeStatus {
+            cluster_id: disks.identity.cluster,
+            member_id: me.id,
+            name: me.name.clone(),
+            peer_address: me.peer_address.clone(),
+            client_urls: me.client_urls.clone(),
+            unready: Some(Unready::Waiting),
+            ..NodeStatus::default()
+        });
+        let dialer = Dialer::new(certificates.peer.clone());
+        let peers = Peers::new(view.clone(), dialer.clone(), Handle::current());
+        let (mailbox, events) = mailbox();
+        let store = Arc::new(RwLock::new(Store::new()));
+        let gateways = gateways(&me, &store, &mailbox)?;
+        say_hello(&me, &listeners, disks.identity.cluster);
+
+        let metrics = Metrics::default();
+        let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
+        *store.write() = state;
+        let data_dir = (dir, identity);
+        let wishes = Wishes { priority: cli.priority, lease_reads: cli.lease_reads };
+        let start = Start { found, wal, archive, copy, data_dir, wishes, store, metrics: metrics.clone() };
+        let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
+
+        // The state holds by now what was committed when the process ended: from here on there is something to tell.
+        serve_peers(listeners.peer, certificates.peer.clone(), &view, &mailbox, &peers);
+        let peer_scheme = if certificates.peer.is_some() { PeerScheme::Https } else { PeerScheme::Http };
+        let port = ClientPort { view: view.clone(), tls: certificates.client.clone(), peer_scheme };
+        let clients = Clients::start(listeners.client, &port, gateways)?;
+        for tls in [certificates.client, certificates.peer].into_iter().flatten() {
+            tokio::spawn(tls.watch());
+        }
+        serve_http(listeners.http, view.clone(), metrics);
+
+        let join = Join { view: view.clone(), dialer, me, join: cli.join, let_in: false };
+        Ok(Node { view, mailbox, peers, clients, join, end, _lock: lock })
+    }
+
+    /// Lives until the end.
+    async fn live(self) -> Result<(), RunError> {
+        let Node { view, mailbox, peers, clients, join, mut end, _lock } = self;
+        let mut enrolled = tokio::spawn(join.run());
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut settled = false;
+        loop {
+            tokio::select! {
+                ended = &mut end => return Err(fatal(ended)),
+                result = &mut enrolled, if !settled => {
+                    settled = true;
+                    if let Ok(Err(error)) = result {
+                        return Err(join_error(&error));
+                    }
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        tracing::info!("stopping");
+        mailbox.post(Event::Stopping);
+        hand_over(&view, &mailbox).await;
+        clients.stop().await;
+        peers.close();
+        mailbox.post(Event::Stop);
+        match end.await {
+            Ok(End::Stopped) => Ok(()),
+            ended => Err(fatal(ended)),
+        }
+    }
+}
+
+/// What the person who starts it wishes of this member.
+struct Wishes {
+    priority: u32,
+    lease_reads: bool,
+}
+
+/// What the replica's loop starts from.
+struct Start {
+    found: Restored,
+    wal: Wal,
+    archive: Archive,
+    copy: Option<CopyFound>,
+    data_dir: (PathBuf, Identity),
+    wishes: Wishes,
+    store: Arc<RwLock<Store>>,
+    metrics: Metrics,
+}
+
+impl Start {
+    /// Starts the loop, and the thread of the log. What comes out tells how the loop has ended.
+    fn replica(
+        self,
+        me: &log::Member,
+        view: &NodeView,
+        peers: &Peers,
+        gateways: &[Gateway],
+        (mailbox, events): (Mailbox, Receiver),
+    ) -> Result<oneshot::Receiver<End>, RunError> {
+        let (dir, identity) = self.data_dir;
+        let removed = identity.removed;
+        let options = Options {
+            raft: Config {
+                id: identity.member,
+                election_ticks: ticks(ELECTION) as u32,
+                start_ticks: ticks(START) as u32,
+                heartbeat_ticks: ticks(HEARTBEAT) as u32,
+                disk_ticks: ticks(DISK_DEADLINE) as u32,
+                priority: self.wishes.priority,
+                lease: self.wishes.lease_reads.then_some(Lease { ticks: ticks(LEASE) as u32 }),
+                promised: identity.leases,
+                max_append_bytes: 1 << 20,
+                max_inflight_bytes: 8 << 20,
+                seed: getrandom::u64().map_err(io::Error::other)?,
+            },
+            request_ticks: ticks(REQUEST_TIMEOUT),
+            snapshots: SnapshotPolicy::default(),
+            kept_log_bytes: KEPT_LOG_BYTES,
+            removed,
+        };
+        let path = dir.clone();
+        let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
+        let mut data_dir = DataDir::new(dir, identity, &self.found);
+        // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
+        let restored = if data_dir.cluster() == 0 { Restored::default() } else { self.found };
+        let mut status_view = StatusView::new(view.clone(), self.metrics.clone());
+        let worker = Worker::new(self.archive, Arc::clone(&self.store));
+        let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
+        let replica = start::replica(options.clone(), restored, self.store);
+        data_dir.set_removed(replica.removed())?;
+        status_view.publish(&replica, data_dir.cluster());
+        peers.configure(status_view.members());
+        let driver = Driver {
+            options,
+            replica,
+            data_dir,
+            snapshot_thread: SnapshotThread::start(worker, mailbox.clone(), self.metrics.clone())?,
+            copy_thread: keeper.map(|keeper| CopyThread::start(keeper, path.clone())).transpose()?,
+            log_thread: LogThread::start(self.wal, path, mailbox, self.metrics.clone())?,
+            peers: peers.clone(),
+            clock: LeaseClock::start(),
+            gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),
+            status_view,
+            metrics: self.metrics,
+            member: me.clone(),
+            founding: None,
+            reads: false,
+        };
+        driver.log_thread.next_snapshot(snapshot_bytes);
+        let (ended, end) = oneshot::channel();
+        tokio::spawn(async move {
+            let _ = ended.send(driver.run(events).await);
+        });
+        Ok(end)
+    }
+}
+
+fn gateways(me: &log::Member, store: &Arc<RwLock<Store>>, mailbox: &Mailbox) -> io::Result<Vec<Gateway>> {
+    let numbers = Numbers::new(me.id, getrandom::u64().map_err(io::Error::other)?);
+    let gateway = |client| Gateway::new(Client(client), Arc::clone(store), mailbox.clone(), numbers.clone());
+    Ok((0..clients::runtimes()).map(gateway).collect())
+}
+
+/// Serves other members and operators.
+fn serve_peers(listener: TcpListener, tls: Option<Tls>, view: &NodeView, mailbox: &Mailbox, peers: &Peers) {
+    let (sockets, incoming) = connection::lane(tls);
+    tokio::spawn(connection::accept(listener, vec![sockets]));
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .add_service(PeerService::server(view.clone(), mailbox.clone(), peers.clone()))
+        .add_service(AdminService::server(view.clone(), mailbox.clone()));
+    tokio::spawn(async move {
+        if let Err(error) = router.serve_with_incoming(incoming).await {
+            tracing::error!(%error, "the peer port is closed");
+        }
+    });
+}
+
+/// Serves health checks and metrics.
+fn serve_http(listener: TcpListener, view: NodeView, metrics: Metrics) {
+    tokio::spawn(async move {
+        if let Err(error) = http::serve(listener, view, &metrics).await {
+            tracing::error!(%error, "the HTTP port is closed");
+        }
+    });
+}
+
+fn say_hello(me: &log::Member, listeners: &Listeners, cluster: u64) {
+    tracing::info!(
+        member = format_args!("{:016x}", me.id),
+        cluster = format_args!("{cluster:016x}"),
+        name = me.name,
+        client = listeners.client.local_addr().ok().map(tracing::field::display),
+        peer = listeners.peer.local_addr().ok().map(tracing::field::display),
+        http = listeners.http.local_addr().ok().map(tracing::field::display),
+        "quorate-node {}",
+        VERSION
+    );
+}
+
+fn fatal(ended: Result<End, oneshot::error::RecvError>) -> RunError {
+    match ended {
+        Ok(End::DiskFailed(reason)) => RunError::DiskFailed(reason),
+        Ok(End::Stopped) | Err(_) => RunError::Lost,
+    }
+}
+
+fn join_error(error: &JoinError) -> RunError {
+    RunError::Enrol(error.to_string())
+}
