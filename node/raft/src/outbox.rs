@@ -86,21 +86,69 @@ impl Outbox {
         self.promises.dedup();
     }
 
-    /// Of several acknowledgements to one leader that wait for the same write, the furthest says all.
+    /// A message that waits is merged with an earlier one that it makes superfluous, so that what waits is bounded by the members and by the
+    /// writes under way: a disk may hang for long, while others say the same again and again.
+    ///
+    /// Of several acknowledgements to one leader that wait for the same write, the furthest says all. Of everything else to one member in one
+    /// term the newest does, of each kind: an answer to an older heartbeat, rejection, request or question is worth nothing beside it.
     fn hold(&mut self, promise: Promise) {
+        let same = |earlier: &Promise| {
+            let (earlier, later) = (&earlier.message, &promise.message);
+            (earlier.to, earlier.term) == (later.to, later.term)
+                && std::mem::discriminant(&earlier.body) == std::mem::discriminant(&later.body)
+        };
         if let Body::AppendAccepted { matched } = promise.message.body {
-            for earlier in self.promises.iter_mut().rev().take_while(|earlier| earlier.after == promise.after)
-            {
-                let same =
-                    (earlier.message.to, earlier.message.term) == (promise.message.to, promise.message.term);
-                if let Body::AppendAccepted { matched: already } = &mut earlier.message.body
-                    && same
-                {
+            let of_this_write = self.promises.iter_mut().filter(|earlier| earlier.after == promise.after);
+            for earlier in of_this_write.filter(|earlier| same(earlier)) {
+                if let Body::AppendAccepted { matched: already } = &mut earlier.message.body {
                     *already = matched.max(*already);
                     return;
                 }
             }
+        } else if is_superseded_by_the_next(&promise.message.body) {
+            self.promises.retain(|earlier| !same(earlier));
         }
         self.promises.push(promise);
+    }
+}
+
+/// Whether a later message of this kind, to the same member in the same term, leaves nothing to say for an earlier one.
+fn is_superseded_by_the_next(body: &Body) -> bool {
+    matches!(body, Body::HeartbeatAck { .. } | Body::AppendRejected { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LogId, MemberId};
+
+    /// Sends bodies of `term` to member 1 while the write of that term is under way, and returns how many wait.
+    fn held(outbox: &mut Outbox, term: Term, bodies: Vec<Body>) -> usize {
+        let state = HardState { term, ..HardState::default() };
+        let log = Log::new(LogId::default(), []);
+        let writes = Writes::new(HardState::default(), 0);
+        for body in bodies {
+            let message = Message { from: MemberId(2), to: MemberId(1), term, body };
+            outbox.send(message, &writes, state, &log);
+        }
+        outbox.promises.len()
+    }
+
+    #[test]
+    fn answers_that_wait_for_a_hung_disk_are_merged() {
+        let mut outbox = Outbox::default();
+        let acks = (0..100).map(|round| Body::HeartbeatAck { round, priority: 0, promise: 0 }).collect();
+        assert_eq!(held(&mut outbox, 7, acks), 1);
+        let hint = LogId::default();
+        let rejections =
+            (0..100).map(|rejected| Body::AppendRejected { rejected, hint, lost: false }).collect();
+        assert_eq!(held(&mut outbox, 7, rejections), 2);
+        let accepted = (0..100).map(|matched| Body::AppendAccepted { matched }).collect();
+        assert_eq!(held(&mut outbox, 7, accepted), 3);
+        let newest = outbox.promises.iter().map(|promise| promise.message.body.clone()).collect::<Vec<_>>();
+        assert!(newest.contains(&Body::HeartbeatAck { round: 99, priority: 0, promise: 0 }));
+        assert!(newest.contains(&Body::AppendAccepted { matched: 99 }));
+        // A vote is its own word, whatever else was said.
+        assert_eq!(held(&mut outbox, 7, vec![Body::Vote { pre_vote: false, granted: true }]), 4);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     },
     /// Messages that came together from one peer.
     Messages(Vec<Message>),
+    /// Commands on their way to other members that never left this process. At most what one link holds at a time.
+    Undelivered(Vec<Message>),
     /// A peer's connection ended without a goodbye.
     Disconnected(MemberId),
     /// A peer of cluster `cluster_id` speaks to this node, which belongs to none.

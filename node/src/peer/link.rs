@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::wire;
+use crate::doors::event::Event;
+use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
 use crate::replica::Message;
 use crate::tls::Dialer;
@@ -65,17 +67,21 @@ impl Link {
         Link { peer, queue: Mutex::new(queue), moved: Notify::new() }
     }
 
-    /// Queues messages.
-    pub(super) fn push(&self, messages: Vec<Message>) {
+    /// Queues messages. Returns those for which there is no room.
+    pub(super) fn push(&self, messages: Vec<Message>) -> Vec<Message> {
         let mut queue = self.queue.lock();
+        let mut untaken = Vec::new();
         for message in messages {
             let bytes = wire::size(&message);
-            if queue.bytes + bytes <= MAX_QUEUE_BYTES {
+            if queue.bytes + bytes <= MAX_QUEUE_BYTES && !queue.closed {
                 queue.bytes += bytes;
                 queue.messages.push_back(message);
+            } else {
+                untaken.push(message);
             }
         }
         queue.wake();
+        untaken
     }
 
     /// The peer has moved.
@@ -95,7 +101,7 @@ impl Link {
     }
 
     /// Delivers messages until the link is closed.
-    pub(super) async fn run(self: Arc<Self>, view: NodeView, dialer: Dialer) {
+    pub(super) async fn run(self: Arc<Self>, view: NodeView, mailbox: Mailbox, dialer: Dialer) {
         let mut outage = Outage::default();
         while self.has_messages().await {
             let address = self.queue.lock().address.clone();
@@ -113,7 +119,7 @@ impl Link {
             if let Err(reason) = attempt {
                 outage.goes_on(self.peer, &address, &reason);
             }
-            self.forget();
+            self.give_back(&mailbox);
             tokio::time::sleep(outage.backoff()).await;
         }
     }
@@ -129,11 +135,16 @@ impl Link {
         }
     }
 
-    /// What waited during an attempt that failed is old by now.
-    fn forget(&self) {
+    /// What waited during an attempt that failed is old by now, but for commands: they were never on the wire, so that it is safe
+    /// to hand them over again. (Those that were on it stay in doubt.)
+    fn give_back(&self, mailbox: &Mailbox) {
         let mut queue = self.queue.lock();
-        queue.messages.clear();
+        let commands: Vec<Message> = queue.messages.drain(..).filter(Message::is_command).collect();
         queue.bytes = 0;
+        drop(queue);
+        if !commands.is_empty() {
+            mailbox.post(Event::Undelivered(commands));
+        }
     }
 
     /// Waits for a message. False when the link is closed.
@@ -215,5 +226,45 @@ impl Outage {
         let grown = first.saturating_mul(1 << self.attempts.min(10)).min(most);
         let jitter = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
         grown.mul_f64(0.5 + jitter / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doors::mailbox::mailbox;
+    use quorate_raft::{self as raft, Body};
+
+    fn command(bytes: usize) -> Message {
+        let commands = vec![vec![0; bytes].into()];
+        Message::Forward { from: MemberId(1), to: MemberId(2), term: 3, commands }
+    }
+
+    fn heartbeat() -> Message {
+        let body = Body::TimeoutNow;
+        Message::Raft(raft::Message { from: MemberId(1), to: MemberId(2), term: 3, body })
+    }
+
+    #[test]
+    fn a_full_link_returns_what_it_did_not_take() {
+        let link = Link::new(MemberId(2), "127.0.0.1:1".to_owned());
+        assert!(link.push(vec![command(MAX_QUEUE_BYTES / 2), heartbeat()]).is_empty());
+        assert_eq!(link.push(vec![command(MAX_QUEUE_BYTES / 2)]), [command(MAX_QUEUE_BYTES / 2)]);
+        assert!(link.push(vec![command(9)]).is_empty());
+    }
+
+    #[test]
+    fn commands_that_were_never_on_the_wire_are_given_back_when_the_link_breaks() {
+        let (mailbox, events) = mailbox();
+        let link = Link::new(MemberId(2), "127.0.0.1:1".to_owned());
+        assert!(link.push(vec![heartbeat(), command(9), heartbeat()]).is_empty());
+        link.give_back(&mailbox);
+        link.give_back(&mailbox);
+        let mut taken = Vec::new();
+        events.take(&mut taken);
+        let [Event::Undelivered(messages)] = taken.as_slice() else {
+            panic!("once, and nothing else: {taken:?}")
+        };
+        assert_eq!(*messages, [command(9)]);
     }
 }

@@ -1,7 +1,8 @@
 //! The network between members: one stream of frames to each, and the service that takes theirs.
 //!
 //! Messages may be lost, when a queue is full or a connection breaks; they are never repeated, and those of one connection
-//! arrive in order. The protocol asks for no more.
+//! arrive in order. The protocol asks for no more. Commands of clients are not repeated by the protocol: those that certainly did
+//! not leave this process are given back ([`Peers::send`], [`Event::Undelivered`]).
 
 mod link;
 mod service;
@@ -15,10 +16,14 @@ use quorate_api::{log, peer as pb};
 use quorate_raft::MemberId;
 use tokio::runtime::Handle;
 
+use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
 use crate::replica::Message;
 use crate::tls::Dialer;
 use link::Link;
+
+#[cfg(doc)]
+use crate::doors::event::Event;
 
 pub(crate) use service::PeerService;
 
@@ -34,6 +39,7 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 struct Shared {
     view: NodeView,
+    mailbox: Mailbox,
     dialer: Dialer,
     runtime: Handle,
     links: Mutex<BTreeMap<MemberId, Arc<Link>>>,
@@ -42,27 +48,34 @@ struct Shared {
 }
 
 impl Peers {
-    /// No links yet. They will run on `runtime`.
-    pub(crate) fn new(view: NodeView, dialer: Dialer, runtime: Handle) -> Self {
-        let shared = Shared { view, dialer, runtime, links: Mutex::default(), configured: Mutex::default() };
+    /// No links yet. They will run on `runtime`, and leave at `mailbox` what they cannot deliver.
+    pub(crate) fn new(view: NodeView, mailbox: Mailbox, dialer: Dialer, runtime: Handle) -> Self {
+        let (links, configured) = Default::default();
+        let shared = Shared { view, mailbox, dialer, runtime, links, configured };
         Peers { shared: Arc::new(shared) }
     }
 
-    /// Queues messages for their receivers. Those for someone whose address is not known are lost.
-    pub(crate) fn send(&self, messages: Vec<Message>) {
+    /// Queues messages for their receivers. Returns the commands among those that were not taken: because the queue is full, or
+    /// no address of the receiver is known. They never leave this process. Other messages are lost: the protocol sends them again.
+    #[must_use]
+    pub(crate) fn send(&self, messages: Vec<Message>) -> Vec<Message> {
         if messages.is_empty() {
-            return;
+            return Vec::new();
         }
         let links = self.shared.links.lock();
         let mut batches: BTreeMap<MemberId, Vec<Message>> = BTreeMap::new();
         for message in messages {
             batches.entry(message.to()).or_default().push(message);
         }
+        let mut untaken = Vec::new();
         for (to, batch) in batches {
-            if let Some(link) = links.get(&to) {
-                link.push(batch);
-            }
+            untaken.extend(match links.get(&to) {
+                Some(link) => link.push(batch),
+                None => batch,
+            });
         }
+        untaken.retain(Message::is_command);
+        untaken
     }
 
     /// Takes over the addresses of a configuration, as far as they differ from those of the one before.
@@ -89,7 +102,8 @@ impl Peers {
         }
         let link = Arc::new(Link::new(peer, address.to_owned()));
         links.insert(peer, Arc::clone(&link));
-        self.shared.runtime.spawn(link.run(self.shared.view.clone(), self.shared.dialer.clone()));
+        let Shared { view, mailbox, dialer, runtime, .. } = &*self.shared;
+        runtime.spawn(link.run(view.clone(), mailbox.clone(), dialer.clone()));
     }
 
     /// Says goodbye to everyone: a stream that ends in order is no sign of a crash.

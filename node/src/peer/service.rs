@@ -1,5 +1,8 @@
 //! Takes the streams of other members.
 
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 use quorate_api::peer as pb;
 use quorate_api::peer::peer_server::{Peer, PeerServer};
 use quorate_raft::MemberId;
@@ -17,12 +20,35 @@ pub(crate) struct PeerService {
     view: NodeView,
     mailbox: Mailbox,
     peers: Peers,
+    streams: Streams,
+}
+
+/// The newest stream of each member: the end of an older one says nothing of its sender, which has another by now.
+#[derive(Debug, Default)]
+struct Streams {
+    newest: Mutex<BTreeMap<MemberId, u64>>,
+}
+
+impl Streams {
+    /// A stream of `from` begins. Returns its number.
+    fn begin(&self, from: MemberId) -> u64 {
+        let mut newest = self.newest.lock();
+        let number = newest.entry(from).or_default();
+        *number += 1;
+        *number
+    }
+
+    fn is_newest(&self, from: MemberId, number: u64) -> bool {
+        self.newest.lock().get(&from) == Some(&number)
+    }
 }
 
 impl PeerService {
     /// A service that hands messages to `mailbox`.
     pub(crate) fn server(view: NodeView, mailbox: Mailbox, peers: Peers) -> PeerServer<Self> {
-        PeerServer::new(PeerService { view, mailbox, peers }).max_decoding_message_size(MAX_FRAME_BYTES)
+        let streams = Streams::default();
+        PeerServer::new(PeerService { view, mailbox, peers, streams })
+            .max_decoding_message_size(MAX_FRAME_BYTES)
     }
 
     /// Checks that the sender means this node and belongs to its cluster. A node that belongs to none joins the sender's.
@@ -91,11 +117,28 @@ impl Peer for PeerService {
             first.hello.as_ref().ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
         let from = self.welcome(hello).await?;
         self.peers.reach(from, &hello.from_address);
+        let stream = self.streams.begin(from);
         if let Err(status) = self.receive(from, &mut frames, first).await {
             tracing::debug!(peer = %from, %status, "a member's stream broke off");
-            self.mailbox.post(Event::Disconnected(from));
+            if self.streams.is_newest(from, stream) {
+                self.mailbox.post(Event::Disconnected(from));
+            }
             return Err(status);
         }
         Ok(Response::new(pb::SendResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_older_stream_says_nothing_of_its_sender() {
+        let streams = Streams::default();
+        let (first, other) = (streams.begin(MemberId(1)), streams.begin(MemberId(2)));
+        let second = streams.begin(MemberId(1));
+        assert!(!streams.is_newest(MemberId(1), first));
+        assert!(streams.is_newest(MemberId(1), second) && streams.is_newest(MemberId(2), other));
     }
 }

@@ -111,8 +111,8 @@ impl Node {
             ..NodeStatus::default()
         });
         let dialer = Dialer::new(certificates.peer.clone());
-        let peers = Peers::new(view.clone(), dialer.clone(), Handle::current());
         let (mailbox, events) = mailbox();
+        let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current());
         let store = Arc::new(RwLock::new(Store::new()));
         let gateways = gateways(&me, &store, &mailbox)?;
         say_hello(&me, &listeners, disks.identity.cluster);

@@ -93,6 +93,11 @@ pub enum Message {
 }
 
 impl Message {
+    /// Whether it carries commands of clients, which nobody repeats when it is lost.
+    pub fn is_command(&self) -> bool {
+        matches!(self, Message::Forward { .. })
+    }
+
     /// To whom it is addressed.
     pub fn to(&self) -> MemberId {
         match self {

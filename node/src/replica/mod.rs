@@ -291,6 +291,17 @@ impl Replica {
         }
     }
 
+    /// These messages to other members never left the process: the commands in them were not handed over.
+    pub fn undelivered(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            if let Message::Forward { from, term, commands, .. } = message
+                && from == self.id
+            {
+                self.writes.rejected(term, &writes::numbers(commands));
+            }
+        }
+    }
+
     /// Write `id`, and all before it, are durable.
     pub fn persisted(&mut self, id: WriteId) {
         self.raft.persisted(id);

@@ -161,6 +161,7 @@ impl Driver {
                     }
                 }
             }
+            Event::Undelivered(messages) => self.replica.undelivered(messages),
             Event::Disconnected(peer) => self.replica.disconnected(peer),
             Event::Adopt { cluster_id, reply } => {
                 let result = self.adopt(cluster_id);
@@ -217,7 +218,8 @@ impl Driver {
             self.status_view.publish(&self.replica, self.data_dir.cluster());
             self.peers.configure(self.status_view.members());
         }
-        self.peers.send(messages);
+        let untaken = self.peers.send(messages);
+        self.replica.undelivered(untaken);
         self.status_view.applied(&self.replica);
         self.answer(answers);
         Ok(())
