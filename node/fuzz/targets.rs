@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use prost::Message as _;
 use quorate_api::{etcdserverpb as pb, log, peer};
+use quorate_node::command;
 use quorate_node::kv::Store;
+use quorate_node::level::Levels;
 use quorate_node::storage::disk::Disk as _;
 use quorate_node::storage::{Recovered, Wal, WalOptions};
 use quorate_raft::{Entry, HardState, LogId, MemberId, Payload, Write, WriteId};
@@ -27,9 +29,11 @@ const HEADER: (usize, std::ops::Range<usize>) = (8, 12..40);
 pub fn log_command(mut data: &[u8]) {
     let mut store = Store::new();
     while !data.is_empty() {
-        let Ok(command) = log::Command::decode_length_delimited(&mut data) else { return };
-        if let Some(operation) = command.operation {
-            let _ = store.apply(&operation);
+        let Ok(length) = prost::decode_length_delimiter(&mut data) else { return };
+        let (bytes, rest) = data.split_at(length.min(data.len()));
+        data = rest;
+        if let Ok(command) = command::read(bytes.to_vec().into(), Levels::ALL) {
+            let _ = store.apply(&command.operation);
             store.collect(10);
         }
     }
@@ -178,10 +182,16 @@ fn commands() -> Vec<Vec<u8>> {
         Operation::DeleteRange(delete),
         Operation::Txn(txn),
         Operation::Compact(compact),
+        Operation::RaiseLevel(log::RaiseLevel { to: 1 }),
     ];
-    let commands =
-        operations.map(|operation| log::Command { origin: 1, request: 2, operation: Some(operation) });
-    let each = commands.each_ref().map(prost::Message::encode_length_delimited_to_vec);
+    let framed = |operation| {
+        let bytes = command::encode(1, 2, operation);
+        let mut framed = Vec::new();
+        prost::encode_length_delimiter(bytes.len(), &mut framed).expect("a vector has room");
+        framed.extend(bytes);
+        framed
+    };
+    let each = operations.map(framed);
     each.iter().cloned().chain([each.concat()]).collect()
 }
 
@@ -189,7 +199,7 @@ fn messages() -> Vec<Vec<u8>> {
     use peer::message::Body;
     let id = Some(peer::LogId { term: 3, index: 8 });
     let payload = log::entry::Payload::Command("x".into());
-    let entries = vec![log::Entry { term: 4, payload: Some(payload) }];
+    let entries = vec![log::Entry { term: 4, payload: Some(payload), format: 0 }];
     let configuration = log::Configuration { voters: vec![1, 2], learners: vec![3], ..Default::default() };
     let bodies = [
         Body::AppendEntries(peer::AppendEntries { previous: id, entries, commit: 7 }),

@@ -233,6 +233,9 @@ pub(crate) fn response(view: &NodeView) -> StatusResponse {
         progress: progress.collect(),
         peer_address: status.peer_address.clone(),
         client_urls: status.client_urls.clone(),
+        level: status.level,
+        oldest_level: status.levels.oldest,
+        newest_level: status.levels.newest,
     }
 }
 

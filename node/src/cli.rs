@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
 
+use crate::level::{Level, Levels};
 use crate::tls::TlsFiles;
 
 /// A node of Quorate: a replicated, strongly consistent key-value store with the etcd v3 API.
@@ -56,6 +57,11 @@ pub struct Cli {
     /// no availability: whoever can lead leads.
     #[arg(long, value_name = "N", env = "QUORATE_PRIORITY", default_value_t = 0)]
     pub priority: u32,
+
+    /// Support no level of the cluster above this one, as an older version would: for those who want to keep the way back to it open for
+    /// certain [default: all that this version supports].
+    #[arg(long, value_name = "N", env = "QUORATE_MAX_LEVEL")]
+    pub max_level: Option<Level>,
 
     /// A leader answers linearizable reads without asking the others for as long as they have promised not to elect another. Rests on
     /// clocks: none may run more than one and a half times as fast as another, and none may stand still, as that of a virtual machine
@@ -119,7 +125,19 @@ impl Cli {
             let what = "--bootstrap cannot be used with --join: one founds a cluster, the other enters one";
             return Err(Self::command().error(ErrorKind::ArgumentConflict, what));
         }
+        if let Some(max) = self.max_level.filter(|max| Levels::up_to(*max).is_none()) {
+            let what = format!(
+                "--max-level {max} is below the oldest level of this version, {}",
+                Levels::ALL.oldest
+            );
+            return Err(Self::command().error(ErrorKind::ValueValidation, what));
+        }
         Ok(self)
+    }
+
+    /// The levels that the node is to support.
+    pub fn levels(&self) -> Levels {
+        self.max_level.and_then(Levels::up_to).unwrap_or(Levels::ALL)
     }
 
     /// The client port's certificates.

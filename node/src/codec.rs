@@ -10,15 +10,22 @@ use prost::Message as _;
 use quorate_api::log;
 use quorate_raft::{Configuration, Entry, Index, MemberId, Payload};
 
+use crate::level::{Level, NEWEST};
+
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Not a protobuf of the kind expected.
     #[error("malformed message: {0}")]
     Malformed(#[from] prost::DecodeError),
-    /// An entry that says nothing, or something that a newer version introduced.
-    #[error("entry {0} has no payload that this version knows")]
-    NoPayload(Index),
+    /// An entry that a newer version has written. It must be neither skipped nor taken for damaged: see [`crate::level`].
+    #[error("entry {index} is of a kind that this version does not know")]
+    Newer {
+        /// Where.
+        index: Index,
+        /// The level that it needs, if it says so.
+        needs: Option<Level>,
+    },
     /// Indices do not fit into 64 bits.
     #[error("an entry's index overflows")]
     IndexOverflow,
@@ -44,12 +51,16 @@ pub fn entry_to_wire(entry: &Entry) -> log::Entry {
         Payload::Command(bytes) => log::entry::Payload::Command(bytes.clone()),
         Payload::Configuration(c) => log::entry::Payload::Configuration(configuration_to_wire(c)),
     };
-    log::Entry { term: entry.term, payload: Some(payload) }
+    // What the first level reads says nothing of a format: there is no other kind of entry yet.
+    log::Entry { term: entry.term, payload: Some(payload), format: 0 }
 }
 
 /// The entry at `index` from its wire form.
 pub fn entry_from_wire(index: Index, wire: log::Entry) -> Result<Entry, CodecError> {
-    let payload = match wire.payload.ok_or(CodecError::NoPayload(index))? {
+    if wire.format > NEWEST {
+        return Err(CodecError::Newer { index, needs: Some(wire.format) });
+    }
+    let payload = match wire.payload.ok_or(CodecError::Newer { index, needs: None })? {
         log::entry::Payload::Noop(log::Noop {}) => Payload::Noop,
         log::entry::Payload::Command(bytes) => Payload::Command(bytes),
         log::entry::Payload::Configuration(c) => {
@@ -223,8 +234,15 @@ mod tests {
         refused(|c| c.members.push(log::Member::default()));
         refused(|c| c.members.push(log::Member { id: 1, ..Default::default() }));
 
-        let noop = |term| log::Entry { term, payload: Some(log::entry::Payload::Noop(log::Noop {})) };
-        assert_eq!(entry_from_wire(4, log::Entry { term: 1, payload: None }), Err(CodecError::NoPayload(4)));
+        let noop = |term| log::Entry {
+            term,
+            payload: Some(log::entry::Payload::Noop(log::Noop {})),
+            ..log::Entry::default()
+        };
+        let newer = |needs| Err(CodecError::Newer { index: 4, needs });
+        assert_eq!(entry_from_wire(4, log::Entry { term: 1, ..Default::default() }), newer(None));
+        let format = NEWEST + 1;
+        assert_eq!(entry_from_wire(4, log::Entry { format, ..noop(1) }), newer(Some(format)));
         assert_eq!(
             entries_from_wire(4, [noop(2), noop(1)]),
             Err(CodecError::TermFalls { index: 5, term: 1, previous: 2 })

@@ -3,11 +3,13 @@
 mod admin;
 pub mod cli;
 pub mod codec;
+pub mod command;
 pub mod copy;
 pub mod ctl;
 pub mod doors;
 pub mod http;
 pub mod kv;
+pub mod level;
 pub mod metrics;
 mod peer;
 pub mod process;

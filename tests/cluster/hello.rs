@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_hello_is_heard_however_it_is_cut_up() {
-        let hello = Hello { cluster_id: 7, from: 11, to: 12, from_address: "127.0.0.1:1".to_owned() };
+        let from_address = "127.0.0.1:1".to_owned();
+        let hello = Hello { cluster_id: 7, from: 11, to: 12, from_address, ..Hello::default() };
         let bytes = connection(Some(hello.clone()));
         for size in 1..bytes.len() {
             let mut listener = Listener::default();

@@ -44,5 +44,6 @@ fn apply(store: &mut Store, operation: &Operation) -> Result<Answer, KvError> {
         Response::DeleteRange(delete) => Answer::DeleteRange(delete),
         Response::Txn(txn) => Answer::Txn(txn),
         Response::Compact(compact) => Answer::Compact(compact),
+        Response::RaiseLevel(_) => unreachable!("etcd has no such request"),
     })
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message as _;
 use quorate_api::etcdserverpb::CompactionRequest;
-use quorate_api::log;
 use quorate_api::log::command::Operation as Applied;
+use quorate_node::command;
 use quorate_node::kv::{ReadTxn, Response, Store};
 use quorate_node::replica::{Client as Waiter, Command, Replica};
 use quorate_raft::MemberId;
@@ -214,15 +213,18 @@ pub(crate) fn submit(replica: &mut Replica, origin: MemberId, number: u64, input
         Request::Txn(txn) if !matches!(input, Input::Get(_)) => Applied::Txn(txn),
         Request::Range(_) | Request::Txn(_) => return replica.read(waiter, number),
     };
-    let command = log::Command { origin: origin.0, request: number, operation: Some(operation) };
-    replica.write(waiter, vec![Command { number, bytes: command.encode_to_vec().into() }]);
+    replica.write(waiter, vec![encode(origin, number, operation)]);
 }
 
 /// Asks a replica for a compaction.
 pub(crate) fn compact(replica: &mut Replica, origin: MemberId, number: u64, revision: i64) {
     let operation = Applied::Compact(CompactionRequest { revision, physical: false });
-    let command = log::Command { origin: origin.0, request: number, operation: Some(operation) };
-    replica.write(Waiter::default(), vec![Command { number, bytes: command.encode_to_vec().into() }]);
+    replica.write(Waiter::default(), vec![encode(origin, number, operation)]);
+}
+
+fn encode(origin: MemberId, number: u64, operation: Applied) -> Command {
+    let needs = command::needs(&operation);
+    Command { number, bytes: command::encode(origin.0, number, operation), needs }
 }
 
 /// What a response of the state tells.
@@ -231,7 +233,7 @@ pub(crate) fn output(response: Response) -> Output {
         Response::Put(put) => requests::written(put),
         Response::DeleteRange(deleted) => requests::deleted(deleted),
         Response::Txn(txn) => requests::transacted(txn),
-        Response::Compact(_) => unreachable!("clients do not compact"),
+        Response::Compact(_) | Response::RaiseLevel(_) => unreachable!("clients do not ask for it"),
     };
     output.expect("a response that fits its request")
 }

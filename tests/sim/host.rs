@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use quorate_node::copy::Keeper;
 use quorate_node::kv::SnapshotPolicy;
+use quorate_node::level::Levels;
 use quorate_node::replica::{Options, Replica};
 use quorate_node::server::start::{self, Found, StartError};
 use quorate_node::snapshots::{Report, Worker};
@@ -244,13 +245,15 @@ impl Host {
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
             removed: identity.removed,
+            levels: Levels::ALL,
         };
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));
         let keeper = copy.zip(plan.copying.as_ref()).map(|(copy, copying)| {
             copy.keeper(self.id, Arc::clone(&state)).in_blocks_of(copying.block_bytes)
         });
-        let replica = start::replica(options, restored.clone(), state);
+        let replica =
+            start::replica(options, restored.clone(), state).expect("all members are of one version");
         let mut process = Process {
             replica,
             identity,

@@ -117,6 +117,7 @@ impl World {
                 });
                 return self.start_later(id);
             }
+            StartError::Unsupported(error) => panic!("all members are of one version: {error}"),
             StartError::Snapshots(error) => panic!("{} has lost a snapshot: {error}", name(id)),
         };
         match error {
@@ -135,6 +136,7 @@ impl World {
             OpenError::Io { .. } | OpenError::Begin(_) => {
                 self.coverage.count("starts in vain: device errors");
             }
+            OpenError::Unsupported(error) => panic!("all members are of one version: {error}"),
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
         }
         self.start_later(id);

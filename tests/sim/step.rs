@@ -112,7 +112,9 @@ impl World {
         }
         process.steps += 1;
         let looks = process.steps.is_multiple_of(FULL_LOOK);
-        let Effects { write, messages, answers, jobs, release, status_changed } = process.replica.output();
+        let Effects { write, messages, answers, jobs, release, status_changed, end } =
+            process.replica.output();
+        assert_eq!(end, None, "all members are of one version");
         for job in jobs {
             process.worker.push(job);
         }
@@ -215,6 +217,9 @@ impl World {
                     Failure::TimedOut => "commands given up: no answer in time",
                     Failure::NotAMember => "requests refused: no member",
                     Failure::NoSpace => "requests refused: no space",
+                    Failure::Unsupported => {
+                        unreachable!("nothing is asked for that is not of the first level")
+                    }
                 });
                 if failure == Failure::TimedOut { Reply::Unknown } else { Reply::NotDone }
             }

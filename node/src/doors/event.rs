@@ -3,6 +3,7 @@
 use quorate_raft::{ChangeError, Configuration, LogId, MemberId, TransferError, WriteId};
 use tokio::sync::oneshot;
 
+use crate::level::Unsupported;
 use crate::replica::{Client, Command, Message, Room};
 use crate::snapshots::Report;
 
@@ -60,6 +61,8 @@ pub(crate) enum Event {
     Snapshot(Report),
     /// The disk has more room than before, or less.
     Room(Room),
+    /// What has come from another member needs a level that is not supported: the end of this process.
+    Unsupported(Unsupported),
     /// The log cannot be written: the end of this process.
     DiskFailed(String),
     /// The node is going away: say so.

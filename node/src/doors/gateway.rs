@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use prost::Message as _;
-use quorate_api::log;
 use quorate_api::log::command::Operation;
 use tokio::sync::{Notify, oneshot};
 
 use super::event::Event;
 use super::mailbox::{Mailbox, Refused};
+use crate::command;
 use crate::kv::{KvError, Response, Store};
 use crate::replica::{Answer, Client, Command, Failure, Outcome};
 
@@ -52,6 +51,9 @@ pub enum RequestError {
     /// The disk is full.
     #[error("no space")]
     NoSpace,
+    /// The cluster's level does not allow it yet.
+    #[error("not supported by the level of the cluster")]
+    Unsupported,
     /// The node belongs to no cluster yet, or no longer.
     #[error("not a member of a cluster")]
     NotAMember,
@@ -64,6 +66,7 @@ impl From<Failure> for RequestError {
             Failure::TimedOut => RequestError::TimedOut,
             Failure::NotAMember => RequestError::NotAMember,
             Failure::NoSpace => RequestError::NoSpace,
+            Failure::Unsupported => RequestError::Unsupported,
         }
     }
 }
@@ -239,12 +242,11 @@ impl Shared {
         let arrived = std::mem::take(&mut requests.writes);
         let mut commands = Vec::with_capacity(arrived.len());
         for (operation, reply) in arrived {
-            let command =
-                log::Command { origin: self.numbers.origin, request: number, operation: Some(operation) };
-            let bytes = bytes::Bytes::from(command.encode_to_vec());
+            let needs = command::needs(&operation);
+            let bytes = command::encode(self.numbers.origin, number, operation);
             requests.waiting_bytes += bytes.len();
             requests.pending_writes.insert(number, (reply, bytes.len()));
-            commands.push(Command { number, bytes });
+            commands.push(Command { number, bytes, needs });
             number = number.wrapping_add(1);
         }
         commands
@@ -299,6 +301,7 @@ mod local {
     use super::*;
     use crate::doors::event::Event;
     use crate::doors::mailbox::mailbox;
+    use crate::level::Levels;
 
     impl Gateway {
         /// A door to nothing but `store`: commands are applied as they come. For tests of what stands before the gateway,
@@ -326,8 +329,8 @@ mod local {
         let Event::Requests { client, writes, read } = event else { panic!("{event:?} is no request") };
         let mut batch: Vec<Answer> = writes
             .into_iter()
-            .map(|Command { number, bytes }| {
-                let operation = log::Command::decode(bytes).unwrap().operation.unwrap();
+            .map(|Command { number, bytes, .. }| {
+                let operation = command::read(bytes, Levels::ALL).unwrap().operation;
                 let outcome = Outcome::Applied(store.write().apply(&operation));
                 Answer { client, number, outcome }
             })

@@ -10,10 +10,10 @@ use quorate_api::{admin, log};
 use quorate_raft::{Index, LogId, Progress, Term};
 use tokio::sync::watch;
 
-pub use admin::Role;
+use crate::level::{Level, Levels};
 
-/// The product's version, `X.Y.Z`.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub use crate::level::VERSION;
+pub use admin::Role;
 
 /// What changes seldom.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,6 +34,10 @@ pub struct NodeStatus {
     pub term: Term,
     /// The leader of that term, if known.
     pub leader: Option<u64>,
+    /// The level of its state. 0 while it belongs to no cluster.
+    pub level: Level,
+    /// The levels that it supports.
+    pub levels: Levels,
     /// The newest configuration in its log. None while the log is empty.
     pub configuration: Option<ConfigurationView>,
     /// What the leader knows of every member. Empty on others. As it was when last published: at most some ten times a second.

@@ -25,6 +25,8 @@ mod txn;
 
 use quorate_api::etcdserverpb as pb;
 
+use crate::level::Level;
+
 pub use self::compaction::Collected;
 pub use self::points::SnapshotPolicy;
 pub use self::range::RangeScan;
@@ -43,6 +45,8 @@ pub enum Response {
     Txn(pb::TxnResponse),
     /// To a compaction.
     Compact(pb::CompactionResponse),
+    /// To a raise of the level: the level of the state from now on.
+    RaiseLevel(Level),
 }
 
 /// Why a request is refused by the state. The same on every member.

@@ -8,6 +8,7 @@ use quorate_raft::LogId;
 
 use super::revision::{INITIAL, Revision};
 use super::{Collected, Store};
+use crate::level::Levels;
 
 /// Why versions make no state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,15 +54,17 @@ impl Rebuild {
     pub fn finish(self, state: &wire::State, applied: LogId) -> Result<Store, RebuildError> {
         let Self { mut store, newest, .. } = self;
         let fits = newest.is_none_or(|newest| newest.main <= state.revision)
+            && Levels::ALL.contains(state.level)
             && state.revision >= INITIAL
             && (-1..=state.revision).contains(&state.compacted);
         if !fits {
-            return Err(RebuildError("revisions of no state"));
+            return Err(RebuildError("revisions of no state, or another level's"));
         }
         store.revision = state.revision;
         store.weight = state.weight;
         store.kept_at_point = state.kept;
         store.compaction.revision = state.compacted;
+        store.level = state.level;
         store.applied = applied;
         while store.collect(1 << 16) == Collected::More {}
         // Nothing is left that the last compaction does not leave.

@@ -17,6 +17,7 @@ use super::rebuild::BURIED;
 use super::revision::{INITIAL, Revision};
 use super::txn::Plan;
 use super::{KvError, Response, header};
+use crate::level::{FIRST, Level};
 
 /// The replicated state at one applied index: every key with its history.
 ///
@@ -35,6 +36,8 @@ pub struct Store {
     pub(super) kept_at_point: u64,
     /// The newest entry of the log that it holds.
     pub(super) applied: LogId,
+    /// Of the cluster: see [`crate::level`].
+    pub(super) level: Level,
     incarnation: Incarnation,
 }
 
@@ -76,7 +79,7 @@ impl Default for Store {
 }
 
 impl Store {
-    /// An empty state, at revision 1.
+    /// An empty state, at revision 1 and of the first level.
     pub fn new() -> Self {
         Self {
             index: Index::default(),
@@ -87,6 +90,7 @@ impl Store {
             weight: 0,
             kept_at_point: 0,
             applied: LogId::default(),
+            level: FIRST,
             incarnation: Incarnation::default(),
         }
     }
@@ -104,6 +108,11 @@ impl Store {
     /// Everything up to entry `id` is applied.
     pub fn applied_up_to(&mut self, id: LogId) {
         self.applied = id;
+    }
+
+    /// The level of the cluster. What is applied next is done as this level says.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// The number behind that of the newest version.
@@ -180,6 +189,10 @@ impl Store {
             Operation::DeleteRange(request) => Ok(Response::DeleteRange(self.delete_range(request))),
             Operation::Txn(request) => self.txn(request).map(Response::Txn),
             Operation::Compact(request) => self.compact(request.revision).map(Response::Compact),
+            Operation::RaiseLevel(raise) => {
+                self.level = self.level.max(raise.to);
+                Ok(Response::RaiseLevel(self.level))
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use quorate_raft::MemberId;
 use tokio::runtime::Handle;
 
 use crate::doors::mailbox::Mailbox;
-use crate::doors::view::NodeView;
+use crate::doors::view::{NodeView, VERSION};
 use crate::replica::Message;
 use crate::tls::Dialer;
 use link::Link;
@@ -116,11 +116,16 @@ impl Peers {
 
 /// How this node introduces itself to `to`.
 fn hello(view: &NodeView, to: MemberId) -> pb::Hello {
+    let status = view.status();
     pb::Hello {
         cluster_id: view.cluster_id(),
         from: view.member_id(),
         to: to.0,
-        from_address: view.status().peer_address.clone(),
+        from_address: status.peer_address.clone(),
+        version: VERSION.to_owned(),
+        oldest_level: status.levels.oldest,
+        newest_level: status.levels.newest,
+        level: status.level,
     }
 }
 

@@ -13,6 +13,7 @@ use super::{MAX_FRAME_BYTES, Peers, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
+use crate::level::{Levels, Subject};
 
 /// The peer service of a node.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ impl PeerService {
         if hello.from == 0 || hello.from == me || hello.cluster_id == 0 {
             return Err(Status::invalid_argument("a hello names its sender and its cluster"));
         }
+        self.check_levels(hello)?;
         match self.view.cluster_id() {
             0 => self.adopt(hello.cluster_id).await?,
             mine if mine == hello.cluster_id => {}
@@ -71,6 +73,40 @@ impl PeerService {
             }
         }
         Ok(MemberId(hello.from))
+    }
+
+    /// Members that do not support the cluster's level take no part in it: neither this one, if the sender knows a level that is above its
+    /// own, nor the sender.
+    fn check_levels(&self, hello: &pb::Hello) -> Result<(), Status> {
+        let mine = self.view.status();
+        let theirs = Levels { oldest: hello.oldest_level, newest: hello.newest_level };
+        let (from, version) = (MemberId(hello.from), &hello.version);
+        if theirs.newest == 0 {
+            let what = "the sender is of a version from before the first level: upgrade it, with an empty data directory";
+            return Err(Status::failed_precondition(what));
+        }
+        if hello.level != 0 && !mine.levels.contains(hello.level) {
+            let unsupported = mine.levels.lacks(Subject::Cluster, Some(hello.level));
+            tracing::warn!(%from, version, "cannot take part: {unsupported}");
+            return Err(Status::failed_precondition(unsupported.to_string()));
+        }
+        if mine.level != 0 && !theirs.contains(mine.level) {
+            let what = format!(
+                "the cluster has level {}, and the sender's version of quorate-node ({version}) supports {theirs}: upgrade it",
+                mine.level
+            );
+            tracing::warn!(%from, "refused a member: {what}");
+            return Err(Status::failed_precondition(what));
+        }
+        Ok(())
+    }
+
+    /// Ends the stream over a message that is none; and the process, if a newer version has sent it.
+    fn refuse(&self, error: &wire::WireError) -> Status {
+        if let Some(unsupported) = error.unsupported() {
+            self.mailbox.post(Event::Unsupported(unsupported));
+        }
+        Status::invalid_argument(error.to_string())
     }
 
     async fn adopt(&self, cluster_id: u64) -> Result<(), Status> {
@@ -93,8 +129,7 @@ impl PeerService {
         let me = MemberId(self.view.member_id());
         let mut next = Some(first);
         while let Some(frame) = next {
-            let messages = wire::received(from, me, frame.messages)
-                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let messages = wire::received(from, me, frame.messages).map_err(|error| self.refuse(&error))?;
             if !messages.is_empty() {
                 // When the replica cannot keep up they are lost, as on any network.
                 let _ = self.mailbox.send(Event::Messages(messages));

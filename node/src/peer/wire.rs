@@ -1,10 +1,11 @@
 //! Messages between replicas, to and from their wire form.
 
-use quorate_api::peer::{self as pb, message::Body as Wire, room::Level};
-use quorate_raft::{self as raft, Body, Entry, LogId, MemberId, Payload, Snapshot};
+use quorate_api::peer::{self as pb, forward_rejected::Reason, message::Body as Wire, room::Level};
+use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, Snapshot};
 
 use crate::codec::{self, CodecError};
-use crate::replica::{Message, Room};
+use crate::level::{Levels, Subject, Unsupported};
+use crate::replica::{Message, Rejection, Room};
 use crate::snapshots::{Manifest, ManifestError, Part};
 
 /// Why a message is not understood.
@@ -19,9 +20,21 @@ pub(super) enum WireError {
     /// Its entries are bad.
     #[error(transparent)]
     Entries(#[from] CodecError),
-    /// Its manifest is none.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    /// Its manifest, of the snapshot at this entry, is none.
+    #[error("{1}")]
+    Manifest(Index, ManifestError),
+}
+
+impl WireError {
+    /// What the message needs, if it is a newer version's: it is neither passed over nor taken for nonsense.
+    pub(super) fn unsupported(&self) -> Option<Unsupported> {
+        let (what, needs) = match self {
+            Self::Entries(CodecError::Newer { index, needs }) => (Subject::Entry(*index), *needs),
+            Self::Manifest(index, ManifestError::Level(level)) => (Subject::Snapshot(*index), Some(*level)),
+            _ => return None,
+        };
+        Some(Levels::ALL.lacks(what, needs))
+    }
 }
 
 /// About how many bytes a message has.
@@ -60,8 +73,8 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
         Message::Forward { term, commands, .. } => {
             pb::Message { term, body: Some(Wire::Forward(pb::Forward { commands })) }
         }
-        Message::ForwardRejected { term, numbers: requests, no_space, .. } => {
-            let rejected = pb::ForwardRejected { requests, no_space };
+        Message::ForwardRejected { term, numbers: requests, reason, .. } => {
+            let rejected = pb::ForwardRejected { requests, reason: reason_to_wire(reason).into() };
             pb::Message { term, body: Some(Wire::ForwardRejected(rejected)) }
         }
         Message::SnapshotRequest { id, part, .. } => {
@@ -136,8 +149,9 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
     let term = message.term;
     let body = match message.body.ok_or(WireError::Unknown)? {
         Wire::Forward(pb::Forward { commands }) => return Ok(Message::Forward { from, to, term, commands }),
-        Wire::ForwardRejected(pb::ForwardRejected { requests: numbers, no_space }) => {
-            return Ok(Message::ForwardRejected { from, to, term, numbers, no_space });
+        Wire::ForwardRejected(rejected) => {
+            let reason = reason_from_wire(&rejected);
+            return Ok(Message::ForwardRejected { from, to, term, numbers: rejected.requests, reason });
         }
         Wire::SnapshotRequest(pb::SnapshotRequest { id, piece }) => {
             let id = id_from_wire(id, "snapshot")?;
@@ -145,7 +159,10 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
             return Ok(Message::SnapshotRequest { from, to, id, part });
         }
         Wire::SnapshotManifest(manifest) => {
-            let manifest = Box::new(Manifest::from_wire(manifest)?);
+            let index = manifest.index;
+            let manifest =
+                Manifest::from_wire(manifest).map_err(|error| WireError::Manifest(index, error))?;
+            let manifest = Box::new(manifest);
             return Ok(Message::SnapshotManifest { from, to, manifest });
         }
         Wire::SnapshotPiece(pb::SnapshotPiece { id, number, data: bytes }) => {
@@ -200,6 +217,22 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
 fn entries_after(previous: LogId, entries: Vec<quorate_api::log::Entry>) -> Result<Vec<Entry>, WireError> {
     let first = previous.index.checked_add(1).ok_or(CodecError::IndexOverflow)?;
     Ok(codec::entries_from_wire(first, entries)?)
+}
+
+fn reason_to_wire(reason: Rejection) -> Reason {
+    match reason {
+        Rejection::NotLeader => Reason::NotLeader,
+        Rejection::NoSpace => Reason::NoSpace,
+        Rejection::Unsupported => Reason::Unsupported,
+    }
+}
+
+fn reason_from_wire(rejected: &pb::ForwardRejected) -> Rejection {
+    match Reason::try_from(rejected.reason) {
+        Ok(Reason::NotLeader) => Rejection::NotLeader,
+        Ok(Reason::NoSpace) => Rejection::NoSpace,
+        Ok(Reason::Unsupported) | Err(_) => Rejection::Unsupported,
+    }
 }
 
 fn room_to_wire(room: Room) -> pb::Room {
@@ -262,8 +295,15 @@ mod tests {
         let raft = bodies.map(|body| Message::Raft(raft::Message { from, to, term: 5, body }));
         let forwards = [
             Message::Forward { from, to, term: 5, commands: vec!["a".into(), "b".into()] },
-            Message::ForwardRejected { from, to, term: 5, numbers: vec![u64::MAX], no_space: false },
-            Message::ForwardRejected { from, to, term: 5, numbers: vec![1, 2], no_space: true },
+            Message::ForwardRejected {
+                from,
+                to,
+                term: 5,
+                numbers: vec![u64::MAX],
+                reason: Rejection::NotLeader,
+            },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![1, 2], reason: Rejection::NoSpace },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![], reason: Rejection::Unsupported },
             Message::SnapshotRequest { from, to, id, part: Part::Manifest },
             Message::SnapshotRequest { from, to, id, part: Part::Piece(0) },
             Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },
@@ -286,6 +326,7 @@ mod tests {
             bytes: 5,
             hashes: vec![7; 32].into(),
             piece_bytes: 4096,
+            level: crate::level::FIRST,
             ..Default::default()
         };
         Manifest::from_wire(wire).unwrap()

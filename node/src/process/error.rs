@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::doors::event::ClusterError;
+use crate::level::Unsupported;
 use crate::server::start::StartError;
 use crate::snapshots::SnapshotError;
 use crate::storage::{OpenError, WalError};
@@ -46,6 +47,9 @@ pub enum RunError {
     /// The log cannot be written any more.
     #[error("the log cannot be written, so this node cannot go on: {0}")]
     DiskFailed(String),
+    /// A level that this process does not support.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// A broken invariant.
     #[error("the replica has ended by itself: this is a bug")]
     Lost,
@@ -54,6 +58,9 @@ pub enum RunError {
 impl From<StartError> for RunError {
     fn from(error: StartError) -> Self {
         match error {
+            StartError::Snapshots(SnapshotError::Unsupported(unsupported))
+            | StartError::Log(OpenError::Unsupported(unsupported))
+            | StartError::Unsupported(unsupported) => Self::Unsupported(unsupported),
             StartError::Log(error) => Self::Open(error),
             StartError::Snapshots(error) => Self::Snapshots(error),
         }
@@ -61,10 +68,11 @@ impl From<StartError> for RunError {
 }
 
 impl RunError {
-    /// What the process exits with.
+    /// What the process exits with: 3 where only another version can go on.
     pub fn code(&self) -> u8 {
         match self {
             RunError::Usage(_) => 2,
+            RunError::Unsupported(_) => 3,
             _ => 1,
         }
     }

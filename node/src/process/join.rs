@@ -11,6 +11,7 @@ use quorate_api::log;
 use tonic::Code;
 
 use crate::doors::view::{NodeStatus, NodeView, Role};
+use crate::level::{Subject, Unsupported};
 use crate::tls::Dialer;
 
 /// How long to wait before the next look.
@@ -48,6 +49,9 @@ pub(crate) enum JoinError {
         /// Where that is.
         address: String,
     },
+    /// The cluster's level is none that this node supports.
+    #[error(transparent)]
+    Unsupported(Unsupported),
     /// It has been a member, and was removed.
     #[error("this member was removed from cluster {0:016x}: join with an empty data directory")]
     Removed(u64),
@@ -114,6 +118,9 @@ impl Join {
                 theirs: leader.cluster_id,
                 address,
             });
+        }
+        if leader.level != 0 {
+            mine.levels.check(Subject::Cluster, leader.level).map_err(JoinError::Unsupported)?;
         }
         if self.join.is_some() && !self.let_in && was_removed(&mine, &leader, self.me.id) {
             return Err(JoinError::Removed(mine.cluster_id));

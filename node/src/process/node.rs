@@ -29,6 +29,7 @@ use crate::doors::mailbox::{Mailbox, Receiver, mailbox};
 use crate::doors::view::{NodeStatus, NodeView, Unready, VERSION};
 use crate::http;
 use crate::kv::{SnapshotPolicy, Store};
+use crate::level::Levels;
 use crate::metrics::Metrics;
 use crate::peer::{PeerService, Peers};
 use crate::replica::{Client, Options};
@@ -91,6 +92,7 @@ struct Node {
 impl Node {
     /// Puts everything together. Inside the runtime that is to carry it.
     fn start(cli: Cli) -> Result<Self, RunError> {
+        let levels = cli.levels();
         let certificates = Certificates::load(&cli)?;
         let mut disks = Disks::open(&cli.data_dir, cli.state_copy)?;
         let listeners = Listeners::open(&cli)?;
@@ -108,6 +110,7 @@ impl Node {
             peer_address: me.peer_address.clone(),
             client_urls: me.client_urls.clone(),
             unready: Some(Unready::Waiting),
+            levels,
             ..NodeStatus::default()
         });
         let dialer = Dialer::new(certificates.peer.clone());
@@ -122,7 +125,9 @@ impl Node {
         *store.write() = state;
         let data_dir = (dir, identity);
         let wishes = Wishes { priority: cli.priority, lease_reads: cli.lease_reads };
-        let start = Start { found, wal, archive, copy, data_dir, wishes, store, metrics: metrics.clone() };
+        let metrics_of_loop = metrics.clone();
+        let start =
+            Start { found, wal, archive, copy, data_dir, wishes, store, metrics: metrics_of_loop, levels };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
 
         // The state holds by now what was committed when the process ended: from here on there is something to tell.
@@ -152,7 +157,7 @@ impl Node {
                 result = &mut enrolled, if !settled => {
                     settled = true;
                     if let Ok(Err(error)) = result {
-                        return Err(join_error(&error));
+                        return Err(join_error(error));
                     }
                 }
                 _ = terminate.recv() => break,
@@ -188,6 +193,7 @@ struct Start {
     wishes: Wishes,
     store: Arc<RwLock<Store>>,
     metrics: Metrics,
+    levels: Levels,
 }
 
 impl Start {
@@ -220,6 +226,7 @@ impl Start {
             snapshots: SnapshotPolicy::default(),
             kept_log_bytes: KEPT_LOG_BYTES,
             removed,
+            levels: self.levels,
         };
         let path = dir.clone();
         let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
@@ -229,7 +236,7 @@ impl Start {
         let mut status_view = StatusView::new(view.clone(), self.metrics.clone());
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
         let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
-        let replica = start::replica(options.clone(), restored, self.store);
+        let replica = start::replica(options.clone(), restored, self.store)?;
         data_dir.set_removed(replica.removed())?;
         status_view.publish(&replica, data_dir.cluster());
         peers.configure(status_view.members());
@@ -307,10 +314,14 @@ fn say_hello(me: &log::Member, listeners: &Listeners, cluster: u64) {
 fn fatal(ended: Result<End, oneshot::error::RecvError>) -> RunError {
     match ended {
         Ok(End::DiskFailed(reason)) => RunError::DiskFailed(reason),
+        Ok(End::Unsupported(unsupported)) => RunError::Unsupported(unsupported),
         Ok(End::Stopped) | Err(_) => RunError::Lost,
     }
 }
 
-fn join_error(error: &JoinError) -> RunError {
-    RunError::Enrol(error.to_string())
+fn join_error(error: JoinError) -> RunError {
+    match error {
+        JoinError::Unsupported(unsupported) => RunError::Unsupported(unsupported),
+        error => RunError::Enrol(error.to_string()),
+    }
 }

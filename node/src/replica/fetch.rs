@@ -307,6 +307,7 @@ mod tests {
             bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
             hashes: hashes.into(),
             piece_bytes: 4096,
+            level: crate::level::FIRST,
         };
         Manifest::from_wire(wire).unwrap()
     }

@@ -35,8 +35,8 @@ pub enum Message {
         term: Term,
         /// The commands' numbers.
         numbers: Vec<u64>,
-        /// There is no room for them: it is no use to try again.
-        no_space: bool,
+        /// Why.
+        reason: Rejection,
     },
     /// The sender lacks a snapshot, and asks for a part of it.
     SnapshotRequest {
@@ -90,6 +90,17 @@ pub enum Message {
         /// How much.
         room: Room,
     },
+}
+
+/// Why commands that were forwarded were not appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// The receiver does not lead, or not in that term: another may take them.
+    NotLeader,
+    /// There is no room for them: it is of no use to try again.
+    NoSpace,
+    /// The receiver does not read them, or the cluster's level does not allow them: the same.
+    Unsupported,
 }
 
 impl Message {

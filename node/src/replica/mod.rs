@@ -16,18 +16,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use prost::Message as _;
-use quorate_api::log;
 use quorate_raft::{
     ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
     Role, Status, Term, TransferError, Write, WriteId,
 };
 
+use crate::command::{self, Unread};
 use crate::kv::{KvError, Response, SnapshotPolicy, Store};
+use crate::level::{Level, Levels, Subject, Unsupported};
 use crate::snapshots::Job;
 
 pub use membership::Standing;
-pub use message::Message;
+pub use message::{Message, Rejection};
 pub use room::Room;
 pub use writes::Command;
 
@@ -61,6 +61,8 @@ pub struct Options {
     pub removed: Index,
     /// How many bytes of entries are kept behind a snapshot, for members that are a little behind.
     pub kept_log_bytes: u64,
+    /// The levels that this member supports.
+    pub levels: Levels,
 }
 
 /// The answer to one request.
@@ -98,6 +100,8 @@ pub enum Failure {
     NotAMember,
     /// The disk of this node, or of the leader, is full, or so many are that no quorum has room. It was not done.
     NoSpace,
+    /// The level of the cluster does not allow it yet. It was not done.
+    Unsupported,
 }
 
 /// All that the inputs since the last call of [`Replica::output`] have brought about.
@@ -113,8 +117,10 @@ pub struct Effects {
     pub jobs: Vec<Job>,
     /// The log before this entry is not needed any more: a snapshot that covers it is durable.
     pub release: Option<Index>,
-    /// Something that [`Replica::status`] or [`Replica::standing`] shows has changed.
+    /// Something that [`Replica::status`], [`Replica::standing`] or [`Replica::level`] shows has changed.
     pub status_changed: bool,
+    /// The process must end: what comes next needs a level that it does not support. Nothing of that was applied.
+    pub end: Option<Unsupported>,
 }
 
 /// One member.
@@ -128,6 +134,11 @@ pub struct Replica {
     /// The newest that the state holds: it may be ahead when the process starts.
     applied: Index,
     revision: i64,
+    /// Of the state.
+    level: Level,
+    levels: Levels,
+    /// Why nothing more is applied.
+    end: Option<Unsupported>,
     /// As of the last output.
     status: Status,
     membership: Membership,
@@ -175,9 +186,16 @@ impl Replica {
             // What the disk still has before that is for the day that the snapshot is damaged.
             raft.compact(newest, keep_after);
         }
-        let revision = store.read().revision();
+        let (revision, level) = {
+            let store = store.read();
+            (store.revision(), store.level())
+        };
+        let unsupported = options.levels.check(Subject::State, level).err();
         Replica {
             id,
+            level,
+            levels: options.levels,
+            end: unsupported,
             status: raft.status(),
             raft,
             revision,
@@ -203,19 +221,23 @@ impl Replica {
         }
     }
 
-    /// Applies what the disk knows to be committed, up to `commit`, before anything else is asked of the replica.
+    /// Applies what the disk knows to be committed, up to `commit`, before anything else is asked of the replica. An error if the state, or
+    /// an entry, needs a level that is not supported.
     ///
     /// # Panics
     /// If it is asked for more than that.
-    pub fn replay(&mut self, commit: Index) {
+    pub fn replay(&mut self, commit: Index) -> Result<(), Unsupported> {
+        self.end.take().map_or(Ok(()), Err)?;
         while self.handed < commit {
             let before = self.handed;
-            let Effects { write, messages, jobs, .. } = self.output();
+            let Effects { write, messages, jobs, end, .. } = self.output();
+            end.map_or(Ok(()), Err)?;
             assert!(self.handed > before, "what is committed on disk can be applied");
             assert!(write.is_none() && messages.is_empty(), "nobody has asked for anything yet");
             // Those are for whoever takes the first output.
             self.jobs = jobs;
         }
+        Ok(())
     }
 
     /// Time passes.
@@ -246,15 +268,19 @@ impl Replica {
     pub fn write(&mut self, client: Client, commands: Vec<Command>) {
         let (refused, failure) = if self.can_serve() {
             let room = self.room_for_commands();
-            let (admitted, refused) =
-                commands.into_iter().partition(|command| room == Room::Enough || room.admits(&command.bytes));
+            let (admitted, refused) = commands.into_iter().partition(|command| {
+                command.needs <= self.level && (room == Room::Enough || room.admits(&command.bytes))
+            });
             self.writes.arrive(client, self.now + self.request_ticks, admitted);
             (refused, Failure::NoSpace)
         } else {
             (commands, Failure::NotAMember)
         };
-        let refuse =
-            |Command { number, .. }| Answer { client, number, outcome: Outcome::NotApplied(failure) };
+        let level = self.level;
+        let refuse = |Command { number, needs, .. }| {
+            let failure = if needs > level { Failure::Unsupported } else { failure };
+            Answer { client, number, outcome: Outcome::NotApplied(failure) }
+        };
         self.answers.extend(refused.into_iter().map(refuse));
     }
 
@@ -273,13 +299,20 @@ impl Replica {
             Message::Raft(message) if !self.room.receives(&message) => {}
             Message::Raft(message) => self.raft.step(message),
             Message::Forward { from, term, commands, .. } => self.forwarded(from, term, commands),
-            Message::ForwardRejected { term, numbers, no_space: false, .. } => {
+            Message::ForwardRejected { term, numbers, reason: Rejection::NotLeader, .. } => {
                 self.writes.rejected(term, &numbers);
             }
-            Message::ForwardRejected { term, numbers, no_space: true, .. } => {
-                self.writes.refused(term, &numbers, &mut self.answers);
+            Message::ForwardRejected { term, numbers, reason: Rejection::NoSpace, .. } => {
+                self.writes.refused(term, &numbers, Failure::NoSpace, &mut self.answers);
+            }
+            Message::ForwardRejected { term, numbers, reason: Rejection::Unsupported, .. } => {
+                self.writes.refused(term, &numbers, Failure::Unsupported, &mut self.answers);
             }
             Message::SnapshotRequest { from, id, part, .. } => self.jobs.push(Job::Read(from, id, part)),
+            Message::SnapshotManifest { manifest, .. } if !self.levels.contains(manifest.level()) => {
+                let snapshot = Subject::Snapshot(manifest.id().index);
+                self.end = Some(self.levels.lacks(snapshot, Some(manifest.level())));
+            }
             Message::SnapshotManifest { from, manifest, .. } => {
                 self.fetcher.manifest(from, *manifest, self.now);
             }
@@ -297,7 +330,7 @@ impl Replica {
             if let Message::Forward { from, term, commands, .. } = message
                 && from == self.id
             {
-                self.writes.rejected(term, &writes::numbers(commands));
+                self.writes.rejected(term, &command::numbers(commands));
             }
         }
     }
@@ -348,6 +381,7 @@ impl Replica {
             jobs: std::mem::take(&mut self.jobs),
             release: self.release.take(),
             status_changed,
+            end: self.end.clone(),
         }
     }
 
@@ -374,6 +408,11 @@ impl Replica {
     /// The revision of the state.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The level of the state.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// Whether this node belongs to the cluster.
@@ -451,50 +490,67 @@ impl Replica {
         self.writes.reject_forwarded(self.id, &mut self.messages);
     }
 
-    /// Another member's clients have sent commands. Those that there is no room for go back at once.
+    /// Another member's clients have sent commands. Those that there is no room for go back at once; and so do those that this member does
+    /// not read as a whole, or that the cluster's level does not allow: in the log they would end every member that does not know better.
     fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
         let room = self.room_for_commands();
-        let (admitted, refused): (Vec<_>, Vec<_>) =
-            commands.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
-        if !refused.is_empty() {
-            let numbers = writes::numbers(refused);
-            self.messages.push(Message::ForwardRejected {
-                from: self.id,
-                to: from,
-                term,
-                numbers,
-                no_space: true,
-            });
+        let levels = Levels { newest: self.level, ..self.levels };
+        let (readable, unsupported): (Vec<_>, Vec<_>) =
+            commands.into_iter().partition(|bytes| command::read(bytes.clone(), levels).is_ok());
+        let (admitted, no_room): (Vec<_>, Vec<_>) =
+            readable.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
+        for (refused, reason) in [(unsupported, Rejection::Unsupported), (no_room, Rejection::NoSpace)] {
+            if !refused.is_empty() {
+                let numbers = command::numbers(refused);
+                self.messages.push(Message::ForwardRejected {
+                    from: self.id,
+                    to: from,
+                    term,
+                    numbers,
+                    reason,
+                });
+            }
         }
         if !admitted.is_empty() {
             self.writes.forwarded(from, term, admitted);
         }
     }
 
-    /// Applies what was committed. Whether the members' standing may have changed by it.
+    /// Applies what was committed, up to an entry that needs a level that is not supported. Whether the members' standing, or the level, may
+    /// have changed by it.
     fn apply(&mut self, committed: Vec<Entry>) -> bool {
-        let Some(last) = committed.last().map(Entry::id) else { return false };
-        let mut configured = false;
+        if committed.is_empty() || self.end.is_some() {
+            return false;
+        }
+        let mut changed = false;
         let mut store = self.store.write();
+        let mut newest = store.applied();
         for entry in committed {
             assert_eq!(entry.index, self.handed + 1, "entries are applied in order, without a gap");
+            let read = match &entry.payload {
+                Payload::Command(bytes) => Some(command::read(bytes.clone(), self.levels)).transpose(),
+                Payload::Noop | Payload::Configuration(_) => Ok(None),
+            };
+            let command = match read {
+                Ok(command) => command,
+                Err(Unread(needs)) => {
+                    self.end = Some(self.levels.lacks(Subject::Entry(entry.index), needs));
+                    break;
+                }
+            };
             self.handed = entry.index;
             let is_new = entry.index > self.applied;
             self.applied = self.applied.max(entry.index);
             self.writes.entered_term(entry.term);
-            let weight = entry.weight() as u64;
-            match entry.payload {
-                Payload::Command(bytes) if is_new => {
-                    if let Some(answer) = apply_command(self.id, &mut store, &mut self.writes, bytes) {
-                        self.answers.push(answer);
-                    }
-                }
-                Payload::Configuration(configuration) => {
-                    self.membership.committed(entry.index, &configuration);
-                    configured = true;
-                }
-                Payload::Noop | Payload::Command(_) => {}
+            newest = newest.max(entry.id());
+            if let Some(command) = command.filter(|_| is_new) {
+                self.answers.extend(apply_command(self.id, &mut store, &mut self.writes, command));
             }
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.membership.committed(entry.index, configuration);
+                changed = true;
+            }
+            let weight = entry.weight() as u64;
             self.tail.applied(entry.index, weight);
             if is_new && store.weigh(weight, self.policy) {
                 self.jobs.extend(snapshots::begin(
@@ -505,23 +561,23 @@ impl Replica {
                 ));
             }
         }
-        let newest = last.max(store.applied());
         store.applied_up_to(newest);
         self.revision = store.revision();
+        changed |= std::mem::replace(&mut self.level, store.level()) != store.level();
         drop(store);
         self.reads.applied(self.applied, &mut self.answers);
-        configured
+        changed
     }
 }
 
 /// Applies one command; answers it if it came from a client of this process.
-fn apply_command(id: MemberId, store: &mut Store, writes: &mut Writes, bytes: Bytes) -> Option<Answer> {
-    let decoded = log::Command::decode(bytes);
-    let Ok(log::Command { origin, request: number, operation: Some(operation) }) = decoded else {
-        // Every member reads the same bytes, and skips them alike.
-        tracing::error!("an entry holds no command that this version knows; skipped");
-        return None;
-    };
+fn apply_command(
+    id: MemberId,
+    store: &mut Store,
+    writes: &mut Writes,
+    command: command::Command,
+) -> Option<Answer> {
+    let command::Command { origin, request: number, operation } = command;
     let result = store.apply(&operation);
     if origin != id.0 {
         return None;

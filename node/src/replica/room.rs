@@ -104,7 +104,7 @@ fn grows(bytes: &Bytes) -> bool {
     match command.ok().and_then(|command| command.operation) {
         Some(Operation::Put(_)) => true,
         Some(Operation::Txn(txn)) => puts(&txn),
-        Some(Operation::DeleteRange(_) | Operation::Compact(_)) | None => false,
+        Some(Operation::DeleteRange(_) | Operation::Compact(_) | Operation::RaiseLevel(_)) | None => false,
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn bytes(operation: Operation) -> Bytes {
-        log::Command { origin: 1, request: 1, operation: Some(operation) }.encode_to_vec().into()
+        crate::command::encode(1, 1, operation)
     }
 
     fn operation(request: Request) -> RequestOp {

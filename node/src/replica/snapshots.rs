@@ -4,7 +4,7 @@ use quorate_raft::{Index, LogId, Raft, Snapshot};
 
 use super::{Replica, Room, fetch};
 use crate::kv::Store;
-use crate::snapshots::{Found, Job, Manifest, Report};
+use crate::snapshots::{Found, Job, Manifest, Report, SnapshotError};
 
 /// How long, in ticks, until a snapshot that took the place of a damaged one, and was not taken either, is tried again.
 const RENEWS_EVERY: u64 = 500;
@@ -28,6 +28,7 @@ impl Replica {
             }
             Report::Written(id, _) => self.fetcher.written(id, self.now),
             Report::Received(manifest, store) => self.received(&manifest, store),
+            Report::NotReceived(_, SnapshotError::Unsupported(unsupported)) => self.end = Some(unsupported),
             Report::NotReceived(id, error) => {
                 if self.fetcher.failed(id, self.now) {
                     fetch::complain(id, &error);
@@ -97,7 +98,10 @@ impl Replica {
             );
             std::mem::swap(&mut *self.store.write(), &mut *unused);
             (self.handed, self.applied) = (id.index, id.index);
-            self.revision = self.store.read().revision();
+            (self.revision, self.level) = {
+                let store = self.store.read();
+                (store.revision(), store.level())
+            };
             self.membership.committed(manifest.snapshot.configuration_id.index, configuration);
             self.tail.reset();
             self.writes.overtaken(id.term, &mut self.answers);

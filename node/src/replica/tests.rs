@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use prost::Message as _;
-use quorate_api::etcdserverpb as pb;
 use quorate_api::log::command::Operation;
+use quorate_api::{etcdserverpb as pb, log};
 use quorate_raft::{HardState, Snapshot};
 
 use super::*;
 use crate::kv::snapshot::SnapshotSource;
+use crate::level::{FIRST, NEWEST};
 use crate::snapshots::{Draft, Found, Manifest, Part, Report};
 
 const CLIENT: Client = Client(0);
@@ -144,6 +145,7 @@ fn options(id: MemberId) -> Options {
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,
         removed: 0,
+        levels: Levels::ALL,
     }
 }
 
@@ -166,9 +168,12 @@ fn put(origin: MemberId, number: u64) -> Command {
 fn put_bytes(origin: MemberId, number: u64, bytes: usize) -> Command {
     let (key, value) = (format!("key-{number}").into(), vec![b'v'; bytes].into());
     let request = pb::PutRequest { key, value, ..Default::default() };
-    let command =
-        log::Command { origin: origin.0, request: number, operation: Some(Operation::Put(request)) };
-    Command { number, bytes: command.encode_to_vec().into() }
+    command_of(origin, number, Operation::Put(request))
+}
+
+fn command_of(origin: MemberId, number: u64, operation: Operation) -> Command {
+    let needs = command::needs(&operation);
+    Command { number, bytes: command::encode(origin.0, number, operation), needs }
 }
 
 fn is_applied(outcome: Option<&Outcome>) -> bool {
@@ -224,7 +229,7 @@ fn a_forwarded_command_for_another_term_is_not_appended() {
         to: from,
         term: term - 1,
         numbers: vec![5],
-        no_space: false,
+        reason: Rejection::NotLeader,
     };
     assert!(effects.messages.contains(&rejection), "{:?}", effects.messages);
     world.settle();
@@ -245,7 +250,7 @@ fn a_late_rejection_says_nothing_of_a_later_attempt() {
         to: follower,
         term: term - 1,
         numbers: vec![1],
-        no_space: false,
+        reason: Rejection::NotLeader,
     };
     world.get(follower).receive(late);
     world.get(follower).tick();
@@ -377,6 +382,7 @@ fn who_waits_for_what_a_snapshot_covers_is_told() {
         bytes: 1,
         hashes: vec![0; 32].into(),
         piece_bytes: 4096,
+        level: FIRST,
     });
     let mut state = Store::new();
     for number in 0..5 {
@@ -391,6 +397,96 @@ fn who_waits_for_what_a_snapshot_covers_is_told() {
     world.get(follower).write(CLIENT, vec![put(follower, 2)]);
     world.settle();
     assert!(world.answer(follower, 2).is_none());
+}
+
+/// A command that another version has encoded: with a field that this one does not know.
+fn foreign(origin: MemberId, number: u64) -> Bytes {
+    let known = put(origin, number).bytes;
+    [&known[..], &[0xa0, 0x06, 1]].concat().into()
+}
+
+fn raise(to: Level) -> Operation {
+    Operation::RaiseLevel(log::RaiseLevel { to })
+}
+
+/// C1 of the review: it was skipped, by those who did not know it.
+#[test]
+fn an_entry_of_a_newer_version_ends_the_process_before_anything_of_it_is_applied() {
+    let entry = |index, bytes: Bytes| Entry { term: 1, index, payload: Payload::Command(bytes) };
+    let id = MemberId(1);
+    let higher = command_of(id, 8, raise(NEWEST + 1)).bytes;
+    let unknown = log::Command { origin: 1, request: 8, ..Default::default() }.encode_to_vec().into();
+    for (newer, needs) in [(foreign(id, 8), None), (higher, Some(NEWEST + 1)), (unknown, None)] {
+        let restored = Restored {
+            hard_state: HardState { term: 1, vote: None, commit: 4 },
+            entries: vec![
+                configured(1, &[1]),
+                entry(2, put(id, 7).bytes),
+                entry(3, newer),
+                entry(4, put(id, 9).bytes),
+            ],
+            ..Restored::default()
+        };
+        let mut replica = replica(id, restored);
+        let ended = replica.replay(4).expect_err("it cannot be applied");
+        assert_eq!((ended.what, ended.needs), (Subject::Entry(3), needs));
+        assert_eq!((replica.applied(), replica.revision()), (2, 2), "what stands before it is");
+        assert!(replica.output().end.is_some(), "it stays that way");
+    }
+}
+
+/// A state of a level that is not supported is not begun with: the log behind it may say nothing of its level any more.
+#[test]
+fn a_state_of_a_higher_level_is_refused() {
+    let mut state = Store::new();
+    state.apply(&raise(NEWEST + 1)).unwrap();
+    let mut replica = Replica::new(options(MemberId(1)), Restored::default(), Arc::new(RwLock::new(state)));
+    assert_eq!(replica.replay(0).map_err(|ended| ended.needs), Err(Some(NEWEST + 1)));
+}
+
+#[test]
+fn a_leader_appends_nothing_that_it_cannot_read_or_that_the_level_does_not_allow() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    let end = world.get(leader).status().last;
+    let above = command_of(follower, 2, raise(NEWEST + 1));
+    world.get(follower).write(CLIENT, vec![above.clone()]);
+    world.settle();
+    let refused =
+        |outcome: Option<&Outcome>| matches!(outcome, Some(Outcome::NotApplied(Failure::Unsupported)));
+    assert!(refused(world.answer(follower, 2)), "the follower itself knows");
+    // One of a newer version does not.
+    for (number, bytes) in [(3, foreign(follower, 3)), (4, command_of(follower, 4, raise(NEWEST + 1)).bytes)]
+    {
+        world.get(follower).write(CLIENT, vec![Command { number, bytes, needs: FIRST }]);
+        world.settle();
+        assert!(refused(world.answer(follower, number)), "{:?}", world.answer(follower, number));
+    }
+    assert_eq!(world.get(leader).status().last, end, "nothing was appended");
+}
+
+#[test]
+fn a_raise_of_the_level_is_the_same_on_every_member_and_never_undone() {
+    let mut state = Store::new();
+    assert_eq!(state.level(), FIRST);
+    state.apply(&raise(2)).unwrap();
+    state.apply(&raise(1)).unwrap();
+    assert_eq!((state.level(), state.revision()), (2, 1));
+    // A manifest of such a state, offered to a member that does not support it.
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    let id = snapshot_of(world.get(leader));
+    let wire = quorate_api::snapshot::Manifest { level: NEWEST + 1, ..Default::default() };
+    assert!(
+        matches!(Manifest::from_wire(wire), Err(crate::snapshots::ManifestError::Level(level)) if level > NEWEST)
+    );
+    let level = Levels { oldest: FIRST + 1, newest: FIRST + 1 };
+    world.get(follower).levels = level;
+    let manifest = Box::new(manifest_at(world.get(leader), id));
+    world.get(follower).receive(Message::SnapshotManifest { from: leader, to: follower, manifest });
+    assert_eq!(world.get(follower).output().end.map(|end| end.what), Some(Subject::Snapshot(id.index)));
 }
 
 /// Followers whose disks are full cannot write what a leader with room would append: its clients are told instead of waiting in vain.
@@ -506,11 +602,18 @@ fn who_fetches_a_snapshot_goes_on_from_there_by_the_log() {
     }
 }
 
+fn manifest_at(replica: &mut Replica, id: LogId) -> Manifest {
+    let Status { configuration, configuration_id, .. } = replica.status();
+    let snapshot = Snapshot { id, configuration, configuration_id };
+    let source = replica.store.write().snapshot(4096).expect("no other is being taken");
+    manifest_of(snapshot, source, replica.store())
+}
+
 fn manifest_of(snapshot: Snapshot, mut source: SnapshotSource, store: &RwLock<Store>) -> Manifest {
-    let piece_bytes = source.piece_bytes() as u32;
+    let (piece_bytes, level) = (source.piece_bytes() as u32, source.level());
     let mut draft = Draft::default();
     while let Some(piece) = source.next_piece(store).expect("the state is the same") {
         draft.add(&piece);
     }
-    draft.finish(snapshot, piece_bytes)
+    draft.finish(snapshot, piece_bytes, level)
 }

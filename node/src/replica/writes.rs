@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use prost::Message as _;
-use quorate_api::log;
 use quorate_raft::{MemberId, Raft, Term};
 
-use super::{Answer, Client, Failure, Message, Outcome};
+use super::{Answer, Client, Failure, Message, Outcome, Rejection};
+use crate::command;
+use crate::level::Level;
 
 /// A message takes in commands until it has this many bytes.
 const FORWARD_BYTES: usize = 1 << 20;
@@ -23,6 +23,8 @@ pub struct Command {
     pub number: u64,
     /// The encoded [`quorate_api::log::Command`], with the same number in it.
     pub bytes: Bytes,
+    /// The level that it needs ([`crate::command::needs`]).
+    pub needs: Level,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +62,7 @@ struct Forwarded {
 impl Writes {
     /// Commands have arrived from a client.
     pub(super) fn arrive(&mut self, client: Client, deadline: u64, commands: Vec<Command>) {
-        for Command { number, bytes } in commands {
+        for Command { number, bytes, .. } in commands {
             self.unsent.push(number);
             self.waiting.insert(number, Waiting { client, deadline, bytes, sent: None });
         }
@@ -81,13 +83,19 @@ impl Writes {
         }
     }
 
-    /// Whom they were forwarded to in `term` has no room for these.
-    pub(super) fn refused(&mut self, term: Term, numbers: &[u64], answers: &mut Vec<Answer>) {
+    /// What they were forwarded to in `term` does not take these, and nothing else would.
+    pub(super) fn refused(
+        &mut self,
+        term: Term,
+        numbers: &[u64],
+        failure: Failure,
+        answers: &mut Vec<Answer>,
+    ) {
         for number in numbers {
             if self.waiting.get(number).is_some_and(|waiting| waiting.sent == Some(term))
                 && let Some(Waiting { client, .. }) = self.waiting.remove(number)
             {
-                let outcome = Outcome::NotApplied(Failure::NoSpace);
+                let outcome = Outcome::NotApplied(failure);
                 answers.push(Answer { client, number: *number, outcome });
             }
         }
@@ -148,8 +156,8 @@ impl Writes {
     /// Tells their senders what was not appended.
     pub(super) fn reject_forwarded(&mut self, from: MemberId, messages: &mut Vec<Message>) {
         for Forwarded { from: to, term, commands } in self.forwarded.drain(..) {
-            let numbers = numbers(commands);
-            messages.push(Message::ForwardRejected { from, to, term, numbers, no_space: false });
+            let (numbers, reason) = (command::numbers(commands), Rejection::NotLeader);
+            messages.push(Message::ForwardRejected { from, to, term, numbers, reason });
         }
     }
 
@@ -202,10 +210,4 @@ impl Writes {
             }
         }
     }
-}
-
-/// The numbers of encoded commands.
-pub(super) fn numbers(commands: Vec<Bytes>) -> Vec<u64> {
-    let decoded = commands.into_iter().filter_map(|bytes| log::Command::decode(bytes).ok());
-    decoded.map(|command| command.request).collect()
 }

@@ -47,6 +47,7 @@ impl From<RequestError> for Status {
             RequestError::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
             RequestError::Overloaded => (Code::ResourceExhausted, "etcdserver: too many requests"),
             RequestError::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            RequestError::Unsupported => (Code::FailedPrecondition, "etcdserver: not capable"),
             RequestError::Stopping => (Code::Unavailable, "etcdserver: server stopped"),
         };
         Status::new(code, text)

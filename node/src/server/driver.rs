@@ -20,6 +20,7 @@ use crate::codec;
 use crate::doors::event::{ClusterError, Event};
 use crate::doors::gateway::Answers;
 use crate::doors::mailbox::Receiver;
+use crate::level::Unsupported;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
 use crate::replica::{Answer, Client, Effects, Options, Outcome, Replica, Room};
@@ -79,6 +80,8 @@ pub(crate) enum End {
     Stopped,
     /// The log cannot be written any more.
     DiskFailed(String),
+    /// What comes next needs a level that this process does not support.
+    Unsupported(Unsupported),
 }
 
 /// Whether to go on.
@@ -190,6 +193,7 @@ impl Driver {
                 }
                 self.status_view.publish(&self.replica, self.data_dir.cluster());
             }
+            Event::Unsupported(unsupported) => return Err(End::Unsupported(unsupported)),
             Event::DiskFailed(reason) => return Err(End::DiskFailed(reason)),
             Event::Stopping => {
                 self.status_view.stopping();
@@ -202,7 +206,10 @@ impl Driver {
 
     /// Sets off what the replica asks for.
     fn act(&mut self) -> Next {
-        let Effects { write, messages, answers, jobs, release, status_changed } = self.replica.output();
+        let Effects { write, messages, answers, jobs, release, status_changed, end } = self.replica.output();
+        if let Some(unsupported) = end {
+            return Err(End::Unsupported(unsupported));
+        }
         if let Some(write) = write {
             self.log_thread.write(write);
         }

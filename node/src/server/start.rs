@@ -10,6 +10,7 @@ use quorate_raft::{Entry, LogId, MemberId, Restored, Snapshot};
 
 use crate::copy::{Engine, Keeper};
 use crate::kv::Store;
+use crate::level::Unsupported;
 use crate::replica::{Options, Replica};
 use crate::snapshots::{Archive, Manifest, SnapshotError};
 use crate::storage::{OpenError, Recovered, Wal, WalOptions};
@@ -40,6 +41,9 @@ pub enum StartError {
     /// The snapshots.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
+    /// A level that is not supported.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
 }
 
 /// A copy of the state, open.
@@ -63,12 +67,16 @@ impl CopyFound {
 }
 
 /// A replica on what was found, which has applied what is known to be committed. What its log tells of a removal, the process before it may
-/// not have stored: that is to be done before it acts.
-pub fn replica(options: Options, restored: Restored, store: Arc<RwLock<Store>>) -> Replica {
+/// not have stored: that is to be done before it acts. An error if something of it needs a level that is not supported.
+pub fn replica(
+    options: Options,
+    restored: Restored,
+    store: Arc<RwLock<Store>>,
+) -> Result<Replica, Unsupported> {
     let committed = restored.hard_state.commit;
     let mut replica = Replica::new(options, restored, store);
-    replica.replay(committed);
-    replica
+    replica.replay(committed)?;
+    Ok(replica)
 }
 
 /// Reads the data directory `dir`, whose log is opened by `log`.
@@ -91,7 +99,7 @@ pub fn read(
     };
     let (snapshot, state) = match copied {
         Some(state) => (newest, state),
-        None => match archive.restore() {
+        None => match archive.restore()? {
             Some((manifest, state)) => (Some(manifest.snapshot), state),
             None => (None, Store::new()),
         },
@@ -102,7 +110,7 @@ pub fn read(
 }
 
 /// Opens the log above the newest snapshot.
-fn open_log(dir: &Path, options: &WalOptions, archive: &mut Archive) -> Result<(Wal, Recovered), OpenError> {
+fn open_log(dir: &Path, options: &WalOptions, archive: &mut Archive) -> Result<(Wal, Recovered), StartError> {
     let open = |archive: &Archive| {
         let covered = archive.newest().map(Manifest::id);
         Wal::open(dir, WalOptions { covered, ..options.clone() })
@@ -112,9 +120,9 @@ fn open_log(dir: &Path, options: &WalOptions, archive: &mut Archive) -> Result<(
         return Ok((wal, recovered));
     }
     // What a snapshot covers is not missed, so the snapshot has to be whole to its last piece.
-    drop(archive.restore());
+    drop(archive.restore()?);
     drop(wal);
-    open(archive)
+    Ok(open(archive)?)
 }
 
 /// Whether a state that ends with entry `id` is of this log, and no older than the newest snapshot.

@@ -60,6 +60,7 @@ impl StatusView {
         status.cluster_id = cluster_id;
         status.role = role;
         status.term = raft.term;
+        status.level = if cluster_id == 0 { 0 } else { replica.level() };
         status.leader = raft.leader.map(|id| id.0);
         status.progress = replica.progress();
         status.short_of_room = replica.short_of_room().into_iter().map(|id| id.0).collect();

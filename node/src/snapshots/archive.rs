@@ -30,7 +30,7 @@ pub struct Archive {
 
 impl Archive {
     /// Opens the snapshots in data directory `dir`. What was not finished is removed; what is damaged is reported, and left alone
-    /// until newer ones are there.
+    /// until newer ones are there. An error if one is of another version: it stays as it is.
     pub fn open(disk: Arc<dyn Disk>, data_dir: &Path) -> Result<Self, SnapshotError> {
         let dir = data_dir.join(DIR);
         match disk.create_dir(&dir) {
@@ -52,6 +52,7 @@ impl Archive {
                     Ok(found) => {
                         tracing::warn!(file = %found.path.display(), "a snapshot has another's name");
                     }
+                    Err(error) if error.is_of_another_version() => return Err(error),
                     // One that cannot be read is as good as one that is damaged: there may be another.
                     Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
                 }
@@ -61,16 +62,18 @@ impl Archive {
         Ok(Self { disk, dir, kept })
     }
 
-    /// The newest state, restored and verified; an older one if the newest is damaged, or cannot be read. None if there is none.
-    pub fn restore(&mut self) -> Option<(Manifest, Store)> {
+    /// The newest state, restored and verified; an older one if the newest is damaged, or cannot be read. None if there is none. An
+    /// error if the newest is of another version: the state has gone on from there, and an older one would be another.
+    pub fn restore(&mut self) -> Result<Option<(Manifest, Store)>, SnapshotError> {
         while let Some(newest) = self.kept.last() {
             match restore(newest) {
-                Ok(store) => return Some((newest.manifest.clone(), store)),
+                Ok(store) => return Ok(Some((newest.manifest.clone(), store))),
+                Err(error) if error.is_of_another_version() => return Err(error),
                 Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
             }
             self.kept.pop();
         }
-        None
+        Ok(None)
     }
 
     /// The newest one's manifest. Whether its pieces are whole is seen when they are read.
@@ -200,7 +203,7 @@ fn verified(disk: &dyn Disk, path: PathBuf) -> Result<Manifest, SnapshotError> {
 /// Makes the state of a file.
 fn restore(kept: &Kept) -> Result<Store, SnapshotError> {
     let mut restore = Restore::new();
-    let failed = |source| SnapshotError::Restore { path: kept.path.clone(), source };
+    let failed = |source| SnapshotError::restoring(&kept.path, kept.manifest.id().index, source);
     for number in 0..kept.manifest.pieces() {
         restore.push(&kept.verified_piece(number)?).map_err(failed)?;
     }

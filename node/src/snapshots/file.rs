@@ -5,8 +5,8 @@
 //!  the manifest: a quorate.snapshot.v1.Manifest; zeros up to the next multiple of 4096
 //!  the last 4096 bytes, little-endian:
 //!  byte  size
-//!     0     8  magic "QUORSNP" and the format's version, 1
-//!     8     4  CRC-32C of bytes 12..32
+//!     0     8  magic "QUORSNP" and the format's version, 2
+//!     8     4  CRC-32C of bytes 0..8 and 12..32
 //!    12     4  CRC-32C of the manifest
 //!    16     8  where the manifest begins
 //!    24     8  its length in bytes
@@ -14,20 +14,25 @@
 //!
 //! Everything is written in multiples of 4096 bytes at multiples of 4096: such writes can go past the page cache, where they would
 //! push out what is read, and hold up the log's fsync.
+//!
+//! Every version to come keeps the magic, and a checksum at byte 8 that covers the version: so that a newer file is told from a damaged
+//! one. Version 1 was written before the first level.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
 use quorate_api::snapshot as wire;
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, ManifestError};
 use super::{Context, SnapshotError};
+use crate::level::{Levels, Subject, VERSION as VERSION_OF_BUILD};
 use crate::storage::disk::File;
 
 /// What everything in a file is aligned to.
 pub(super) const BLOCK: usize = 4096;
-const MAGIC: &[u8; 8] = b"QUORSNP\x01";
+const MAGIC: &[u8; 7] = b"QUORSNP";
+const VERSION: u8 = 2;
 /// How much of the last block says something.
 const TRAILER: usize = 32;
 
@@ -59,11 +64,12 @@ impl Part {
         let encoded = manifest.to_wire().encode_to_vec();
         let begin = manifest.bytes().next_multiple_of(BLOCK as u64);
         let mut trailer = vec![0; BLOCK];
-        trailer[..8].copy_from_slice(MAGIC);
+        trailer[..7].copy_from_slice(MAGIC);
+        trailer[7] = VERSION;
         trailer[12..16].copy_from_slice(&crc32c::crc32c(&encoded).to_le_bytes());
         trailer[16..24].copy_from_slice(&begin.to_le_bytes());
         trailer[24..32].copy_from_slice(&(encoded.len() as u64).to_le_bytes());
-        let checksum = crc32c::crc32c(&trailer[12..TRAILER]);
+        let checksum = checksum(&trailer);
         trailer[8..12].copy_from_slice(&checksum.to_le_bytes());
         let mut footer = encoded;
         footer.resize(footer.len().next_multiple_of(BLOCK), 0);
@@ -88,9 +94,7 @@ impl Kept {
         file.read_at(&mut trailer, at).during("read", &path)?;
         let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| trailer[at + i]));
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| trailer[at + i]));
-        if trailer[..8] != *MAGIC || crc32c::crc32c(&trailer[12..]) != u32_at(8) {
-            return Err(damaged("its last block is none of a snapshot of format 1".into()));
-        }
+        check_version(&trailer, &path)?;
         let (begin, bytes) = (u64_at(16), u64_at(24));
         if begin.checked_add(bytes).is_none_or(|end| end > at) {
             return Err(damaged("its manifest lies outside of it".into()));
@@ -101,7 +105,11 @@ impl Kept {
             return Err(damaged("its manifest does not match its checksum".into()));
         }
         let wire = wire::Manifest::decode(&encoded[..]).map_err(|error| damaged(error.to_string()))?;
-        let manifest = Manifest::from_wire(wire).map_err(|error| damaged(error.to_string()))?;
+        let index = wire.index;
+        let manifest = Manifest::from_wire(wire).map_err(|error| match error {
+            ManifestError::Level(level) => Levels::ALL.lacks(Subject::Snapshot(index), Some(level)).into(),
+            error => damaged(error.to_string()),
+        })?;
         if manifest.bytes().next_multiple_of(BLOCK as u64) != begin {
             return Err(damaged("its pieces and its manifest overlap".into()));
         }
@@ -123,5 +131,30 @@ impl Kept {
         }
         let what = format!("piece {number} does not match its hash");
         Err(SnapshotError::Damaged { path: self.path.clone(), what })
+    }
+}
+
+/// What stands at byte 8 of the last block.
+fn checksum(trailer: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&trailer[..8]), &trailer[12..TRAILER])
+}
+
+/// Whether the last block is one of a snapshot of this format.
+fn check_version(trailer: &[u8; TRAILER], path: &Path) -> Result<(), SnapshotError> {
+    let stored = u32::from_le_bytes(std::array::from_fn(|i| trailer[8 + i]));
+    let is_ours = trailer[..7] == *MAGIC;
+    let foreign = |what: String| Err(SnapshotError::Foreign { path: path.to_owned(), what });
+    match trailer[7] {
+        VERSION if is_ours && checksum(trailer) == stored => Ok(()),
+        1 if is_ours && crc32c::crc32c(&trailer[12..]) == stored => foreign(
+            "written in format 1, by a version from before the first level: start with an empty data directory".into(),
+        ),
+        newer if is_ours && checksum(trailer) == stored => foreign(format!(
+            "written in format {newer}; this version of quorate-node ({VERSION_OF_BUILD}) reads format {VERSION}: upgrade it"
+        )),
+        _ => {
+            let what = format!("its last block is none of a snapshot of format {VERSION}");
+            Err(SnapshotError::Damaged { path: path.to_owned(), what })
+        }
     }
 }

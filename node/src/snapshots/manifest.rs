@@ -7,6 +7,7 @@ use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use super::file::BLOCK;
 use crate::codec::{self, CodecError};
+use crate::level::{Level, Levels};
 
 /// A piece has to fit into a message.
 const MOST_PIECE_BYTES: u32 = 4 << 20;
@@ -21,6 +22,7 @@ pub struct Manifest {
     piece_bytes: u32,
     /// The SHA-256 of each piece, one behind the other.
     hashes: Bytes,
+    level: Level,
 }
 
 /// Why bytes are no manifest.
@@ -29,6 +31,9 @@ pub enum ManifestError {
     /// Its configuration is bad.
     #[error(transparent)]
     Configuration(#[from] CodecError),
+    /// A version from before the first level has made it, or one that is newer than this.
+    #[error("a manifest of level {0}")]
+    Level(Level),
     /// It does not agree with itself.
     #[error("{hashes} hashes for {bytes} bytes in pieces of {piece_bytes}")]
     Hashes {
@@ -45,6 +50,11 @@ impl Manifest {
     /// Which snapshot.
     pub fn id(&self) -> LogId {
         self.snapshot.id
+    }
+
+    /// The level of the state: the format of the manifest, and of the pieces.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// The length of all pieces.
@@ -86,12 +96,16 @@ impl Manifest {
             bytes: self.bytes,
             hashes: self.hashes.clone(),
             piece_bytes: self.piece_bytes,
+            level: self.level,
         }
     }
 
     /// The manifest that was sent or stored.
     pub fn from_wire(wire: wire::Manifest) -> Result<Self, ManifestError> {
-        let wire::Manifest { bytes, hashes, piece_bytes, .. } = wire;
+        let wire::Manifest { bytes, hashes, piece_bytes, level, .. } = wire;
+        if !Levels::ALL.contains(level) {
+            return Err(ManifestError::Level(level));
+        }
         let configuration = codec::configuration_from_wire(wire.configuration.unwrap_or_default())?;
         let snapshot = Snapshot {
             id: LogId { term: wire.term, index: wire.index },
@@ -108,7 +122,7 @@ impl Manifest {
             let hashes = hashes.len() / SHA256_OUTPUT_LEN;
             return Err(ManifestError::Hashes { hashes, bytes, piece_bytes });
         }
-        Ok(Self { snapshot, bytes, piece_bytes, hashes })
+        Ok(Self { snapshot, bytes, piece_bytes, hashes, level })
     }
 }
 
@@ -126,8 +140,8 @@ impl Draft {
         self.hashes.put_slice(digest(&SHA256, piece).as_ref());
     }
 
-    /// The manifest of `snapshot`, which has these pieces, of so many bytes each.
-    pub(crate) fn finish(self, snapshot: Snapshot, piece_bytes: u32) -> Manifest {
-        Manifest { snapshot, bytes: self.bytes, piece_bytes, hashes: self.hashes.freeze() }
+    /// The manifest of `snapshot`, which has these pieces, of so many bytes each, of a state of `level`.
+    pub(crate) fn finish(self, snapshot: Snapshot, piece_bytes: u32, level: Level) -> Manifest {
+        Manifest { snapshot, bytes: self.bytes, piece_bytes, hashes: self.hashes.freeze(), level }
     }
 }

@@ -22,6 +22,8 @@ mod worker;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quorate_raft::Index;
+
 pub use archive::{Archive, inspect};
 #[cfg(test)]
 pub(crate) use manifest::Draft;
@@ -29,6 +31,7 @@ pub use manifest::{Manifest, ManifestError};
 pub use worker::{Found, Job, Part, Report, Worker};
 
 use crate::kv::snapshot::{Replaced, RestoreError};
+use crate::level::{Levels, Subject, Unsupported};
 
 /// The folder of the snapshots in a data directory.
 const DIR: &str = "snapshots";
@@ -62,12 +65,38 @@ pub enum SnapshotError {
         /// Why.
         source: RestoreError,
     },
+    /// Another version made it, and it is not to be touched by this one.
+    #[error("{}: {what}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what to do.
+        what: String,
+    },
+    /// The same: the level that it needs is not supported.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// The state that it is of is gone.
     #[error(transparent)]
     Replaced(#[from] Replaced),
     /// Newer ones have come, and it was removed.
     #[error("the snapshot was removed: there are newer ones")]
     Superseded,
+}
+
+impl SnapshotError {
+    /// What came of restoring the file in `path`, the snapshot at entry `index`.
+    fn restoring(path: &Path, index: Index, source: RestoreError) -> Self {
+        match source {
+            RestoreError::Newer(needs) => Levels::ALL.lacks(Subject::Snapshot(index), needs).into(),
+            source => Self::Restore { path: path.to_owned(), source },
+        }
+    }
+
+    /// Whether another version made it: then no older snapshot may take its place, and it must not be removed.
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Foreign { .. } | Self::Unsupported(_))
+    }
 }
 
 /// Names the file and the action of a failed call.

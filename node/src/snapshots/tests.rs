@@ -10,7 +10,7 @@ use quorate_api::log::command::Operation;
 use quorate_raft::{Configuration, LogId, MemberId, Snapshot};
 use tempfile::TempDir;
 
-use super::{Archive, Found, Job, Manifest, Part, Report, Worker, inspect};
+use super::{Archive, Found, Job, Manifest, Part, Report, SnapshotError, Worker, inspect};
 use crate::kv::Store;
 use crate::storage::disk::OsDisk;
 
@@ -107,7 +107,7 @@ fn what_was_taken_is_restored() {
     member.put(0..200);
     let manifest = member.take(200);
     assert!(manifest.pieces() > 3, "{manifest:?}");
-    let (found, state) = open(member.dir.path()).restore().unwrap();
+    let (found, state) = open(member.dir.path()).restore().unwrap().unwrap();
     assert_eq!(found, manifest);
     assert_eq!(bytes_of(&RwLock::new(state)), bytes_of(&member.state));
 }
@@ -145,7 +145,7 @@ fn what_does_not_come_whole_leaves_nothing() {
     receiver.report();
     assert_eq!(receiver.files().len(), 1);
     // A part is left when the process ends.
-    assert!(open(receiver.dir.path()).restore().is_none());
+    assert!(open(receiver.dir.path()).restore().unwrap().is_none());
     assert!(receiver.files().is_empty());
     assert!(sender.read(LogId { term: 9, index: 200 }, Part::Manifest).is_none());
     assert!(sender.read(manifest.id(), Part::Piece(manifest.pieces())).is_none());
@@ -215,7 +215,7 @@ fn damage_is_never_restored() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         fs::write(path, &bad).unwrap();
-        let (manifest, state) = open(member.dir.path()).restore().unwrap();
+        let (manifest, state) = open(member.dir.path()).restore().unwrap().unwrap();
         let found = bytes_of(&RwLock::new(state));
         if manifest.id().index == 1 {
             assert_eq!(found, older);
@@ -228,7 +228,7 @@ fn damage_is_never_restored() {
     assert!(harmless > 0, "padding is read by nobody");
     // A file that is cut short is none either.
     fs::write(path, &good[..good.len() - 1]).unwrap();
-    assert_eq!(open(member.dir.path()).restore().unwrap().0.id().index, 1);
+    assert_eq!(open(member.dir.path()).restore().unwrap().unwrap().0.id().index, 1);
 }
 
 /// Who fetches the oldest need not begin anew with each that is taken meanwhile.
@@ -263,4 +263,47 @@ fn a_damaged_snapshot_is_said_to_be_one_and_stays_until_there_is_another() {
     assert_eq!(member.files(), std::slice::from_ref(&file), "what else there is is the log");
     member.take(101);
     assert!(!member.files().contains(&file));
+}
+
+/// Writes something else into the last block of a snapshot, with the checksum that a version of that number gives it.
+fn in_format(file: &Path, version: u8) {
+    let mut contents = fs::read(file).unwrap();
+    let at = contents.len() - 4096;
+    contents[at + 7] = version;
+    let first = if version < 2 { 0 } else { crc32c::crc32c(&contents[at..at + 8]) };
+    let checksum = crc32c::crc32c_append(first, &contents[at + 12..at + 32]);
+    contents[at + 8..at + 12].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(file, contents).unwrap();
+}
+
+/// It was taken for damaged, and removed with the next snapshot.
+#[test]
+fn a_snapshot_of_another_version_refuses_the_start_and_stays() {
+    for (version, says) in [(1, "before the first level"), (3, "upgrade it")] {
+        let mut member = Member::new();
+        member.put(0..50);
+        member.take(1);
+        member.take(2);
+        let newest = member.files().pop().unwrap();
+        in_format(&newest, version);
+        let refused = Archive::open(Arc::new(OsDisk), member.dir.path()).map(drop).unwrap_err();
+        assert!(matches!(&refused, SnapshotError::Foreign { what, .. } if what.contains(says)), "{refused}");
+        assert!(newest.exists());
+    }
+}
+
+#[test]
+fn a_bit_that_flips_in_the_version_is_damage_like_any_other() {
+    let mut member = Member::new();
+    member.put(0..50);
+    member.take(1);
+    let file = member.files().pop().unwrap();
+    let whole = fs::read(&file).unwrap();
+    for bit in 0..8 {
+        let mut contents = whole.clone();
+        let at = contents.len() - 4096 + 7;
+        contents[at] ^= 1 << bit;
+        fs::write(&file, contents).unwrap();
+        assert!(open(member.dir.path()).restore().unwrap().is_none());
+    }
 }

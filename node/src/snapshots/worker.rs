@@ -193,7 +193,8 @@ impl Worker {
     fn end_taking(&mut self, mut taking: Taking) -> Report {
         let id = taking.snapshot.id;
         let part = taking.part.take().expect("a snapshot has at least one piece");
-        let manifest = taking.draft.finish(taking.snapshot, taking.source.piece_bytes() as u32);
+        let (piece_bytes, level) = (taking.source.piece_bytes() as u32, taking.source.level());
+        let manifest = taking.draft.finish(taking.snapshot, piece_bytes, level);
         match self.archive.keep(part, manifest.clone()) {
             Ok(()) => Report::Taken(manifest),
             Err(error) => Report::NotTaken(id, error),
@@ -266,7 +267,7 @@ impl Worker {
         };
         if next < kept.manifest.pieces() {
             if let Err(error) = restore_piece(kept, next, &mut restore) {
-                self.archive.discard(id);
+                self.give_up(id, &error);
                 return Some(Report::NotReceived(id, error));
             }
             self.receiving = Some(Receiving::Restoring { id, next: next + 1, restore });
@@ -278,10 +279,17 @@ impl Worker {
                 Some(Report::Received(kept.manifest.clone(), Box::new(store)))
             }
             Err(source) => {
-                let error = SnapshotError::Restore { path: kept.path.clone(), source };
-                self.archive.discard(id);
+                let error = SnapshotError::restoring(&kept.path, id.index, source);
+                self.give_up(id, &error);
                 Some(Report::NotReceived(id, error))
             }
+        }
+    }
+
+    /// A snapshot that came cannot be restored.
+    fn give_up(&mut self, id: LogId, error: &SnapshotError) {
+        if !error.is_of_another_version() {
+            self.archive.discard(id);
         }
     }
 
@@ -323,5 +331,6 @@ impl Taking {
 
 fn restore_piece(kept: &Kept, number: u32, restore: &mut Restore) -> Result<(), SnapshotError> {
     let piece = kept.verified_piece(number)?;
-    restore.push(&piece).map_err(|source| SnapshotError::Restore { path: kept.path.clone(), source })
+    let failed = |source| SnapshotError::restoring(&kept.path, kept.manifest.id().index, source);
+    restore.push(&piece).map_err(failed)
 }

@@ -28,6 +28,8 @@ use std::path::{Path, PathBuf};
 
 use quorate_raft::Index;
 
+use crate::level::Unsupported;
+
 pub use disk::Space;
 pub use inspect::{Inspection, LogContents, ReadOnly, inspect};
 pub use lock::{DirLock, lock};
@@ -91,6 +93,9 @@ pub enum OpenError {
     /// The log could not be begun.
     #[error(transparent)]
     Begin(#[from] WalError),
+    /// An entry in it needs a level that is not supported.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// It is somebody else's, or of another version.
     #[error("{}: {what}", path.display())]
     Foreign {

@@ -52,7 +52,8 @@ use prost::Message as _;
 use quorate_api::log;
 use quorate_raft::{Entry, HardState, Index, LogId, MemberId};
 
-use crate::codec;
+use crate::codec::{self, CodecError};
+use crate::level::Level;
 
 /// What frames are aligned to, and the size of a segment's header.
 pub(super) const BLOCK: usize = 4096;
@@ -105,6 +106,8 @@ pub(super) enum Defect {
     Torn,
     /// It was written in full, and is not what was written.
     Damaged(String),
+    /// A newer version has written it: this entry, which needs this level, if it says so.
+    Newer(Index, Option<Level>),
 }
 
 /// A group's frame is larger than the format can say.
@@ -233,12 +236,15 @@ fn apply_mask(payload: &mut [u8], mask: u32) {
 
 /// The entries that `header` speaks of.
 fn decode_entries(mut payload: Bytes, header: &Header) -> Result<Vec<Entry>, Defect> {
-    let malformed = |error: &dyn std::fmt::Display| damaged(&format!("a frame holds a bad entry: {error}"));
+    let malformed = |error: CodecError| match error {
+        CodecError::Newer { index, needs } => Defect::Newer(index, needs),
+        error => damaged(&format!("a frame holds a bad entry: {error}")),
+    };
     let mut wire = Vec::new();
     while payload.has_remaining() {
-        wire.push(log::Entry::decode_length_delimited(&mut payload).map_err(|e| malformed(&e))?);
+        wire.push(log::Entry::decode_length_delimited(&mut payload).map_err(|e| malformed(e.into()))?);
     }
-    let entries = codec::entries_from_wire(header.before.index + 1, wire).map_err(|e| malformed(&e))?;
+    let entries = codec::entries_from_wire(header.before.index + 1, wire).map_err(malformed)?;
     if entries.last().map_or(header.before, Entry::id) != header.last {
         return Err(damaged("a frame does not hold the entries that it says"));
     }

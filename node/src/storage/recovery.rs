@@ -18,6 +18,7 @@ use super::record::{self, BLOCK, Defect, Frame};
 use super::replay::{Log, Replay};
 use super::segment::{self, Segment};
 use super::{Context, Damage, OpenError, prepare};
+use crate::level::{Levels, Subject};
 
 /// What is taken for a block that cannot be read: nothing that is written looks like it.
 const UNREADABLE: u8 = 0xff;
@@ -105,7 +106,9 @@ pub(super) fn read_log(
     let mut contents = Vec::new();
     for (place, number) in numbers.iter().enumerate() {
         let segment = read(disk, dir, member, *number, place, &mut contents, &mut flaws)?;
-        scanned.push(scan(segment, &contents));
+        let segment = scan(segment, &contents);
+        refuse_newer(&segment)?;
+        scanned.push(segment);
     }
     drop(contents);
     take_torn_frame(&mut scanned);
@@ -253,6 +256,15 @@ fn scan(segment: Segment, contents: &[u8]) -> Scanned {
     let blank = |at: &usize| record::is_blank(&contents[*at..*at + BLOCK]);
     let dirty = (BLOCK..contents.len()).step_by(BLOCK).rfind(|at| !blank(at));
     Scanned { segment, frames, defect, dirty: dirty.map_or(BLOCK, |at| at + BLOCK) }
+}
+
+/// An error if a newer version has written a frame of a segment: what it holds is neither damaged nor to be missed.
+fn refuse_newer(scanned: &Scanned) -> Result<(), OpenError> {
+    let newer = |(_, frame): &(usize, Frame)| match frame.entries {
+        Err(Defect::Newer(index, needs)) => Some(Levels::ALL.lacks(Subject::Entry(index), needs)),
+        _ => None,
+    };
+    scanned.frames.iter().find_map(newer).map_or(Ok(()), |unsupported| Err(unsupported.into()))
 }
 
 /// Takes the newest frame away if it was not written in full. What is left is the log, as long as that frame follows upon it:

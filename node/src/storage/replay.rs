@@ -94,7 +94,7 @@ impl Replay {
         match entries {
             Ok(entries) => self.extend(entries),
             Err(Defect::Damaged(what)) => taken.hole = Some(self.hole(&header, &what)),
-            Err(Defect::Torn | Defect::Absent) => {
+            Err(Defect::Torn | Defect::Absent | Defect::Newer(..)) => {
                 taken.hole = Some(self.hole(&header, "sectors of a frame are blank"));
             }
         }

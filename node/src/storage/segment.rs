@@ -2,15 +2,20 @@
 //!
 //! ```text
 //!  byte  size  little-endian
-//!     0     8  magic "QUORWAL" and the format's version, 3
-//!     8     4  CRC-32C of bytes 12..40
+//!     0     8  magic "QUORWAL" and the format's version, 4
+//!     8     4  CRC-32C of bytes 0..8 and 12..40
 //!    12     4  zero
 //!    16     8  the member whose log this is
 //!    24     8  number: counts up by one, never used again when the file is recycled
 //!    32     8  size in bytes, this header included
 //!    40        zeros up to 4096
 //! ```
+//!
+//! Every version to come keeps the magic, and a checksum at byte 8 that covers the version: so that a newer segment is told from a
+//! damaged one, and a flipped bit in its version from another version. Version 3 was written before the first level, and has a
+//! checksum of bytes 12..40.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use quorate_raft::{Index, MemberId};
@@ -18,9 +23,12 @@ use quorate_raft::{Index, MemberId};
 use super::disk::File;
 use super::record::BLOCK;
 use super::{Damage, OpenError};
+use crate::level::VERSION;
 
 const MAGIC: [u8; 7] = *b"QUORWAL";
-const VERSION: u8 = 3;
+/// The versions that are read; the newest is written. A new one belongs to a level, and is written from that on.
+const READ: RangeInclusive<u8> = 4..=4;
+const BEFORE_LEVELS: u8 = 3;
 const HEADER: usize = 40;
 
 /// A segment of the log.
@@ -52,13 +60,18 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 pub(super) fn encode_header(member: MemberId, number: u64, bytes: u64) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     block[..7].copy_from_slice(&MAGIC);
-    block[7] = VERSION;
+    block[7] = *READ.end();
     block[16..24].copy_from_slice(&member.0.to_le_bytes());
     block[24..32].copy_from_slice(&number.to_le_bytes());
     block[32..40].copy_from_slice(&bytes.to_le_bytes());
-    let checksum = crc32c::crc32c(&block[12..HEADER]);
+    let checksum = checksum(&block);
     block[8..12].copy_from_slice(&checksum.to_le_bytes());
     block
+}
+
+/// What stands at byte 8 of a header.
+fn checksum(header: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header[..8]), &header[12..HEADER])
 }
 
 /// Verifies the header of the segment `number` in `path`; returns the segment's size.
@@ -76,12 +89,21 @@ pub(super) fn check_header(
     if header[..7] != MAGIC {
         return Err(damaged("not the header of a log segment"));
     }
-    let checksum = u32::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
-    if crc32c::crc32c(&header[12..HEADER]) != checksum {
+    let stored = u32::from_le_bytes(std::array::from_fn(|i| header[8 + i]));
+    let version = header[7];
+    if version == BEFORE_LEVELS && crc32c::crc32c(&header[12..HEADER]) == stored {
+        let what = "written in format 3, by a version from before the first level: start with an empty data directory";
+        return Err(foreign(what.to_owned()));
+    }
+    if checksum(header) != stored {
         return Err(damaged("the segment's header does not match its checksum"));
     }
-    if header[7] != VERSION {
-        return Err(foreign(format!("written in format {}; this version reads format {VERSION}", header[7])));
+    if !READ.contains(&version) {
+        let what = format!(
+            "written in format {version}; this version of quorate-node ({VERSION}) reads format {}: upgrade it",
+            READ.end()
+        );
+        return Err(foreign(what));
     }
     if u64_at(16) != member.0 {
         return Err(foreign(format!("the log of member {}, not of {member}", MemberId(u64_at(16)))));

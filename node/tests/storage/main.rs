@@ -13,6 +13,7 @@ mod model;
 mod reset;
 mod room;
 mod torn;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

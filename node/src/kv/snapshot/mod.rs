@@ -23,6 +23,7 @@ pub(super) fn state_to_wire(store: &Store) -> wire::State {
         compacted: store.compaction.revision,
         weight: store.weight,
         kept: store.kept_at_point,
+        level: store.level,
     }
 }
 

@@ -7,9 +7,10 @@ use quorate_api::snapshot as wire;
 use crate::kv::history::Version;
 use crate::kv::revision::{INITIAL, Revision};
 use crate::kv::{Store, records};
+use crate::level::{Level, Levels};
 
-/// Why pieces make no state. Their hashes fit, or the caller would not have come so far: who made them has a defect, or a format that
-/// this version does not know.
+/// Why pieces make no state. Their hashes fit, or the caller would not have come so far: what made them has a defect, or is newer than this
+/// version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Not a record.
@@ -18,6 +19,9 @@ pub enum RestoreError {
     /// A record that cannot stand there.
     #[error("the snapshot holds what cannot be: {0}")]
     Impossible(&'static str),
+    /// A newer version made it: it needs this level, or holds something that is not known here.
+    #[error("the snapshot was made by a newer version")]
+    Newer(Option<Level>),
     /// It ends within a record, or before the first.
     #[error("the snapshot is cut short")]
     CutShort,
@@ -43,7 +47,7 @@ impl Restore {
         self.buffer.extend_from_slice(piece);
         while let Some(record) = records::take(&mut self.buffer).map_err(|error| malformed(&error))? {
             match &mut self.store {
-                None => self.store = Some(begin(decode(record)?)?),
+                None => self.store = Some(begin(record)?),
                 Some(store) => add(store, &mut self.newest, decode(record)?)?,
             }
         }
@@ -60,15 +64,27 @@ impl Restore {
     }
 }
 
+/// A record that holds nothing but what this version knows: protobuf drops the rest without a word.
 fn decode<M: Message + Default>(record: Bytes) -> Result<M, RestoreError> {
-    M::decode(record).map_err(|error| malformed(&error))
+    let length = record.len();
+    let message = M::decode(record).map_err(|error| malformed(&error))?;
+    if message.encoded_len() == length { Ok(message) } else { Err(RestoreError::Newer(None)) }
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> RestoreError {
     RestoreError::Malformed(error.to_string())
 }
 
-fn begin(state: wire::State) -> Result<Store, RestoreError> {
+fn begin(record: Bytes) -> Result<Store, RestoreError> {
+    // A newer level says so, whatever else it has beside it.
+    let level = wire::State::decode(record.clone()).map_err(|error| malformed(&error))?.level;
+    if level > Levels::ALL.newest {
+        return Err(RestoreError::Newer(Some(level)));
+    }
+    let state: wire::State = decode(record)?;
+    if !Levels::ALL.contains(level) {
+        return Err(RestoreError::Impossible("a state without a level"));
+    }
     if state.revision < INITIAL || state.compacted > state.revision || state.compacted < -1 {
         return Err(RestoreError::Impossible("revisions of no state"));
     }
@@ -77,6 +93,7 @@ fn begin(state: wire::State) -> Result<Store, RestoreError> {
     store.compaction.revision = state.compacted;
     store.weight = state.weight;
     store.kept_at_point = state.kept;
+    store.level = level;
     Ok(store)
 }
 

@@ -13,6 +13,7 @@ use quorate_api::snapshot as wire;
 use super::{state_to_wire, version_to_wire};
 use crate::kv::compaction::Pin;
 use crate::kv::{Collected, Store, records};
+use crate::level::Level;
 
 /// Versions that are read under one hold of the lock, or removed: some tens of microseconds.
 const BATCH: usize = 256;
@@ -32,6 +33,8 @@ pub struct SnapshotSource {
     /// Not handed out yet.
     encoded: BytesMut,
     piece_bytes: usize,
+    /// Of the state, and so of the snapshot.
+    level: Level,
 }
 
 /// What is to be done next.
@@ -56,6 +59,7 @@ impl Store {
             step: Step::Collect,
             encoded,
             piece_bytes,
+            level: self.level,
         })
     }
 }
@@ -64,6 +68,11 @@ impl SnapshotSource {
     /// The bytes of each piece but the last.
     pub fn piece_bytes(&self) -> usize {
         self.piece_bytes
+    }
+
+    /// The level of the state: the format of the snapshot.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// The next piece, in order, of `store`, where the snapshot was begun; `None` when there are no more. The lock is taken several

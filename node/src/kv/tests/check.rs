@@ -50,7 +50,7 @@ fn the_deepest_transaction_can_be_read_from_the_log() {
     assert_eq!(check::txn(&deep(MAX_TXN_DEPTH + 1)), Err(Invalid::TooManyOperations));
     let deepest = deep(MAX_TXN_DEPTH);
     assert_eq!(check::txn(&deepest), Ok(()));
-    let command = Command { origin: 1, request: 2, operation: Some(Operation::Txn(deepest)) };
+    let command = Command { origin: 1, request: 2, operation: Some(Operation::Txn(deepest)), format: 0 };
     assert_eq!(Command::decode(&command.encode_to_vec()[..]), Ok(command));
 }
 

@@ -13,6 +13,7 @@ use super::model::{change, operations_of};
 use super::requests::*;
 use crate::kv::snapshot::{Replaced, Restore, RestoreError};
 use crate::kv::{Collected, SnapshotPolicy, Store};
+use crate::level::{FIRST, NEWEST};
 
 /// So small that records lie across its pieces.
 const PIECE: usize = 50;
@@ -157,7 +158,7 @@ fn sample() -> Store {
 fn the_encoding_stays_what_it_is() {
     let bytes = snapshot(&RwLock::new(sample())).concat();
     let records = [
-        "0408071006", // Revision 7, compacted at 3, no weight.
+        "06080710062801", // Revision 7, compacted at 3, no weight, of level 1.
         "0c0a0161120161180228023001",
         "0c0a0162120162180328033001",
         "0c0a0161120161180428023002",
@@ -217,7 +218,7 @@ fn what_does_not_follow_is_refused() {
         ..wire::Version::default()
     };
     let with = |compacted, versions: &[wire::Version]| {
-        let state = wire::State { revision: 9, compacted, ..wire::State::default() };
+        let state = wire::State { revision: 9, compacted, level: FIRST, ..wire::State::default() };
         let mut encoded = state.encode_length_delimited_to_vec();
         for version in versions {
             encoded.extend(version.encode_length_delimited_to_vec());
@@ -249,6 +250,29 @@ fn what_does_not_follow_is_refused() {
     let huge =
         restore(&[Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f])]).expect_err("no record is so long");
     assert!(matches!(huge, RestoreError::Malformed(_)), "{huge}");
+}
+
+/// Protobuf drops what it does not know: a state without it would be another one than that of the members that do.
+#[test]
+fn what_a_newer_version_made_is_refused_by_name() {
+    let state = |level| wire::State { revision: 9, compacted: -1, level, ..wire::State::default() };
+    let made_of = |records: &[Vec<u8>]| {
+        let framed = |record: &Vec<u8>| [&[record.len() as u8][..], record].concat();
+        restore(&[Bytes::from(records.iter().flat_map(framed).collect::<Vec<_>>())])
+            .map(|store| store.level())
+    };
+    let with_more = |record: Vec<u8>| [record, vec![0xf8, 0x01, 1]].concat();
+    let version = wire::Version { key: bytes("a"), revision: 2, created: 2, number: 1, ..Default::default() };
+    let (known, version) = (state(FIRST).encode_to_vec(), version.encode_to_vec());
+    assert_eq!(made_of(&[known.clone(), version.clone()]), Ok(FIRST));
+    assert_eq!(
+        made_of(&[with_more(state(NEWEST + 1).encode_to_vec())]),
+        Err(RestoreError::Newer(Some(NEWEST + 1))),
+        "it says so before anything else"
+    );
+    assert_eq!(made_of(&[with_more(known.clone())]), Err(RestoreError::Newer(None)));
+    assert_eq!(made_of(&[known, with_more(version)]), Err(RestoreError::Newer(None)));
+    assert!(matches!(made_of(&[state(0).encode_to_vec()]), Err(RestoreError::Impossible(_))));
 }
 
 /// A snapshot is due when the log has brought as much as the policy and the state ask for; never because of what else is in memory.
