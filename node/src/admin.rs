@@ -16,6 +16,7 @@ use crate::codec;
 use crate::doors::event::{ClusterError, Event};
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeStatus, NodeView, VERSION};
+use crate::net::Caller;
 
 /// The least time between two statuses of one watch that differ only in how far the members have come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -101,6 +102,7 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::BootstrapRequest>,
     ) -> Result<Response<pb::BootstrapResponse>, Status> {
+        note(&request, "asks to found a cluster");
         let cluster_id = request.into_inner().cluster_id;
         self.ask(|reply| Event::Bootstrap { cluster_id, reply }).await?.map_err(|error| match error {
             ClusterError::NoId => Status::invalid_argument(error.to_string()),
@@ -117,6 +119,7 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::ChangeMembershipRequest>,
     ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
+        note(&request, "asks for a change of membership");
         let pb::ChangeMembershipRequest { cluster_id, expected, wanted } = request.into_inner();
         self.check_cluster(cluster_id)?;
         let missing = |what| move || Status::invalid_argument(format!("the request has no {what}"));
@@ -159,6 +162,13 @@ impl Admin for AdminService {
                 Err(Status::aborted(format!("{target} did not take over in time; {leader}")))
             }
         }
+    }
+}
+
+/// Says in the log who asks for a change.
+fn note<T>(request: &Request<T>, what: &str) {
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        tracing::info!(%caller, "{what}");
     }
 }
 

@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
 
+use crate::address::{Address, Scheme};
 use crate::level::{Level, Levels};
 use crate::tls::TlsFiles;
 
@@ -25,33 +26,44 @@ pub struct Cli {
     #[arg(long, env = "QUORATE_NAME")]
     pub name: Option<String>,
 
-    /// Where clients connect (etcd v3 API over gRPC).
+    /// Where clients connect (etcd v3 API over gRPC). `[::]:PORT`, `*:PORT` and `:PORT` mean all addresses of this machine, IPv6 and
+    /// IPv4; URLs are understood.
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN_CLIENT", default_value = "127.0.0.1:2379")]
-    pub listen_client: String,
+    pub listen_client: Address,
 
     /// Where the other members and operators connect.
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN_PEER", default_value = "127.0.0.1:2380")]
-    pub listen_peer: String,
+    pub listen_peer: Address,
 
     /// Where health checks and metrics are served, over plain HTTP.
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_LISTEN_HTTP", default_value = "127.0.0.1:2381")]
-    pub listen_http: String,
+    pub listen_http: Address,
 
     /// The URL that clients reach this node by [default: made from --listen-client].
     #[arg(long, value_name = "URL", env = "QUORATE_ADVERTISE_CLIENT")]
-    pub advertise_client: Option<String>,
+    pub advertise_client: Option<Address>,
 
     /// The address that other members reach this node by [default: --listen-peer].
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_ADVERTISE_PEER")]
-    pub advertise_peer: Option<String>,
+    pub advertise_peer: Option<Address>,
 
     /// Make an empty data directory the one member of a new cluster. Harmless when repeated.
     #[arg(long, env = "QUORATE_BOOTSTRAP", value_parser = FalseyValueParser::new())]
     pub bootstrap: bool,
 
-    /// Join the cluster of the member whose peer address this is: as a learner at first, as a voter once it has caught up.
-    #[arg(long, value_name = "HOST:PORT", env = "QUORATE_JOIN")]
-    pub join: Option<String>,
+    /// Join the cluster of a member with one of these peer addresses, which are tried in turn: as a learner at first, as a voter once it
+    /// has caught up.
+    #[arg(long, value_name = "HOST:PORT,…", env = "QUORATE_JOIN", value_delimiter = ',')]
+    pub join: Vec<Address>,
+
+    /// The most clients that may be connected at a time. With more, the one that has been idle longest is closed for each new one; it
+    /// may connect again. Never more than the limit on open files leaves, less a reserve of 160 for the disk and the other members.
+    #[arg(long, value_name = "N", env = "QUORATE_MAX_CLIENT_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_client_connections: Option<u32>,
+
+    /// The most requests that one client connection may have under way; the client holds back more.
+    #[arg(long, value_name = "N", env = "QUORATE_MAX_CONCURRENT_STREAMS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrent_streams: u32,
 
     /// How much this member is to lead: a leader hands over to a voter with a higher priority that keeps up. It is a wish, and costs
     /// no availability: whoever can lead leads.
@@ -121,7 +133,7 @@ impl Cli {
 
     /// What each flag by itself cannot tell.
     fn checked(self) -> Result<Self, clap::Error> {
-        if self.bootstrap && self.join.is_some() {
+        if self.bootstrap && !self.join.is_empty() {
             let what = "--bootstrap cannot be used with --join: one founds a cluster, the other enters one";
             return Err(Self::command().error(ErrorKind::ArgumentConflict, what));
         }
@@ -130,6 +142,17 @@ impl Cli {
                 "--max-level {max} is below the oldest level of this version, {}",
                 Levels::ALL.oldest
             );
+            return Err(Self::command().error(ErrorKind::ValueValidation, what));
+        }
+        let scheme = if self.peer_cert.is_some() { Scheme::Https } else { Scheme::Http };
+        if let Some(join) = self.join.iter().find(|join| join.scheme().is_some_and(|given| given != scheme)) {
+            let has = if self.peer_cert.is_some() { "has" } else { "has no" };
+            let what =
+                format!("--join {join}: want HOST:PORT or {scheme}://HOST:PORT: this node {has} --peer-cert");
+            return Err(Self::command().error(ErrorKind::ValueValidation, what));
+        }
+        if let Some(join) = self.join.iter().find(|join| join.is_any() || join.port() == 0) {
+            let what = format!("--join {join}: want HOST:PORT of a member");
             return Err(Self::command().error(ErrorKind::ValueValidation, what));
         }
         Ok(self)

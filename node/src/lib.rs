@@ -1,5 +1,6 @@
 //! A node of Quorate: the Raft protocol with a disk under it and a key-value store above it, served over the etcd v3 API.
 
+pub mod address;
 mod admin;
 pub mod cli;
 pub mod codec;
@@ -11,6 +12,7 @@ pub mod http;
 pub mod kv;
 pub mod level;
 pub mod metrics;
+mod net;
 mod peer;
 pub mod process;
 pub mod replica;

@@ -4,10 +4,12 @@
 
 use std::fmt;
 use std::fs;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -15,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::doors::view::{NodeStatus, NodeView, Role, VERSION};
+use crate::net::Connections;
 
 /// How often the kernel counts a process's time, as it tells programs: 100 a second on every architecture.
 const CLOCK_TICKS: f64 = 100.0;
@@ -67,11 +70,12 @@ impl Metrics {
         self.wal_written.inc_by(bytes);
     }
 
-    /// Everything that is served, that which is read from `view` included.
-    pub fn registry(&self, view: NodeView) -> Registry {
+    /// Everything that is served, that which is read from `view` and `ports` included.
+    pub(crate) fn registry(&self, view: NodeView, ports: Vec<Connections>) -> Registry {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process));
         let quorate = registry.sub_registry_with_prefix("quorate");
+        quorate.register_collector(Box::new(PortsCollector(ports)));
         quorate.register_collector(Box::new(ViewCollector(view)));
         quorate.register(
             "proposals",
@@ -120,6 +124,75 @@ impl Metrics {
             self.wal_written.clone(),
         );
         registry
+    }
+}
+
+/// How long a text is good for: readers that come more often than that cost nothing.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// All metrics as OpenMetrics text, made at most once in [`FRESH`].
+#[derive(Debug, Default)]
+pub(crate) struct Scrape {
+    registry: OnceLock<Registry>,
+    last: Mutex<Option<(Instant, Arc<String>)>>,
+}
+
+impl Scrape {
+    /// From now on there is something to show.
+    pub(crate) fn shows(&self, registry: Registry) {
+        let _ = self.registry.set(registry);
+    }
+
+    /// The text. None before there is anything to show.
+    pub(crate) fn text(&self) -> Option<Arc<String>> {
+        let registry = self.registry.get()?;
+        let mut last = self.last.lock();
+        if let Some((_, text)) = last.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
+            return Some(Arc::clone(text));
+        }
+        let mut text = String::new();
+        text::encode(&mut text, registry).ok()?;
+        let text = Arc::new(text);
+        *last = Some((Instant::now(), Arc::clone(&text)));
+        Some(text)
+    }
+}
+
+/// Shows the connections of each port.
+#[derive(Debug)]
+struct PortsCollector(Vec<Connections>);
+
+impl Collector for PortsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let ports: Vec<_> = self.0.iter().map(|port| (port.limits(), port.counts())).collect();
+        let gauges = [
+            ("connections", "Open connections", ports.iter().map(|(_, count)| count.open as u64).collect()),
+            (
+                "connections_limit",
+                "The most of them",
+                ports.iter().map(|(limits, _)| limits.most as u64).collect(),
+            ),
+        ];
+        let gauges: [(&str, &str, Vec<u64>); 2] = gauges;
+        for (name, help, values) in gauges {
+            let kind = ConstGauge::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for ((limits, _), value) in ports.iter().zip(values) {
+                ConstGauge::new(value).encode(family.encode_family(&[("port", limits.port)])?)?;
+            }
+        }
+        let help = "Connections that were ended or not taken: idle ones closed for others, all others busy, a deadline passed";
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = encoder.encode_descriptor("connections_ended", help, None, kind)?;
+        for (limits, count) in &ports {
+            for (reason, value) in
+                [("evicted", count.evicted), ("refused", count.refused), ("deadline", count.cut)]
+            {
+                let labels = [("port", limits.port), ("reason", reason)];
+                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -273,7 +346,7 @@ mod tests {
         metrics.proposals.inc_by(2);
         metrics.appended(2, 4096, Duration::from_micros(100));
         let mut text = String::new();
-        encode(&mut text, &metrics.registry(view)).unwrap();
+        encode(&mut text, &metrics.registry(view, Vec::new())).unwrap();
         for line in [
             "quorate_node_info{version=",
             "quorate_ready 1",

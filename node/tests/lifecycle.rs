@@ -73,6 +73,47 @@ async fn a_member_that_moves_tells_its_cluster() {
     second.put_surely("key", "value").await;
 }
 
+#[tokio::test]
+async fn addresses_written_as_urls_are_understood() {
+    let nowhere = "127.0.0.1:1";
+    let mut home = Home::new("n1");
+    home.choose_ports();
+    let [_, peer, _] = home.ports().expect("they were chosen");
+    let first = home.start(&["--bootstrap", "--advertise-peer", &format!("http://{peer}/")]);
+    let join = format!("{nowhere},http://{}", first.peer);
+    let second = Home::new("n2").start(&["--join", &join, "--advertise-client", "127.0.0.1:2379"]);
+    let status = second.status_when("two voters", support::has_voters(2)).await;
+    let members = status.configuration.and_then(|c| c.configuration).unwrap_or_default().members;
+    assert!(members.iter().any(|member| member.peer_address == first.peer), "{members:?}");
+    assert!(members.iter().any(|member| member.client_urls == ["http://127.0.0.1:2379"]), "{members:?}");
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_machine_are_of_both_families() {
+    let mut home = Home::new("n1");
+    home.choose_ports();
+    let [client, peer, _] = home.ports().expect("they were chosen");
+    let port = |address: &str| address.rsplit_once(':').expect("it has a port").1.to_owned();
+    let listen = [format!(":{}", port(&client)), format!("[::]:{}", port(&peer))];
+    let node = home.start(&[
+        "--bootstrap",
+        "--listen-client",
+        &listen[0],
+        "--listen-peer",
+        &listen[1],
+        "--advertise-client",
+        &client,
+        "--advertise-peer",
+        &peer,
+    ]);
+    for address in [&client, &peer] {
+        std::net::TcpStream::connect(address).expect("IPv4");
+        if node.client.starts_with('[') {
+            std::net::TcpStream::connect(format!("[::1]:{}", port(address))).expect("IPv6");
+        }
+    }
+}
+
 #[test]
 fn a_port_in_use_is_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -131,7 +172,19 @@ fn a_command_line_that_cannot_be_is_said() {
     refuses(&home, &["--bootstrap", "--join", "a:1"], 2, &["cannot be used with"]);
     refuses(&home, &["--client-cert", "c"], 2, &["--client-key"]);
     refuses(&home, &["--listen-peer", "0.0.0.0:0"], 2, &["--advertise-peer"]);
-    refuses(&home, &["--advertise-peer", "nonsense"], 2, &["HOST:PORT"]);
+    refuses(&home, &["--listen-client", "nonsense"], 2, &["HOST:PORT"]);
+    for (flag, address) in [
+        ("--advertise-peer", "nonsense"),
+        ("--advertise-peer", "[::]:2380"),
+        ("--advertise-peer", "https://127.0.0.1:2380"),
+        ("--advertise-client", "unix:///run/x"),
+        ("--advertise-client", "0.0.0.0:2379"),
+        ("--join", "127.0.0.1:2380,nonsense"),
+        ("--join", "https://127.0.0.1:2380"),
+    ] {
+        refuses(&home, &[flag, address], 2, &["HOST:PORT"]);
+    }
+    assert!(!home.data_dir().exists(), "nothing is stored");
 }
 
 fn certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {

@@ -10,6 +10,7 @@ mod admin;
 mod bad_input;
 mod certificates;
 mod cluster;
+mod connections;
 mod disk;
 mod disks;
 mod filler;

@@ -25,7 +25,7 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 
 /// The rooms of the node's crate, and which of the others each may use. A room stands below those that use it: no arrow runs back.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("level", &[]),
     ("codec", &["level"]),
     ("command", &["level"]),
@@ -35,18 +35,21 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("copy", &["kv"]),
     ("replica", &["codec", "command", "kv", "level", "snapshots"]),
     ("doors", &["command", "kv", "level", "replica", "snapshots"]),
-    ("metrics", &["doors"]),
+    ("metrics", &["doors", "net"]),
     ("tls", &[]),
-    ("cli", &["level", "tls"]),
+    ("address", &[]),
+    ("cli", &["address", "level", "tls"]),
+    ("net", &["tls"]),
     ("peer", &["codec", "doors", "level", "replica", "snapshots", "tls"]),
-    ("admin", &["codec", "doors"]),
+    ("admin", &["codec", "doors", "net"]),
     ("rpc", &["doors", "kv"]),
-    ("http", &["doors", "metrics"]),
+    ("http", &["doors", "metrics", "net"]),
     ("ctl", &["snapshots", "storage", "tls"]),
     ("server", &["codec", "copy", "doors", "kv", "metrics", "peer", "replica", "snapshots", "storage"]),
     (
         "process",
         &[
+            "address",
             "admin",
             "cli",
             "copy",
@@ -54,6 +57,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "http",
             "kv",
             "metrics",
+            "net",
             "peer",
             "replica",
             "rpc",

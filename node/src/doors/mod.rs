@@ -5,8 +5,10 @@
 //! | `gateway` | requests of clients, in batches: one for each runtime that serves them |
 //! | `mailbox`, `event` | whatever else can happen to a node |
 //! | `view` | what a node shows of itself |
+//! | `health` | whether the process works, also before there is a view |
 
 pub(crate) mod event;
 pub mod gateway;
+pub mod health;
 pub(crate) mod mailbox;
 pub mod view;

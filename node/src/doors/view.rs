@@ -15,6 +15,13 @@ use crate::level::{Level, Levels};
 pub use crate::level::VERSION;
 pub use admin::Role;
 
+/// The etcd that this node behaves like: what is told as its version. Clients choose what they ask for by it (kube-apiserver wants at
+/// least 3.4.31 and none of 3.5.0 to 3.5.12), so that the version of Quorate would mislead them.
+pub const ETCD_VERSION: &str = "3.7.3";
+
+/// The version of etcd's storage, and of a cluster of such nodes, that goes with it.
+pub const ETCD_STORAGE_VERSION: &str = "3.7.0";
+
 /// What changes seldom.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NodeStatus {

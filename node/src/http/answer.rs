@@ -1,16 +1,38 @@
-//! What each path answers, from what the view shows.
+//! What each path answers, from what the node shows.
 
 use std::fmt::Write as _;
 
 use http::{Method, StatusCode, Uri};
-use prometheus_client::encoding::text;
-use prometheus_client::registry::Registry;
 
-use crate::doors::view::{NodeStatus, NodeView, Role};
+use super::{Shown, etcd, leadership, reading, scrape};
+use crate::doors::view::{NodeStatus, NodeView, Role, Unready};
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PATHS: &str = "/livez /readyz /metrics /role /leader";
+pub(super) const JSON: &str = "application/json";
+const PATHS: &str = "/livez /startupz /readyz /health /version /metrics /role /leader";
+
+/// What was asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) uri: &'a Uri,
+    /// All of what `Accept` said, or nothing.
+    pub(super) accept: &'a str,
+}
+
+impl Asked<'_> {
+    /// Whether the client names this media type.
+    pub(super) fn accepts(&self, media_type: &str) -> bool {
+        let mut types = self.accept.split(',').filter_map(|range| range.split(';').next());
+        types.any(|range| range.trim().eq_ignore_ascii_case(media_type))
+    }
+
+    /// Whether the query has the flag, with or without a value.
+    fn has(&self, flag: &str) -> bool {
+        let mut pairs = self.uri.query().unwrap_or_default().split('&');
+        pairs.any(|pair| pair.split('=').next() == Some(flag))
+    }
+}
 
 /// An answer, before it is HTTP.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,85 +40,102 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
+    pub(super) headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
+    pub(super) fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
+        Self { status, content_type, body, headers: Vec::new() }
+    }
+
     /// A line of text.
-    fn line(status: StatusCode, line: &str) -> Self {
-        Self { status, content_type: TEXT, body: format!("{line}\n") }
+    pub(super) fn line(status: StatusCode, line: &str) -> Self {
+        Self::new(status, TEXT, format!("{line}\n"))
+    }
+
+    fn unavailable(line: &str) -> Self {
+        Self::line(StatusCode::SERVICE_UNAVAILABLE, line)
     }
 }
 
 /// Answers a request.
-pub(super) fn answer(method: &Method, uri: &Uri, view: &NodeView, registry: &Registry) -> Answer {
-    if *method != Method::GET && *method != Method::HEAD {
+pub(super) fn answer(asked: &Asked<'_>, shown: &Shown) -> Answer {
+    if *asked.method != Method::GET && *asked.method != Method::HEAD {
         return Answer::line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
     }
-    let status = view.status();
-    match uri.path() {
-        "/livez" => Answer::line(StatusCode::OK, "ok"),
-        "/readyz" if asks_for(uri, "verbose") => verbose(view, &status),
-        "/readyz" => ready(&status),
-        "/metrics" => metrics(registry),
-        "/role" => Answer::line(StatusCode::OK, role_name(status.role)),
-        "/leader" => leader(&status),
+    match asked.uri.path() {
+        "/livez" => live(shown),
+        "/startupz" => started(shown),
+        "/readyz" => ready(shown, asked.has("verbose")),
+        "/health" => etcd::health(&shown.health),
+        "/version" => etcd::version(),
+        "/metrics" => scrape::metrics(asked, &shown.scrape),
+        "/role" => leadership::role(asked, &shown.health),
+        "/leader" => leadership::leader(asked, &shown.health),
         path => Answer::line(StatusCode::NOT_FOUND, &format!("no {path} here; there are {PATHS}")),
     }
 }
 
-/// Whether the query has the flag, with or without a value.
-fn asks_for(uri: &Uri, flag: &str) -> bool {
-    let mut pairs = uri.query().unwrap_or_default().split('&');
-    pairs.any(|pair| pair.split('=').next() == Some(flag))
-}
-
-fn ready(status: &NodeStatus) -> Answer {
-    match status.unready {
-        None => Answer::line(StatusCode::OK, "ok"),
-        Some(why) => Answer::line(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+fn live(shown: &Shown) -> Answer {
+    match shown.health.still_for() {
+        Some(still) if shown.health.stands_still() => {
+            Answer::unavailable(&format!("the loop has not moved for {} s", still.as_secs()))
+        }
+        _ => Answer::line(StatusCode::OK, "ok"),
     }
 }
 
-/// The same, with what it was judged from.
-fn verbose(view: &NodeView, status: &NodeStatus) -> Answer {
-    let mut answer = ready(status);
+fn started(shown: &Shown) -> Answer {
+    if shown.health.has_started() {
+        return Answer::line(StatusCode::OK, "ok");
+    }
+    Answer::unavailable(&reading::progress(&shown.data_dir))
+}
+
+fn ready(shown: &Shown, verbose: bool) -> Answer {
+    let Some(view) = shown.health.view() else {
+        return Answer::unavailable(&reading::progress(&shown.data_dir));
+    };
+    let status = view.status();
+    let mut answer = match status.unready {
+        None if shown.health.stands_still() => Answer::unavailable("the loop stands still"),
+        None => Answer::line(StatusCode::OK, "ok"),
+        Some(why) => Answer::unavailable(&describe(why, &status, view)),
+    };
+    if verbose {
+        details(&mut answer.body, view, &status);
+    }
+    answer
+}
+
+/// Why the node is not ready, and if it is getting there, how far it is.
+fn describe(why: Unready, status: &NodeStatus, view: &NodeView) -> String {
+    if why != Unready::CatchingUp {
+        return why.to_string();
+    }
+    if let Some((fetched, pieces)) = status.fetching {
+        return format!("{why}: {fetched} of {pieces} pieces of a snapshot have come");
+    }
+    let behind = view.commit_index().saturating_sub(view.applied_index());
+    format!("{why}: applied {}, {behind} entries behind what it knows to be committed", view.applied_index())
+}
+
+/// What readiness was judged from.
+fn details(body: &mut String, view: &NodeView, status: &NodeStatus) {
     let mut say = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = writeln!(answer.body, "{name}: {value}");
+        let _ = writeln!(body, "{name}: {value}");
     };
     say("cluster", &format_args!("{:016x}", status.cluster_id));
     say("member", &format_args!("{:016x} {}", status.member_id, status.name));
     say("role", &role_name(status.role));
     say("term", &status.term);
-    say("leader", &describe_leader(status));
+    say("leader", &leadership::describe(status));
     say("log", &format_args!("ends at {}", view.last_index()));
     say("commit", &view.commit_index());
     say("applied", &view.applied_index());
-    answer
 }
 
-fn metrics(registry: &Registry) -> Answer {
-    let mut body = String::new();
-    match text::encode(&mut body, registry) {
-        Ok(()) => Answer { status: StatusCode::OK, content_type: OPEN_METRICS, body },
-        Err(_) => Answer::line(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"),
-    }
-}
-
-fn leader(status: &NodeStatus) -> Answer {
-    let leads = status.role == Role::Leader;
-    let code = if leads { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Answer::line(code, &describe_leader(status))
-}
-
-fn describe_leader(status: &NodeStatus) -> String {
-    match (status.leader, status.leader_member()) {
-        (None, _) => "no leader is known".to_owned(),
-        (Some(id), Some(member)) if !member.name.is_empty() => format!("{} ({id:016x}) leads", member.name),
-        (Some(id), _) => format!("{id:016x} leads"),
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
+pub(super) fn role_name(role: Role) -> &'static str {
     match role {
         Role::Waiting => "waiting",
         Role::Learner => "learner",
@@ -108,76 +147,5 @@ fn role_name(role: Role) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use quorate_api::log;
-
-    use super::*;
-    use crate::doors::view::{ConfigurationView, Unready};
-    use crate::metrics::Metrics;
-
-    fn node(role: Role, leader: Option<u64>, unready: Option<Unready>) -> NodeView {
-        let member = |id, name: &str| log::Member { id, name: name.to_owned(), ..log::Member::default() };
-        let configuration = log::Configuration {
-            voters: vec![1, 2],
-            members: vec![member(1, "n1"), member(2, "n2")],
-            ..log::Configuration::default()
-        };
-        let configuration = Some(ConfigurationView { configuration, ..ConfigurationView::default() });
-        NodeView::new(NodeStatus {
-            member_id: 1,
-            role,
-            leader,
-            unready,
-            configuration,
-            ..NodeStatus::default()
-        })
-    }
-
-    fn get(view: &NodeView, path: &str) -> (u16, String) {
-        let registry = Metrics::default().registry(view.clone());
-        let answer = answer(&Method::GET, &path.parse().unwrap(), view, &registry);
-        (answer.status.as_u16(), answer.body)
-    }
-
-    #[test]
-    fn the_leader_is_ready_and_leads() {
-        let view = node(Role::Leader, Some(1), None);
-        assert_eq!(get(&view, "/livez"), (200, "ok\n".into()));
-        assert_eq!(get(&view, "/readyz"), (200, "ok\n".into()));
-        assert_eq!(get(&view, "/role"), (200, "leader\n".into()));
-        assert_eq!(get(&view, "/leader"), (200, "n1 (0000000000000001) leads\n".into()));
-        assert!(get(&view, "/metrics").1.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn a_follower_says_who_leads() {
-        let view = node(Role::Follower, Some(2), None);
-        assert_eq!(get(&view, "/readyz").0, 200);
-        assert_eq!(get(&view, "/role"), (200, "follower\n".into()));
-        assert_eq!(get(&view, "/leader"), (503, "n2 (0000000000000002) leads\n".into()));
-    }
-
-    #[test]
-    fn who_is_not_ready_says_why() {
-        let view = node(Role::Candidate, None, Some(Unready::NoLeader));
-        assert_eq!(get(&view, "/livez").0, 200);
-        assert_eq!(get(&view, "/readyz"), (503, "no leader\n".into()));
-        assert_eq!(get(&view, "/leader"), (503, "no leader is known\n".into()));
-        let (code, body) = get(&view, "/readyz?verbose=1");
-        assert_eq!(code, 503);
-        assert!(body.starts_with("no leader\n") && body.contains("role: candidate\n"), "{body}");
-        let waiting = node(Role::Waiting, None, Some(Unready::Waiting));
-        assert_eq!(get(&waiting, "/role"), (200, "waiting\n".into()));
-        assert_eq!(get(&waiting, "/readyz").0, 503);
-    }
-
-    #[test]
-    fn other_requests_are_refused() {
-        let view = node(Role::Leader, Some(1), None);
-        assert_eq!(get(&view, "/").0, 404);
-        assert!(get(&view, "/healthz").1.contains("/readyz"));
-        let registry = Metrics::default().registry(view.clone());
-        let post = answer(&Method::POST, &Uri::from_static("/readyz"), &view, &registry);
-        assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -1,106 +1,174 @@
-//! The HTTP port: health for kubelets, metrics for Prometheus, and for programs beside the node who leads.
+//! The HTTP port: health for kubelets and monitoring, metrics for Prometheus, and for programs beside the node who leads.
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/livez` | 200 while the process works |
-//! | `/readyz` | 200 when clients are served, 503 with the reason when not; `?verbose` says more |
-//! | `/metrics` | OpenMetrics text |
+//! | `/livez` | 200 from the first moment of the process, also while it reads its log; 503 when its loop stands still |
+//! | `/startupz` | 200 when the log is read and the ports are open; until then 503, with how much has been read |
+//! | `/readyz` | 200 when clients are served, 503 with the reason and how far the node is when not; `?verbose` says more |
+//! | `/health` | the same in etcd's JSON: `{"health":"true","reason":""}` |
+//! | `/version` | etcd's JSON: the version of etcd that the API is that of |
+//! | `/metrics` | OpenMetrics where `Accept` asks for it, or else Prometheus' text |
 //! | `/role` | always 200: `leader`, `follower`, `candidate`, `learner`, `waiting` or `removed` |
-//! | `/leader` | 200 on the leader, 503 elsewhere; the body says who leads |
+//! | `/leader` | 200 on a leader that a quorum has answered within the last rounds, 503 elsewhere; the body says who leads |
+//!
+//! `/role` and `/leader` answer in JSON where `Accept` asks for it, and always say role, term, leader and member in headers.
+//!
+//! A connection lasts for one request, and for five seconds at most. When there are too many, the oldest goes.
 
 mod answer;
+mod etcd;
+mod leadership;
+mod reading;
+mod scrape;
 
 use std::convert::Infallible;
+use std::future::{self, Future};
+use std::io;
 use std::net::TcpListener as StdListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{future, io};
 
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
-use crate::doors::view::NodeView;
-use crate::metrics::Metrics;
+use self::answer::{Answer, Asked};
+use crate::doors::health::Health;
+use crate::metrics::Scrape;
+use crate::net::table::Word;
+use crate::net::{self, Accepted, Connections, Limits, descriptors};
 
-/// The most connections at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
+/// How long a connection may last.
+const LIFE: Duration = Duration::from_secs(5);
 
-/// How long a client may take to send a request's head. An idle connection is closed after it too.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long to wait when a connection cannot be accepted, such as when too many files are open.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Serves `listener`, which must not block, for ever.
-pub async fn serve(listener: StdListener, view: NodeView, metrics: &Metrics) -> io::Result<()> {
-    let registry = Arc::new(metrics.registry(view.clone()));
-    let listener = TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept a connection to the HTTP port");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (view, registry) = (view.clone(), Arc::clone(&registry));
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                future::ready(Ok::<_, Infallible>(respond(&request, &view, &registry)))
-            });
-            let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            if let Err(error) = server.serve_connection(TokioIo::new(socket), service).await {
-                tracing::debug!(%error, "a connection to the HTTP port has ended");
-            }
-            drop(slot);
-        });
+/// The limits of the port.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        port: "http",
+        flag: None,
+        most: descriptors::HTTP,
+        silence: LIFE,
+        unread: LIFE,
+        grace: Duration::ZERO,
+        life: Some(LIFE),
     }
 }
 
-fn respond(request: &Request<Incoming>, view: &NodeView, registry: &Registry) -> Response<Full<Bytes>> {
-    let answer = answer::answer(request.method(), request.uri(), view, registry);
-    let mut response = Response::new(Full::from(answer.body));
-    *response.status_mut() = answer.status;
+/// What the port answers from.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) health: Health,
+    pub(crate) scrape: Arc<Scrape>,
+    /// Where the node keeps its log.
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Serves `listener`, which must not block, on the runtime of now, until `connections` is closed.
+pub(crate) fn serve(
+    listener: StdListener,
+    connections: Connections,
+    shown: Shown,
+) -> impl Future<Output = io::Result<()>> {
+    let (lane, mut accepted) = net::lane();
+    let shown = Arc::new(shown);
+    tokio::spawn(connections.clone().sweep());
+    tokio::spawn(async move {
+        while let Some(accepted) = accepted.recv().await {
+            tokio::spawn(converse(accepted, Arc::clone(&shown)));
+        }
+    });
+    net::accept(listener, connections, vec![lane])
+}
+
+/// Answers one request, unless the connection's place is wanted before.
+async fn converse(accepted: Accepted, shown: Arc<Shown>) {
+    let Accepted { socket, slot } = accepted;
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
+    let service = service_fn(move |request| future::ready(Ok::<_, Infallible>(respond(&request, &shown))));
+    let mut server = http1::Builder::new();
+    server.keep_alive(false);
+    tokio::select! {
+        result = server.serve_connection(TokioIo::new(socket), service) => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection to the HTTP port has ended");
+            }
+        }
+        _ = slot.told(Word::Stay) => {}
+    }
+}
+
+fn respond(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
+    let accept = request.headers().get_all(header::ACCEPT);
+    let accept: Vec<&str> = accept.iter().filter_map(|value| value.to_str().ok()).collect();
+    let asked = Asked { method: request.method(), uri: request.uri(), accept: &accept.join(",") };
+    let Answer { status, content_type, body, headers: more } = answer::answer(&asked, shown);
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content_type));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    if answer.status == http::StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == http::StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    for (name, value) in more {
+        // A name that people gave to a member may hold what no header can.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
     }
     response
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
 
     use super::*;
-    use crate::doors::view::NodeStatus;
+    use crate::doors::view::{NodeStatus, NodeView};
 
-    #[tokio::test]
-    async fn it_speaks_http() {
+    fn start() -> SocketAddr {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let view = NodeView::new(NodeStatus::default());
-        let server = tokio::spawn(async move { serve(listener, view, &Metrics::default()).await });
+        let health = Health::default();
+        health.shows(NodeView::new(NodeStatus::default()));
+        let shown = Shown { health, scrape: Arc::default(), data_dir: PathBuf::new() };
+        tokio::spawn(serve(listener, Connections::new(limits()), shown));
+        address
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
         let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.write_all(b"GET /role HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_connection_lasts_for_one_request() {
+        let text = get(start(), "/role").await;
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\nwaiting\n"), "{text}");
-        server.abort();
+        assert!(text.contains("connection: close\r\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_do_not_keep_others_out() {
+        let address = start();
+        let mut idle = Vec::new();
+        for _ in 0..3 * descriptors::HTTP {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(get(address, "/livez").await.ends_with("\r\n\r\nok\n"));
+        let mut nothing = Vec::new();
+        idle[0].read_to_end(&mut nothing).await.unwrap();
+        assert!(nothing.is_empty(), "the oldest is closed without a word");
     }
 }

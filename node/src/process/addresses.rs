@@ -1,77 +1,108 @@
 //! Where a node listens, and where it tells others to reach it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use quorate_api::log;
 
 use super::RunError;
+use crate::address::{Address, Scheme};
 use crate::cli::Cli;
+use crate::net::Bound;
 use crate::storage::identity::Identity;
 
-/// The sockets that a node listens on.
+/// The ports that a node has taken, before it listens.
 #[derive(Debug)]
-pub(super) struct Listeners {
-    pub(super) client: TcpListener,
-    pub(super) peer: TcpListener,
-    pub(super) http: TcpListener,
+pub(super) struct Ports {
+    pub(super) client: Bound,
+    pub(super) peer: Bound,
+    pub(super) http: Bound,
 }
 
-impl Listeners {
-    pub(super) fn open(cli: &Cli) -> Result<Self, RunError> {
-        Ok(Listeners {
-            client: listen(&cli.listen_client)?,
-            peer: listen(&cli.listen_peer)?,
-            http: listen(&cli.listen_http)?,
+impl Ports {
+    pub(super) fn bind(cli: &Cli) -> Result<Self, RunError> {
+        Ok(Ports {
+            client: bind(&cli.listen_client)?,
+            peer: bind(&cli.listen_peer)?,
+            http: bind(&cli.listen_http)?,
         })
     }
 }
 
-fn listen(address: &str) -> Result<TcpListener, RunError> {
-    let open = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    open().map_err(|source| RunError::Listen { address: address.to_owned(), source })
+fn bind(address: &Address) -> Result<Bound, RunError> {
+    Bound::bind(address.host(), address.port())
+        .map_err(|source| RunError::Listen { address: address.to_string(), source })
 }
 
-/// This node, as configurations are to describe it.
-pub(super) fn describe(
-    cli: &Cli,
-    identity: &Identity,
-    listeners: &Listeners,
-    client_tls: bool,
-) -> Result<log::Member, RunError> {
-    let peer = match &cli.advertise_peer {
-        Some(address) => address.clone(),
-        None => reachable(&listeners.peer, &cli.listen_peer, "--advertise-peer")?,
-    };
-    let client = if let Some(url) = &cli.advertise_client {
-        url.clone()
-    } else {
-        let address = reachable(&listeners.client, &cli.listen_client, "--advertise-client")?;
-        format!("{}://{address}", if client_tls { "https" } else { "http" })
-    };
-    if peer.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
-        return Err(RunError::Usage(format!("--advertise-peer {peer}: want HOST:PORT")));
-    }
-    if !client.starts_with("http://") && !client.starts_with("https://") {
-        return Err(RunError::Usage(format!(
-            "--advertise-client {client}: want http://HOST:PORT or https://HOST:PORT"
-        )));
-    }
-    let name = cli.name.clone().unwrap_or_else(|| identity.member.to_string());
-    Ok(log::Member { id: identity.member.0, name, peer_address: peer, client_urls: vec![client] })
+/// Listens on a port that was taken.
+pub(super) fn listen(bound: Bound) -> Result<std::net::TcpListener, RunError> {
+    let address = bound.address().to_string();
+    bound.listen().map_err(|source| RunError::Listen { address, source })
 }
 
-/// The address of a listener, for others to use.
-fn reachable(listener: &TcpListener, given: &str, flag: &str) -> Result<String, RunError> {
-    let address: SocketAddr = listener.local_addr()?;
-    if address.ip().is_unspecified() {
-        let what = format!("{given} is no address that others can reach: say which one is with {flag}");
-        return Err(RunError::Usage(what));
+/// Where others are told to reach this node.
+#[derive(Debug)]
+pub(super) struct Advertised {
+    peer: Address,
+    client: String,
+}
+
+impl Advertised {
+    /// The flags, or else what was taken. Checked before there is anybody to tell: what a cluster has stored once is wrong for all of
+    /// its members.
+    pub(super) fn new(cli: &Cli, ports: &Ports) -> Result<Self, RunError> {
+        let has_tls = (cli.client_cert.is_some(), cli.peer_cert.is_some());
+        let listener = (&cli.listen_client, ports.client.address());
+        let client = reachable(cli.advertise_client.as_ref(), listener, "--advertise-client")?;
+        let listener = (&cli.listen_peer, ports.peer.address());
+        let peer = reachable(cli.advertise_peer.as_ref(), listener, "--advertise-peer")?;
+        // A proxy before clients may speak TLS for this node, or take it off; members reach one another as they are.
+        let wanted = scheme(has_tls.1);
+        if peer.scheme().is_some_and(|given| given != wanted) {
+            let has = if has_tls.1 { "has" } else { "has no" };
+            let what = format!(
+                "--advertise-peer {peer}: want {wanted}://HOST:PORT or HOST:PORT: this node {has} --peer-cert"
+            );
+            return Err(RunError::Usage(what));
+        }
+        let scheme = client.scheme().unwrap_or(scheme(has_tls.0));
+        Ok(Advertised { peer, client: format!("{scheme}://{client}") })
     }
-    // A name is kept; only the port may have been left to the system.
-    let host = given.rsplit_once(':').map_or(given, |(host, _)| host);
-    Ok(format!("{host}:{}", address.port()))
+
+    /// The node with this identity, as configurations are to describe it.
+    pub(super) fn member(self, name: Option<String>, identity: &Identity) -> log::Member {
+        log::Member {
+            id: identity.member.0,
+            name: name.unwrap_or_else(|| identity.member.to_string()),
+            peer_address: self.peer.to_string(),
+            client_urls: vec![self.client],
+        }
+    }
+}
+
+fn scheme(tls: bool) -> Scheme {
+    if tls { Scheme::Https } else { Scheme::Http }
+}
+
+/// The address that others use: the one given, or else the listener's own.
+fn reachable(
+    given: Option<&Address>,
+    (listen, bound): (&Address, SocketAddr),
+    flag: &str,
+) -> Result<Address, RunError> {
+    match given {
+        Some(address) if address.is_any() || address.port() == 0 => {
+            let what =
+                format!("{flag} {address} is no address that others can reach: want HOST:PORT of this node");
+            Err(RunError::Usage(what))
+        }
+        Some(address) => Ok(address.clone()),
+        None if listen.is_any() => {
+            let what = format!(
+                "{listen} is no address that others can reach: say which one is with {flag} HOST:PORT"
+            );
+            Err(RunError::Usage(what))
+        }
+        // A name is kept; only the port may have been left to the system.
+        None => Ok(listen.with_port(bound.port())),
+    }
 }

@@ -8,20 +8,33 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::watch;
-use tonic::transport::Server;
+use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{self, Incoming};
 use crate::doors::gateway::Gateway;
 use crate::doors::view::NodeView;
-use crate::rpc::{PeerScheme, Services};
+use crate::net::handshake::Handshakes;
+use crate::net::http2::{self, Http2};
+use crate::net::{self, Accepted, Connections, Limits};
+use crate::rpc::{self, PeerScheme, Services};
 use crate::tls::Tls;
 
-/// After how long a silent connection is asked whether somebody is there.
+/// After how long a silent connection is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// How long the answer to that may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a connection may take to speak HTTP/2, its TLS handshake included.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long an answer may wait until its client reads on.
+const UNREAD: Duration = Duration::from_mins(1);
+
+/// How long an idle connection may take to go after GOAWAY, before it is cut off.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Bytes that a client may send before they are taken: hyper's own default. A request is at most twice as large.
+const WINDOW_BYTES: u32 = 1 << 20;
 
 /// How long requests that are under way may take when the node is going away.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,91 +48,114 @@ pub(crate) fn runtimes() -> usize {
 /// The threads that serve clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    threads: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    threads: Vec<Thread>,
+    connections: Connections,
 }
 
-/// What is served.
+#[derive(Debug)]
+struct Thread {
+    handle: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+/// What is served, and within which limits.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientPort {
     pub(crate) view: NodeView,
     pub(crate) tls: Option<Tls>,
     pub(crate) peer_scheme: PeerScheme,
+    /// From [`limits`].
+    pub(crate) connections: Connections,
+    /// The most requests of one connection at a time.
+    pub(crate) streams: u32,
 }
 
 impl Clients {
-    /// Starts one thread for each gateway. Connections are accepted on the runtime of now.
+    /// Starts one thread for each gateway. Connections are accepted on `ports`.
     pub(crate) fn start(
         listener: TcpListener,
         port: &ClientPort,
         gateways: Vec<Gateway>,
+        ports: &Handle,
     ) -> io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
-        let mut lanes = Vec::new();
-        let mut threads = Vec::new();
+        let connections = port.connections.clone();
+        let settings = Http2 {
+            streams: port.streams,
+            window: WINDOW_BYTES,
+            keepalive: KEEPALIVE,
+            keepalive_timeout: KEEPALIVE_TIMEOUT,
+            is_stream: rpc::is_stream,
+        };
+        let handshakes = Handshakes::new("client", port.tls.clone());
+        let (mut lanes, mut threads) = (Vec::new(), Vec::new());
         for (number, gateway) in gateways.into_iter().enumerate() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let (sockets, incoming) = {
-                let _inside = runtime.enter();
-                connection::lane(port.tls.clone())
-            };
-            lanes.push(sockets);
+            let (lane, accepted) = net::lane();
+            lanes.push(lane);
             let services = Services::new(gateway.clone(), port.view.clone(), port.peer_scheme);
-            let stopped = stopped.clone();
+            let (handshakes, settings) = (handshakes.clone(), settings.clone());
+            let (stop, stopped) = oneshot::channel();
             let serve = move || {
                 runtime.spawn(gateway.run());
-                runtime.block_on(serve(services, incoming, stopped));
+                runtime.spawn(serve(accepted, handshakes, settings, services));
+                // It goes on until the end, or until whoever would tell it has gone.
+                let _ = runtime.block_on(stopped);
             };
-            threads.push(std::thread::Builder::new().name(format!("clients-{number}")).spawn(serve)?);
+            let handle = std::thread::Builder::new().name(format!("clients-{number}")).spawn(serve)?;
+            threads.push(Thread { handle, stop });
         }
-        let mut stopped = stopped;
-        Handle::current().spawn(async move {
-            tokio::select! {
-                result = connection::accept(listener, lanes) => {
-                    if let Err(error) = result {
-                        tracing::error!(%error, "the client port is closed");
-                    }
-                }
-                // Dropping the listener closes the port.
-                _ = stopped.wait_for(|stop| *stop) => {}
+        ports.spawn(connections.clone().sweep());
+        let table = connections.clone();
+        ports.spawn(async move {
+            if let Err(error) = net::accept(listener, table, lanes).await {
+                tracing::error!(%error, "the client port is closed");
             }
         });
-        Ok(Clients { threads, stop })
+        Ok(Clients { threads, connections })
     }
 
-    /// Stops accepting, and waits until what is under way is answered, or for [`DRAIN_TIMEOUT`].
+    /// Stops accepting, tells all clients to go elsewhere, and waits until what is under way is answered, or for [`DRAIN_TIMEOUT`].
     pub(crate) async fn stop(self) {
-        self.stop.send_replace(true);
+        if !self.connections.close(DRAIN_TIMEOUT).await {
+            tracing::warn!("requests were cut off: they took too long to finish");
+        }
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(|| {
-            for thread in threads {
-                let _ = thread.join();
+            for Thread { handle, stop } in threads {
+                let _ = stop.send(());
+                let _ = handle.join();
             }
         });
         let _ = joined.await;
     }
 }
 
-async fn serve(services: Services, incoming: Incoming, mut stopped: watch::Receiver<bool>) {
-    let mut drained = stopped.clone();
-    let stop = async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    let deadline = async move {
-        let _ = drained.wait_for(|stop| *stop).await;
-        tokio::time::sleep(DRAIN_TIMEOUT).await;
-    };
-    // Who has gone without a word does not hold its connection, and its requests, for ever.
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .serve_with_incoming_shutdown(services, incoming, stop);
-    tokio::select! {
-        result = server => {
-            if let Err(error) = result {
-                tracing::error!(%error, "a client runtime has ended");
+/// The limits of the port, with `most` connections at a time.
+pub(crate) fn limits(most: usize) -> Limits {
+    Limits {
+        port: "client",
+        flag: Some("--max-client-connections"),
+        most,
+        silence: SILENCE,
+        unread: UNREAD,
+        grace: GRACE,
+        life: None,
+    }
+}
+
+/// Serves the connections of one lane on the runtime of now.
+async fn serve(
+    mut accepted: mpsc::Receiver<Accepted>,
+    handshakes: Handshakes,
+    settings: Http2,
+    services: Services,
+) {
+    while let Some(accepted) = accepted.recv().await {
+        let (handshakes, settings, services) = (handshakes.clone(), settings.clone(), services.clone());
+        tokio::spawn(async move {
+            if let Some((connection, slot)) = handshakes.open(accepted).await {
+                http2::serve(connection, slot, &settings, services).await;
             }
-        }
-        () = deadline => tracing::warn!("requests were cut off: they took too long to finish"),
+        });
     }
 }

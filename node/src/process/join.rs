@@ -3,6 +3,7 @@
 //! It asks the leader, as an operator would, by the admin service, and can ask again at any time: each request names the
 //! configuration that it starts from.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use quorate_api::admin::admin_client::AdminClient;
@@ -27,8 +28,8 @@ pub(crate) struct Join {
     pub(crate) dialer: Dialer,
     /// This node, as configurations should describe it.
     pub(crate) me: log::Member,
-    /// The peer address of a member, when this node is to become a voter by itself.
-    pub(crate) join: Option<String>,
+    /// Peer addresses of members, when this node is to become a voter by itself. The first one is asked next.
+    pub(crate) join: VecDeque<String>,
     /// This process has seen this node among the members.
     pub(crate) let_in: bool,
 }
@@ -91,13 +92,11 @@ impl Join {
     async fn once(&mut self) -> Result<Progress, JoinError> {
         let mine = self.view.status();
         if mine.role == Role::Removed {
-            return match self.join {
-                Some(_) if !self.let_in => Err(JoinError::Removed(mine.cluster_id)),
-                _ => Ok(Progress::Done),
-            };
+            let comes_back = !self.join.is_empty() && !self.let_in;
+            return if comes_back { Err(JoinError::Removed(mine.cluster_id)) } else { Ok(Progress::Done) };
         }
         let by_join = mine.leader_member().is_none();
-        let address = match (mine.leader_member(), &self.join) {
+        let address = match (mine.leader_member(), self.join.front()) {
             // This node itself may lead, and have moved: then the configuration does not know where it is.
             (Some(leader), _) if leader.id == self.me.id => self.me.peer_address.clone(),
             (Some(leader), _) => leader.peer_address.clone(),
@@ -106,7 +105,10 @@ impl Join {
         };
         let (address, leader) = match self.find_leader(address).await {
             Ok(found) => found,
-            Err(reason) => return Ok(Progress::Waits(reason)),
+            Err(reason) => {
+                self.join.rotate_left(usize::from(by_join));
+                return Ok(Progress::Waits(reason));
+            }
         };
         if mine.cluster_id != 0 && leader.cluster_id != mine.cluster_id {
             // An address of our own configuration may have been given to somebody else since: the configuration will follow.
@@ -122,11 +124,11 @@ impl Join {
         if leader.level != 0 {
             mine.levels.check(Subject::Cluster, leader.level).map_err(JoinError::Unsupported)?;
         }
-        if self.join.is_some() && !self.let_in && was_removed(&mine, &leader, self.me.id) {
+        if !self.join.is_empty() && !self.let_in && was_removed(&mine, &leader, self.me.id) {
             return Err(JoinError::Removed(mine.cluster_id));
         }
         self.let_in |= committed(&leader).is_some_and(|current| names(current, self.me.id));
-        Ok(match next_step(&leader, &self.me, self.join.is_some(), self.let_in) {
+        Ok(match next_step(&leader, &self.me, !self.join.is_empty(), self.let_in) {
             Step::Done => Progress::Done,
             Step::Wait(reason) => Progress::Waits(reason.to_owned()),
             Step::Change(wanted, why) => self.change(&address, &leader, wanted, why).await,

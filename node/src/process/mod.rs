@@ -4,12 +4,13 @@
 
 mod addresses;
 mod clients;
-mod connection;
 mod disks;
 mod error;
 mod handover;
 mod join;
 mod node;
+mod peer_port;
+mod runtime;
 
 pub use error::RunError;
 pub use node::run;

@@ -1,10 +1,9 @@
 //! A node's life: what is put together at its start, and taken apart in order at its end.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use quorate_api::log;
@@ -12,25 +11,27 @@ use quorate_raft::{Config, Lease, Restored};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tonic::transport::Server;
 
-use super::addresses::{Listeners, describe};
+use super::addresses::{Advertised, Ports, listen};
 use super::clients::{self, ClientPort, Clients};
-use super::connection;
 use super::disks::Disks;
 use super::error::RunError;
 use super::handover::hand_over;
 use super::join::{Join, JoinError};
+use super::peer_port;
+use super::runtime::PortsRuntime;
 use crate::admin::AdminService;
 use crate::cli::Cli;
 use crate::doors::event::Event;
 use crate::doors::gateway::{Gateway, Numbers};
+use crate::doors::health::Health;
 use crate::doors::mailbox::{Mailbox, Receiver, mailbox};
 use crate::doors::view::{NodeStatus, NodeView, Unready, VERSION};
-use crate::http;
+use crate::http::{self, Shown};
 use crate::kv::{SnapshotPolicy, Store};
 use crate::level::Levels;
 use crate::metrics::Metrics;
+use crate::net::{Bound, Connections, descriptors};
 use crate::peer::{PeerService, Peers};
 use crate::replica::{Client, Options};
 use crate::rpc::PeerScheme;
@@ -49,10 +50,7 @@ use crate::snapshots::{Archive, Manifest, Worker};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::Identity;
 use crate::storage::{DirLock, Wal};
-use crate::tls::{Dialer, Tls, TlsError, WINDOW_BYTES};
-
-/// How often a silent connection from another member is asked whether somebody is there, and how long the answer may take.
-const KEEPALIVE: Duration = Duration::from_secs(5);
+use crate::tls::{Dialer, Tls, TlsError};
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT), or cannot go on.
 pub fn run(cli: Cli) -> Result<(), RunError> {
@@ -86,6 +84,7 @@ struct Node {
     clients: Clients,
     join: Join,
     end: oneshot::Receiver<End>,
+    ports: PortsRuntime,
     _lock: DirLock,
 }
 
@@ -93,10 +92,20 @@ impl Node {
     /// Puts everything together. Inside the runtime that is to carry it.
     fn start(cli: Cli) -> Result<Self, RunError> {
         let levels = cli.levels();
+        let descriptors = raise_descriptors();
         let certificates = Certificates::load(&cli)?;
+        let taken = Ports::bind(&cli)?;
+        let advertised = Advertised::new(&cli, &taken)?;
+        let addresses = [&taken.client, &taken.peer, &taken.http].map(Bound::address);
+        let ports = PortsRuntime::start()?;
+        let tables = Tables::new(descriptors::clients(descriptors, cli.max_client_connections));
+        let shown =
+            Shown { health: Health::default(), scrape: Arc::default(), data_dir: cli.data_dir.clone() };
+        // Before the log is read: that may take minutes, and whoever asks must not take it for a process that hangs.
+        serve_http(listen(taken.http)?, &tables.http, shown.clone(), &ports);
+
         let mut disks = Disks::open(&cli.data_dir, cli.state_copy)?;
-        let listeners = Listeners::open(&cli)?;
-        let me = describe(&cli, &disks.identity, &listeners, certificates.client.is_some())?;
+        let me = advertised.member(cli.name.clone(), &disks.identity);
         if cli.bootstrap {
             disks.bootstrap(&me)?;
         }
@@ -118,35 +127,61 @@ impl Node {
         let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current());
         let store = Arc::new(RwLock::new(Store::new()));
         let gateways = gateways(&me, &store, &mailbox)?;
-        say_hello(&me, &listeners, disks.identity.cluster);
+        say_hello(&me, addresses, disks.identity.cluster);
 
         let metrics = Metrics::default();
         let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
         *store.write() = state;
         let data_dir = (dir, identity);
         let wishes = Wishes { priority: cli.priority, lease_reads: cli.lease_reads };
-        let metrics_of_loop = metrics.clone();
-        let start =
-            Start { found, wal, archive, copy, data_dir, wishes, store, metrics: metrics_of_loop, levels };
+        let health = shown.health.clone();
+        let start = Start {
+            found,
+            wal,
+            archive,
+            copy,
+            data_dir,
+            wishes,
+            store,
+            health,
+            metrics: metrics.clone(),
+            levels,
+        };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
 
+        shown.health.shows(view.clone());
         // The state holds by now what was committed when the process ended: from here on there is something to tell.
-        serve_peers(listeners.peer, certificates.peer.clone(), &view, &mailbox, &peers);
+        peer_port::serve(
+            listen(taken.peer)?,
+            tables.peer.clone(),
+            certificates.peer.clone(),
+            PeerService::server(view.clone(), mailbox.clone(), peers.clone()),
+            AdminService::server(view.clone(), mailbox.clone()),
+            ports.handle(),
+        );
         let peer_scheme = if certificates.peer.is_some() { PeerScheme::Https } else { PeerScheme::Http };
-        let port = ClientPort { view: view.clone(), tls: certificates.client.clone(), peer_scheme };
-        let clients = Clients::start(listeners.client, &port, gateways)?;
+        let port = ClientPort {
+            view: view.clone(),
+            tls: certificates.client.clone(),
+            peer_scheme,
+            connections: tables.client.clone(),
+            streams: cli.max_concurrent_streams,
+        };
+        let clients = Clients::start(listen(taken.client)?, &port, gateways, ports.handle())?;
         for tls in [certificates.client, certificates.peer].into_iter().flatten() {
-            tokio::spawn(tls.watch());
+            ports.handle().spawn(tls.watch());
         }
-        serve_http(listeners.http, view.clone(), metrics);
+        shown.scrape.shows(metrics.registry(view.clone(), tables.all()));
+        shown.health.serves();
 
-        let join = Join { view: view.clone(), dialer, me, join: cli.join, let_in: false };
-        Ok(Node { view, mailbox, peers, clients, join, end, _lock: lock })
+        let join = cli.join.iter().map(ToString::to_string).collect();
+        let join = Join { view: view.clone(), dialer, me, join, let_in: false };
+        Ok(Node { view, mailbox, peers, clients, join, end, ports, _lock: lock })
     }
 
     /// Lives until the end.
     async fn live(self) -> Result<(), RunError> {
-        let Node { view, mailbox, peers, clients, join, mut end, _lock } = self;
+        let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, _lock } = self;
         let mut enrolled = tokio::spawn(join.run());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -194,6 +229,7 @@ struct Start {
     store: Arc<RwLock<Store>>,
     metrics: Metrics,
     levels: Levels,
+    health: Health,
 }
 
 impl Start {
@@ -251,6 +287,7 @@ impl Start {
             clock: LeaseClock::start(),
             gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),
             status_view,
+            health: self.health,
             metrics: self.metrics,
             member: me.clone(),
             founding: None,
@@ -271,41 +308,57 @@ fn gateways(me: &log::Member, store: &Arc<RwLock<Store>>, mailbox: &Mailbox) -> 
     Ok((0..clients::runtimes()).map(gateway).collect())
 }
 
-/// Serves other members and operators.
-fn serve_peers(listener: TcpListener, tls: Option<Tls>, view: &NodeView, mailbox: &Mailbox, peers: &Peers) {
-    let (sockets, incoming) = connection::lane(tls);
-    tokio::spawn(connection::accept(listener, vec![sockets]));
-    let router = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .add_service(PeerService::server(view.clone(), mailbox.clone(), peers.clone()))
-        .add_service(AdminService::server(view.clone(), mailbox.clone()));
-    tokio::spawn(async move {
-        if let Err(error) = router.serve_with_incoming(incoming).await {
-            tracing::error!(%error, "the peer port is closed");
+/// The connections of each port.
+#[derive(Debug)]
+struct Tables {
+    client: Connections,
+    peer: Connections,
+    http: Connections,
+}
+
+impl Tables {
+    fn new(clients: usize) -> Self {
+        Tables {
+            client: Connections::new(clients::limits(clients)),
+            peer: Connections::new(peer_port::limits()),
+            http: Connections::new(http::limits()),
         }
-    });
+    }
+
+    fn all(&self) -> Vec<Connections> {
+        vec![self.client.clone(), self.peer.clone(), self.http.clone()]
+    }
 }
 
 /// Serves health checks and metrics.
-fn serve_http(listener: TcpListener, view: NodeView, metrics: Metrics) {
-    tokio::spawn(async move {
-        if let Err(error) = http::serve(listener, view, &metrics).await {
+fn serve_http(listener: TcpListener, connections: &Connections, shown: Shown, ports: &PortsRuntime) {
+    let connections = connections.clone();
+    ports.handle().spawn(async move {
+        if let Err(error) = http::serve(listener, connections, shown).await {
             tracing::error!(%error, "the HTTP port is closed");
         }
     });
 }
 
-fn say_hello(me: &log::Member, listeners: &Listeners, cluster: u64) {
+/// Gives the process as many file descriptors as it may have: the limit.
+fn raise_descriptors() -> usize {
+    let before = descriptors::limit();
+    match descriptors::raise_limit() {
+        Ok(limit) if limit == before => {}
+        Ok(limit) => tracing::info!(before, limit, "raised the limit on open files"),
+        Err(error) => tracing::warn!(before, %error, "cannot raise the limit on open files"),
+    }
+    descriptors::limit()
+}
+
+fn say_hello(me: &log::Member, [client, peer, http]: [SocketAddr; 3], cluster: u64) {
     tracing::info!(
         member = format_args!("{:016x}", me.id),
         cluster = format_args!("{cluster:016x}"),
         name = me.name,
-        client = listeners.client.local_addr().ok().map(tracing::field::display),
-        peer = listeners.peer.local_addr().ok().map(tracing::field::display),
-        http = listeners.http.local_addr().ok().map(tracing::field::display),
+        %client,
+        %peer,
+        %http,
         "quorate-node {}",
         VERSION
     );

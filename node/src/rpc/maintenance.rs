@@ -8,14 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::unimplemented;
 use super::member::Member;
-use crate::doors::view::NodeStatus;
-
-/// The etcd that this member behaves like: what Status says as its version. Clients choose what they ask for by it (kube-apiserver
-/// wants at least 3.4.31 and none of 3.5.0 to 3.5.12), so that the version of Quorate would mislead them.
-pub const ETCD_VERSION: &str = "3.7.3";
-
-/// The version of etcd's storage that goes with it.
-const STORAGE_VERSION: &str = "3.7.0";
+use crate::doors::view::{ETCD_STORAGE_VERSION, ETCD_VERSION, NodeStatus};
 
 /// The maintenance service of one client runtime.
 #[derive(Debug, Clone)]
@@ -58,7 +51,7 @@ impl Maintenance for MaintenanceService {
             // What is compacted and not removed yet makes the difference.
             db_size_in_use: in_use,
             is_learner: self.member.is_learner(),
-            storage_version: STORAGE_VERSION.to_owned(),
+            storage_version: ETCD_STORAGE_VERSION.to_owned(),
             // There is no quota.
             db_size_quota: 0,
             downgrade_info: Some(pb::DowngradeInfo::default()),

@@ -14,6 +14,5 @@ mod services;
 #[cfg(test)]
 mod tests;
 
-pub use self::maintenance::ETCD_VERSION;
 pub use self::member::PeerScheme;
-pub use self::services::Services;
+pub use self::services::{Services, is_stream};

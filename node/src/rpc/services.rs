@@ -29,6 +29,20 @@ pub(super) const SERVED: [&str; 4] =
 /// large gets the error that says so.
 const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
 
+/// Whether the answer to this path is a stream, whose reader may be as slow as it likes: it holds a place in a history, and no answer
+/// that waits for it.
+pub fn is_stream(path: &str) -> bool {
+    matches!(
+        path,
+        "/grpc.health.v1.Health/Watch"
+            | "/etcdserverpb.Watch/Watch"
+            | "/etcdserverpb.Lease/LeaseKeepAlive"
+            | "/etcdserverpb.KV/RangeStream"
+            | "/etcdserverpb.Maintenance/Snapshot"
+            | "/v3electionpb.Election/Observe"
+    )
+}
+
 /// All services of one client runtime, as one `tower` service that tonic's server can serve. Cheap to clone.
 ///
 /// What is not served answers Unimplemented and names the method.

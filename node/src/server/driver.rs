@@ -19,6 +19,7 @@ use super::timing::{PROGRESS_TICKS, TICK};
 use crate::codec;
 use crate::doors::event::{ClusterError, Event};
 use crate::doors::gateway::Answers;
+use crate::doors::health::Health;
 use crate::doors::mailbox::Receiver;
 use crate::level::Unsupported;
 use crate::metrics::Metrics;
@@ -41,6 +42,7 @@ pub(crate) struct Driver {
     /// By [`Client`].
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) status_view: StatusView,
+    pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     /// This node, as configurations describe it.
     pub(crate) member: log::Member,
@@ -130,6 +132,7 @@ impl Driver {
     }
 
     fn tick(&mut self, ticks: u64) {
+        self.health.moves();
         self.clock.ticked();
         if self.data_dir.cluster() == 0 {
             return;

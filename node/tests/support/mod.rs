@@ -58,6 +58,17 @@ impl Home {
         self.dir.path().join("data")
     }
 
+    /// Chooses ports before the first start.
+    pub fn choose_ports(&mut self) {
+        let any = || ports::free().to_string();
+        self.ports = Some([any(), any(), any()]);
+    }
+
+    /// The addresses of its client, peer and HTTP listeners, once they are known.
+    pub fn ports(&self) -> Option<[String; 3]> {
+        self.ports.clone()
+    }
+
     /// The next start listens elsewhere.
     pub fn forget_ports(&mut self) {
         self.ports = None;

@@ -1,0 +1,189 @@
+//! Serves one connection over HTTP/2.
+//!
+//! hyper speaks the protocol. What it cannot know stands here: who is at the other side, what the connection's [`Slot`] is to hear of its
+//! requests, and the word of the table that ends it.
+
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+
+use super::connection::Connection;
+use super::table::{Asked, Slot, Word};
+
+/// The preface, and the header of the first frame, which is SETTINGS. Less is no HTTP/2; and from there on keepalive finds out whether
+/// the other side lives.
+const FIRST_WORDS: usize = 24 + 9;
+
+/// The most bytes of a request's headers.
+const HEADER_BYTES: u32 = 16 << 10;
+
+/// How a port speaks HTTP/2.
+#[derive(Debug, Clone)]
+pub(crate) struct Http2 {
+    /// The most requests of one connection at a time. More wait at the client.
+    pub(crate) streams: u32,
+    /// How many bytes of a request may come before the service has taken them: of one, and of all of a connection.
+    pub(crate) window: u32,
+    /// After how long a silent connection is asked whether it lives.
+    pub(crate) keepalive: Duration,
+    /// How long the answer to that may take.
+    pub(crate) keepalive_timeout: Duration,
+    /// Whether the answer to a path is a stream whose reader may be as slow as it likes.
+    pub(crate) is_stream: fn(&str) -> bool,
+}
+
+/// Serves `connection` on the runtime of now, until it ends or its table wants it to.
+pub(crate) async fn serve<S>(connection: Connection, slot: Slot, settings: &Http2, service: S)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+    S::Future: Send + 'static,
+{
+    let slot = Arc::new(slot);
+    let caller = connection.caller();
+    let io = TokioIo::new(Heard { connection, slot: Arc::clone(&slot), bytes: 0 });
+    let (asking, is_stream) = (Arc::clone(&slot), settings.is_stream);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let asked = asking.asks();
+        let is_stream = is_stream(request.uri().path());
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(caller.clone());
+        let response = service.clone().call(request);
+        async move {
+            let response = response.await?;
+            Ok::<_, Infallible>(response.map(|body| Answer { body, asked, is_stream, is_unread: false }))
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(settings.keepalive)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .max_concurrent_streams(settings.streams)
+        .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(settings.window)
+        .initial_connection_window_size(settings.window);
+    let mut server = pin!(builder.serve_connection(io, answer));
+    let mut known = Word::Stay;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut server => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection has ended");
+                }
+                return;
+            }
+            word = slot.told(known) => {
+                if word == Word::Cut {
+                    return;
+                }
+                server.as_mut().graceful_shutdown();
+                known = word;
+            }
+        }
+    }
+}
+
+/// Listens for the first words.
+struct Heard {
+    connection: Connection,
+    slot: Arc<Slot>,
+    bytes: usize,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.connection).poll_read(cx, buffer))?;
+        if this.bytes < FIRST_WORDS {
+            this.bytes += buffer.filled().len() - before;
+            if this.bytes >= FIRST_WORDS {
+                this.slot.speaks();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().connection).poll_write(cx, buffer)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().connection).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.connection.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().connection).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().connection).poll_shutdown(cx)
+    }
+}
+
+/// An answer on its way. hyper asks for a part of it when there is room to send, so a part that it does not ask for again is one that the
+/// client does not read.
+struct Answer {
+    body: Body,
+    asked: Asked,
+    is_stream: bool,
+    is_unread: bool,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.is_unread) {
+            this.asked.is_read();
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if !this.is_stream && matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
+            this.asked.waits();
+            this.is_unread = true;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

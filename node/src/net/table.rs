@@ -1,0 +1,545 @@
+//! The connections of one port: what each of them does, and which one goes when there are too many.
+//!
+//! A connection goes through these states, each worth more than the one before: it is *silent* until it has spoken the port's
+//! protocol, *new* until its first request, and then *busy* while it has requests and *idle* between them. When the table is full,
+//! a place is made for one more by the silent one that has waited longest, or else the new one, or else the idle one. Busy ones stay: where all
+//! are busy, it is the one more that is turned away.
+//!
+//! Deadlines are kept by [`Connections::sweep`], which looks at all places now and then: ten thousand connections need no ten thousand timers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How many that have been told to go may still be there, beyond the limit. When there are more, the next one waits to be accepted.
+pub(crate) const LEAVING: usize = 16;
+
+/// How much longer than its grace one may take that began a request just before it was told to go.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
+
+/// How often deadlines are looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// What a port puts up with.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Of the port, for messages.
+    pub(crate) port: &'static str,
+    /// The flag that sets [`Self::most`]; none where it is fixed.
+    pub(crate) flag: Option<&'static str>,
+    /// Connections at a time.
+    pub(crate) most: usize,
+    /// How long a connection may be silent.
+    pub(crate) silence: Duration,
+    /// How long an answer that is ready may wait until more of it is read.
+    pub(crate) unread: Duration,
+    /// How long one that was told to go, and has nothing to finish, may take.
+    pub(crate) grace: Duration,
+    /// How long a connection may last. None: for ever.
+    pub(crate) life: Option<Duration>,
+}
+
+/// The connections of one port. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Connections {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    begun: Instant,
+    places: Mutex<Places>,
+    /// A place has become free.
+    freed: Notify,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    /// By the order of their arrival.
+    taken: BTreeMap<u64, Arc<Place>>,
+    next: u64,
+    /// Of those that are taken: told to go.
+    leaving: usize,
+    closed: bool,
+}
+
+/// What has become of connections since the start.
+#[derive(Debug, Default)]
+struct Counts {
+    evicted: AtomicU64,
+    refused: AtomicU64,
+    cut: AtomicU64,
+}
+
+/// [`Connections::counts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Count {
+    /// Open now.
+    pub(crate) open: usize,
+    /// Idle ones that were told to go for others, since the start.
+    pub(crate) evicted: u64,
+    /// Turned away because all others were busy.
+    pub(crate) refused: u64,
+    /// Cut off by a deadline.
+    pub(crate) cut: u64,
+}
+
+/// What a connection is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Go on.
+    Stay,
+    /// Finish what is under way, begin nothing more, and go.
+    Leave,
+    /// Go at once.
+    Cut,
+}
+
+/// One connection's place.
+#[derive(Debug)]
+struct Place {
+    since: u64,
+    spoke: AtomicBool,
+    /// Requests since its beginning, and those under way.
+    asked: AtomicU64,
+    requests: AtomicU32,
+    /// The end of the last request; before that of the first words.
+    idle_since: AtomicU64,
+    /// Since when each answer waits to be read, by the number of its request. The oldest is not always the first.
+    unread: Mutex<Vec<(u64, u64)>>,
+    /// [`Word`], and the time by which it is to be gone once it was told to.
+    word: AtomicU8,
+    gone_by: AtomicU64,
+    told: Notify,
+}
+
+/// A connection's place in its table, for as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    number: u64,
+    place: Arc<Place>,
+    table: Arc<Shared>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// All are busy.
+    Busy,
+    /// The port is closed.
+    Closed,
+}
+
+impl Connections {
+    /// No connections yet. [`Self::sweep`] must be run beside them.
+    pub(crate) fn new(limits: Limits) -> Self {
+        let shared = Shared {
+            limits,
+            begun: Instant::now(),
+            places: Mutex::default(),
+            freed: Notify::new(),
+            counts: Counts::default(),
+        };
+        Connections { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Takes a place for a connection that was just accepted. When there is none free, tells another one to go, and waits only when
+    /// [`LEAVING`] others are on their way out already.
+    pub(crate) async fn admit(&self) -> Result<Slot, NoPlace> {
+        loop {
+            let freed = self.shared.freed.notified();
+            if let Some(result) = self.shared.try_admit() {
+                return result;
+            }
+            freed.await;
+        }
+    }
+
+    /// Waits until a connection has ended, or a moment: for a process that has run out of descriptors. Tells the one to go that would make
+    /// place for another.
+    pub(crate) async fn make_room(&self) {
+        let freed = self.shared.freed.notified();
+        {
+            let mut places = self.shared.places.lock();
+            if places.leaving < LEAVING {
+                self.shared.evict(&mut places);
+            }
+        }
+        let _ = tokio::time::timeout(SWEEP, freed).await;
+    }
+
+    /// Keeps the deadlines, for ever.
+    pub(crate) async fn sweep(self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.shared.sweep();
+        }
+    }
+
+    /// From now on nobody is admitted, and all are told to leave. Returns when they have, or are cut off after `patience`. False in the
+    /// latter case.
+    pub(crate) async fn close(&self, patience: Duration) -> bool {
+        self.shared.places.lock().closed = true;
+        self.shared.freed.notify_waiters();
+        self.shared.tell_all(Word::Leave, patience);
+        let in_time = tokio::time::timeout(patience, self.emptied()).await.is_ok();
+        if !in_time {
+            self.shared.tell_all(Word::Cut, Duration::ZERO);
+        }
+        in_time
+    }
+
+    async fn emptied(&self) {
+        loop {
+            let freed = self.shared.freed.notified();
+            if self.shared.places.lock().taken.is_empty() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Count {
+        let Counts { evicted, refused, cut } = &self.shared.counts;
+        Count {
+            open: self.shared.places.lock().taken.len(),
+            evicted: evicted.load(Ordering::Relaxed),
+            refused: refused.load(Ordering::Relaxed),
+            cut: cut.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Shared {
+    /// Milliseconds since the table was made.
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    /// A place, or why there is none. None while it is to be waited for.
+    fn try_admit(self: &Arc<Self>) -> Option<Result<Slot, NoPlace>> {
+        let mut places = self.places.lock();
+        if places.closed {
+            return Some(Err(NoPlace::Closed));
+        }
+        if places.taken.len() - places.leaving >= self.limits.most {
+            if places.leaving >= LEAVING {
+                return None;
+            }
+            if !self.evict(&mut places) {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                return Some(Err(NoPlace::Busy));
+            }
+        }
+        let number = places.next;
+        places.next += 1;
+        let now = self.now();
+        let place = Arc::new(Place {
+            since: now,
+            spoke: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+            idle_since: AtomicU64::new(now),
+            unread: Mutex::default(),
+            word: AtomicU8::new(Word::Stay as u8),
+            gone_by: AtomicU64::new(u64::MAX),
+            told: Notify::new(),
+        });
+        places.taken.insert(number, Arc::clone(&place));
+        Some(Ok(Slot { number, place, table: Arc::clone(self) }))
+    }
+
+    /// Tells the one to go that is worth least. False when all are busy.
+    fn evict(&self, places: &mut Places) -> bool {
+        let staying = places.taken.values().filter(|place| place.word() == Word::Stay);
+        let idle = staying.filter_map(|place| Some((place.worth()?, place)));
+        let Some((_, place)) = idle.min_by_key(|(worth, _)| *worth) else { return false };
+        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        places.leaving += usize::from(self.tell(place, Word::Leave, self.limits.grace));
+        true
+    }
+
+    /// Gives a connection the word, and so much time. True when it leaves because of this.
+    fn tell(&self, place: &Place, word: Word, within: Duration) -> bool {
+        let before = place.word.fetch_max(word as u8, Ordering::AcqRel);
+        if before >= word as u8 {
+            return false;
+        }
+        place.gone_by.store(self.now() + within.as_millis() as u64, Ordering::Release);
+        place.told.notify_one();
+        before == Word::Stay as u8
+    }
+
+    fn tell_all(&self, word: Word, within: Duration) {
+        let mut places = self.places.lock();
+        let told = places.taken.values().filter(|place| self.tell(place, word, within)).count();
+        places.leaving += told;
+    }
+
+    fn sweep(&self) {
+        let now = self.now();
+        let mut places = self.places.lock();
+        let late: Vec<_> = places.taken.values().filter(|place| self.is_late(place, now)).cloned().collect();
+        for place in late {
+            if place.word() != Word::Cut {
+                self.counts.cut.fetch_add(1, Ordering::Relaxed);
+            }
+            places.leaving += usize::from(self.tell(&place, Word::Cut, Duration::ZERO));
+        }
+    }
+
+    /// Whether a deadline of it has passed.
+    fn is_late(&self, place: &Place, now: u64) -> bool {
+        let passed = |since: u64, limit: Duration| now.saturating_sub(since) >= limit.as_millis() as u64;
+        let limits = &self.limits;
+        let silent = !place.spoke.load(Ordering::Relaxed) && passed(place.since, limits.silence);
+        let unread = || place.unread.lock().iter().any(|(_, since)| passed(*since, limits.unread));
+        let old = limits.life.is_some_and(|life| passed(place.since, life));
+        let more = if place.requests.load(Ordering::Acquire) > 0 { LAST_REQUEST } else { Duration::ZERO };
+        let gone_by = place.gone_by.load(Ordering::Acquire).saturating_add(more.as_millis() as u64);
+        silent || old || now >= gone_by || unread()
+    }
+}
+
+impl Place {
+    fn word(&self) -> Word {
+        match self.word.load(Ordering::Acquire) {
+            0 => Word::Stay,
+            1 => Word::Leave,
+            _ => Word::Cut,
+        }
+    }
+
+    /// What it is worth to keep: less is sooner gone. None while it is busy.
+    fn worth(&self) -> Option<(bool, bool, u64)> {
+        if self.requests.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let idle_since = self.idle_since.load(Ordering::Relaxed);
+        Some((self.spoke.load(Ordering::Relaxed), self.asked.load(Ordering::Relaxed) > 0, idle_since))
+    }
+}
+
+impl Slot {
+    /// It has spoken the port's protocol.
+    pub(crate) fn speaks(&self) {
+        self.place.idle_since.store(self.table.now(), Ordering::Relaxed);
+        self.place.spoke.store(true, Ordering::Relaxed);
+    }
+
+    /// A request has come. It lasts as long as what is returned.
+    pub(crate) fn asks(&self) -> Asked {
+        self.place.requests.fetch_add(1, Ordering::AcqRel);
+        let number = self.place.asked.fetch_add(1, Ordering::Relaxed);
+        Asked { number, place: Arc::clone(&self.place), table: Arc::clone(&self.table) }
+    }
+
+    /// Waits for a word other than `known`.
+    pub(crate) async fn told(&self, known: Word) -> Word {
+        loop {
+            let word = self.place.word();
+            if word != known {
+                return word;
+            }
+            self.place.told.notified().await;
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut places = self.table.places.lock();
+        places.taken.remove(&self.number);
+        if self.place.word() != Word::Stay {
+            places.leaving -= 1;
+        }
+        drop(places);
+        self.table.freed.notify_waiters();
+    }
+}
+
+/// A request under way, until its answer has been sent.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    number: u64,
+    place: Arc<Place>,
+    table: Arc<Shared>,
+}
+
+impl Asked {
+    /// A part of its answer waits to be read.
+    pub(crate) fn waits(&self) {
+        self.place.unread.lock().push((self.number, self.table.now()));
+    }
+
+    /// That part has been read.
+    pub(crate) fn is_read(&self) {
+        let mut unread = self.place.unread.lock();
+        if let Some(at) = unread.iter().rposition(|(number, _)| *number == self.number) {
+            unread.swap_remove(at);
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.is_read();
+        self.place.idle_since.store(self.table.now(), Ordering::Relaxed);
+        self.place.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(most: usize) -> Connections {
+        Connections::new(Limits {
+            port: "test",
+            flag: None,
+            most,
+            silence: Duration::from_secs(1),
+            unread: Duration::from_secs(2),
+            grace: Duration::from_millis(1),
+            life: None,
+        })
+    }
+
+    async fn admit(table: &Connections) -> Slot {
+        table.admit().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_least_worth_goes_for_a_new_one() {
+        let table = table(4);
+        let [busy, idle, fresh, silent] =
+            [admit(&table).await, admit(&table).await, admit(&table).await, admit(&table).await];
+        for slot in [&busy, &idle, &fresh] {
+            slot.speaks();
+        }
+        let request = busy.asks();
+        drop(idle.asks());
+        let words = |slots: [&Slot; 4]| slots.map(|slot| slot.place.word() == Word::Leave);
+        let fifth = admit(&table).await;
+        assert_eq!(
+            words([&busy, &idle, &fresh, &silent]),
+            [false, false, false, true],
+            "the silent one first"
+        );
+        drop(silent);
+        // The fifth is silent.
+        fifth.speaks();
+        let _request = fifth.asks();
+        let sixth = admit(&table).await;
+        assert_eq!(
+            words([&busy, &idle, &fresh, &fifth]),
+            [false, false, true, false],
+            "then who has asked nothing"
+        );
+        sixth.speaks();
+        let _more = sixth.asks();
+        let seventh = admit(&table).await;
+        assert_eq!(words([&busy, &idle, &sixth, &fifth]), [false, true, false, false], "then the idle one");
+        seventh.speaks();
+        let _most = seventh.asks();
+        assert_eq!(table.admit().await.unwrap_err(), NoPlace::Busy, "all are busy");
+        drop(request);
+        admit(&table).await;
+        assert_eq!(table.counts().refused, 1);
+        assert_eq!(table.counts().evicted, 4);
+    }
+
+    #[tokio::test]
+    async fn of_idle_ones_the_longest_idle_goes() {
+        let table = table(3);
+        let slots = [admit(&table).await, admit(&table).await, admit(&table).await];
+        for slot in [&slots[2], &slots[0], &slots[1]] {
+            slot.speaks();
+            drop(slot.asks());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let _new = admit(&table).await;
+        let left: Vec<_> = slots.iter().map(|slot| slot.place.word()).collect();
+        assert_eq!(left, [Word::Stay, Word::Stay, Word::Leave]);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_go_is_cut_off_and_waited_for() {
+        let table = table(1);
+        tokio::spawn(table.clone().sweep());
+        let mut stubborn = Vec::new();
+        for _ in 0..=LEAVING {
+            stubborn.push(admit(&table).await);
+        }
+        let next = tokio::spawn({
+            let table = table.clone();
+            async move { table.admit().await.is_ok() }
+        });
+        assert_eq!(stubborn[0].told(Word::Leave).await, Word::Cut);
+        assert!(!next.is_finished(), "no place was freed");
+        drop(stubborn.remove(0));
+        assert!(next.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn silent_and_unread_ones_are_cut_off_and_idle_ones_live_on() {
+        let table = table(9);
+        tokio::spawn(table.clone().sweep());
+        let [silent, idle, unread, reading] =
+            [admit(&table).await, admit(&table).await, admit(&table).await, admit(&table).await];
+        for slot in [&idle, &unread, &reading] {
+            slot.speaks();
+        }
+        assert_eq!(silent.told(Word::Stay).await, Word::Cut);
+        let (stuck, slow) = (unread.asks(), reading.asks());
+        let other = unread.asks();
+        stuck.waits();
+        let reads = async {
+            loop {
+                slow.waits();
+                other.waits();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                slow.is_read();
+                other.is_read();
+            }
+        };
+        tokio::select! {
+            word = unread.told(Word::Stay) => assert_eq!(word, Word::Cut, "one answer was not read, though others were"),
+            () = reads => {}
+        }
+        assert_eq!(reading.place.word(), Word::Stay);
+        assert_eq!(idle.place.word(), Word::Stay);
+        assert_eq!(table.counts().cut, 2);
+    }
+
+    #[tokio::test]
+    async fn a_closed_table_waits_for_those_that_go() {
+        let table = table(2);
+        let slot = admit(&table).await;
+        let goes = tokio::spawn(async move {
+            assert_eq!(slot.told(Word::Stay).await, Word::Leave);
+        });
+        assert!(table.close(Duration::from_secs(60)).await);
+        goes.await.unwrap();
+        assert_eq!(table.admit().await.unwrap_err(), NoPlace::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_closed_table_cuts_off_those_that_stay() {
+        let table = table(2);
+        let slot = admit(&table).await;
+        assert!(!table.close(Duration::from_millis(10)).await);
+        assert_eq!(slot.told(Word::Leave).await, Word::Cut);
+    }
+}

@@ -1,0 +1,163 @@
+//! The peer port: other members' streams on the thread of the protocol, and everything that leads to them elsewhere.
+//!
+//! Connections are accepted, and agree on TLS, on the `ports` runtime: nobody who has shown no certificate takes time from the thread that
+//! owes heartbeats. Then they move to that thread, where a message goes from the socket to the replica without waking another one. What
+//! operators ask on the same port is answered on `ports`.
+
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use quorate_api::admin::admin_server::AdminServer;
+use quorate_api::peer::peer_server::PeerServer;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+
+use crate::admin::AdminService;
+use crate::net::handshake::Handshakes;
+use crate::net::http2::{self, Http2};
+use crate::net::{self, Accepted, Connection, Connections, Limits, Slot, descriptors};
+use crate::peer::PeerService;
+use crate::tls::{Tls, WINDOW_BYTES};
+
+/// How often a silent connection from another member is asked whether it lives, and how long the answer may take.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to speak HTTP/2, its TLS handshake included.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long an answer may wait until it is read on.
+const UNREAD: Duration = Duration::from_mins(1);
+
+/// How long an idle connection may take to go after GOAWAY, before it is cut off.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The most requests of one connection at a time: a member has one, an operator a few.
+const STREAMS: u32 = 64;
+
+/// Connections that have agreed on TLS and wait for the thread of the protocol.
+const READY: usize = 64;
+
+const PEER: &str = "/quorate.peer.v1.Peer/";
+const ADMIN: &str = "/quorate.admin.v1.Admin/";
+const WATCH: &str = "/quorate.admin.v1.Admin/WatchStatus";
+
+/// The limits of the port.
+pub(super) fn limits() -> Limits {
+    Limits {
+        port: "peer",
+        flag: None,
+        most: descriptors::PEERS,
+        silence: SILENCE,
+        unread: UNREAD,
+        grace: GRACE,
+        life: None,
+    }
+}
+
+/// Serves `listener`: connections come in on `ports`, and are served on the runtime of now.
+pub(super) fn serve(
+    listener: TcpListener,
+    connections: Connections,
+    tls: Option<Tls>,
+    peer: PeerServer<PeerService>,
+    admin: AdminServer<AdminService>,
+    ports: &Handle,
+) {
+    let (lane, accepted) = net::lane();
+    ports.spawn(connections.clone().sweep());
+    ports.spawn(async move {
+        if let Err(error) = net::accept(listener, connections, vec![lane]).await {
+            tracing::error!(%error, "the peer port is closed");
+        }
+    });
+    let (ready, opened) = mpsc::channel(READY);
+    ports.spawn(open(accepted, Handshakes::new("peer", tls), ready));
+    tokio::spawn(take(opened, PeerPort { peer, admin, ports: ports.clone() }));
+}
+
+/// Shakes hands, each connection by itself, and passes on those that have agreed.
+async fn open(
+    mut accepted: mpsc::Receiver<Accepted>,
+    handshakes: Handshakes,
+    ready: mpsc::Sender<(Connection, Slot)>,
+) {
+    while let Some(accepted) = accepted.recv().await {
+        let (handshakes, ready) = (handshakes.clone(), ready.clone());
+        tokio::spawn(async move {
+            let Some((mut connection, slot)) = handshakes.open(accepted).await else { return };
+            if connection.leave().is_ok() {
+                let _ = ready.send((connection, slot)).await;
+            }
+        });
+    }
+}
+
+/// Serves what comes from [`open`] on the runtime of now.
+async fn take(mut opened: mpsc::Receiver<(Connection, Slot)>, port: PeerPort) {
+    let settings = Http2 {
+        streams: STREAMS,
+        window: WINDOW_BYTES,
+        keepalive: KEEPALIVE,
+        keepalive_timeout: KEEPALIVE,
+        is_stream: |path| path.starts_with(PEER) || path == WATCH,
+    };
+    while let Some((mut connection, slot)) = opened.recv().await {
+        let (port, settings) = (port.clone(), settings.clone());
+        if connection.arrive().is_ok() {
+            tokio::spawn(async move { http2::serve(connection, slot, &settings, port).await });
+        }
+    }
+}
+
+/// The services of the peer port.
+#[derive(Debug, Clone)]
+struct PeerPort {
+    peer: PeerServer<PeerService>,
+    admin: AdminServer<AdminService>,
+    ports: Handle,
+}
+
+impl Service<Request<Body>> for PeerPort {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        if path.starts_with(PEER) {
+            return self.peer.call(request);
+        }
+        if !path.starts_with(ADMIN) {
+            let what = format!("{path} is not served on the peer port");
+            return Box::pin(std::future::ready(Ok(Status::unimplemented(what).into_http())));
+        }
+        let is_watch = path == WATCH;
+        let answer = self.admin.call(request);
+        let task = self.ports.spawn(async move {
+            let response = answer.await?;
+            if is_watch {
+                return Ok(response);
+            }
+            // Encoded here, too: only bytes are left to be sent.
+            let (parts, body) = response.into_parts();
+            Ok(match body.collect().await {
+                Ok(collected) => Response::from_parts(parts, Body::new(collected)),
+                Err(status) => status.into_http(),
+            })
+        });
+        Box::pin(async move {
+            task.await.unwrap_or_else(|_| Ok(Status::unavailable("the node is stopping").into_http()))
+        })
+    }
+}
