@@ -1,5 +1,5 @@
 use super::requests::*;
-use crate::kv::check::{self, Invalid, MAX_TXN_DEPTH, MAX_TXN_OPERATIONS};
+use crate::kv::check::{self, Invalid, MAX_REQUEST_BYTES, MAX_TXN_DEPTH, MAX_TXN_OPERATIONS};
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::request_op::Request;
 
@@ -39,6 +39,33 @@ fn nested_transactions_share_the_operations() {
     assert_eq!(check::txn(&txn(ranges(MAX_TXN_OPERATIONS + 1))), Err(Invalid::TooManyOperations));
     assert_eq!(with_nested(100, 28), Ok(()));
     assert_eq!(with_nested(100, 29), Err(Invalid::TooManyOperations));
+}
+
+/// 42 transactions of 43 transactions of 43 ranges are 128 on each way down, and 77,658 ranges in less than a request's bytes.
+#[test]
+fn nested_operations_are_bounded_in_their_sum() {
+    use prost::Message;
+
+    let everything = Request::RequestRange(range("\0", "\0"));
+    let nest = |operation: &Request, count| Request::RequestTxn(txn(vec![operation.clone(); count]));
+    let request = txn(vec![nest(&nest(&everything, 43), 43); 42]);
+    assert!(request.encoded_len() < MAX_REQUEST_BYTES && !check::reads_only(&request));
+    assert_eq!(check::txn(&request), Err(Invalid::TooManyOperations));
+
+    let wide = |branch| pb::TxnRequest {
+        success: operations(vec![everything.clone(); branch]),
+        failure: operations(vec![everything.clone(); branch]),
+        ..pb::TxnRequest::default()
+    };
+    assert_eq!(check::txn(&wide(MAX_TXN_OPERATIONS)), Ok(()));
+    let siblings = |count, branch| txn(vec![Request::RequestTxn(wide(branch)); count]);
+    assert_eq!(check::txn(&siblings(4, 63)), Ok(()), "4 + 4 * 126 operations");
+    assert_eq!(check::txn(&siblings(4, 64)), Err(Invalid::TooManyOperations), "4 + 4 * 128 operations");
+    let compare = pb::Compare { key: bytes("k"), ..pb::Compare::default() };
+    let comparing = pb::TxnRequest { compare: vec![compare; 103], ..pb::TxnRequest::default() };
+    let nested = |count| txn(vec![Request::RequestTxn(comparing.clone()); count]);
+    assert_eq!(check::txn(&nested(4)), Ok(()));
+    assert_eq!(check::txn(&nested(5)), Err(Invalid::TooManyOperations), "515 compares");
 }
 
 #[test]
