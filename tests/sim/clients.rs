@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quorate_api::etcdserverpb::CompactionRequest;
 use quorate_api::log::command::Operation as Applied;
 use quorate_node::command;
-use quorate_node::kv::{ReadTxn, Response, Store};
+use quorate_node::kv::{self, ReadTxn, Response, Store};
 use quorate_node::replica::{Client as Waiter, Command, Replica};
 use quorate_raft::MemberId;
 use quorate_tests::linearizability::kv::{Input, Key, Output, Value};
@@ -227,9 +227,10 @@ fn encode(origin: MemberId, number: u64, operation: Applied) -> Command {
     Command { number, bytes: command::encode(origin.0, number, operation), needs }
 }
 
-/// What a response of the state tells.
-pub(crate) fn output(response: Response) -> Output {
-    let output = match response {
+/// What the reply to an applied command tells, with what has to be read for it.
+pub(crate) fn output(store: &Store, mut reply: kv::Reply) -> Output {
+    while !reply.advance(store, 1).expect("it has just been applied here") {}
+    let output = match reply.finish() {
         Response::Put(put) => requests::written(put),
         Response::DeleteRange(deleted) => requests::deleted(deleted),
         Response::Txn(txn) => requests::transacted(txn),

@@ -193,9 +193,9 @@ impl World {
         let pending = process.pending.remove(&number).expect("a request is answered once");
         let leads = process.shown.0 == Role::Leader;
         let reply = match outcome {
-            Outcome::Applied(response) => {
-                let response = response.expect("nothing asks for what the state refuses");
-                let output = clients::output(response);
+            Outcome::Applied(reply) => {
+                let reply = reply.expect("nothing asks for what the state refuses");
+                let output = clients::output(&process.replica.store().read(), reply);
                 self.invariants.acknowledged(id, number, output.revision);
                 Reply::Done(output)
             }

@@ -174,7 +174,7 @@ impl Keeper {
                 return None;
             }
             let (versions, next) = state.copy_from(self.next, BATCH);
-            let head = (next == state.end()).then(|| self.head(&state));
+            let head = state.is_copied(next).then(|| self.head(&state));
             drop(state);
             let before = self.stream.len();
             self.versions += versions.len() as u64;

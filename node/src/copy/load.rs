@@ -51,7 +51,7 @@ pub fn load(engine: &dyn Engine, member: MemberId) -> Result<Option<Store>, Doub
 fn take(stream: &mut BytesMut, rebuild: &mut Rebuild) -> Result<(), Doubt> {
     while let Some(record) = records::take(stream).map_err(|_| Doubt::Damaged("a record"))? {
         let version = prost::Message::decode(record).map_err(|_| Doubt::Damaged("a record"))?;
-        rebuild.push(version)?;
+        rebuild.push(&version)?;
     }
     Ok(())
 }

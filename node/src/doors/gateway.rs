@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::event::Event;
 use super::mailbox::{Mailbox, Refused};
 use crate::command;
-use crate::kv::{KvError, Response, Store};
+use crate::kv::{KvError, Reply, Store};
 use crate::replica::{Answer, Client, Command, Failure, Outcome};
 
 /// The most bytes of commands of one client runtime that wait for their answer.
@@ -117,7 +117,7 @@ impl Answers {
     }
 }
 
-type WriteReply = oneshot::Sender<Result<Response, RequestError>>;
+type WriteReply = oneshot::Sender<Result<Reply, RequestError>>;
 type ReadReply = oneshot::Sender<Result<(), RequestError>>;
 
 #[derive(Debug, Default)]
@@ -148,8 +148,8 @@ impl Gateway {
         Gateway { store, shared: Arc::new(shared) }
     }
 
-    /// Has `operation` committed and applied, and returns the state's answer.
-    pub async fn propose(&self, operation: Operation) -> Result<Response, RequestError> {
+    /// Has `operation` committed and applied, and returns the state's answer, as far as applying tells it.
+    pub async fn propose(&self, operation: Operation) -> Result<Reply, RequestError> {
         let (reply, answer) = oneshot::channel();
         self.shared.arrive(|requests| requests.writes.push((operation, reply)))?;
         answer.await.unwrap_or(Err(RequestError::Stopping))
@@ -279,7 +279,7 @@ impl Shared {
 }
 
 impl Requests {
-    fn answer_write(&mut self, number: u64, result: Result<Response, RequestError>) {
+    fn answer_write(&mut self, number: u64, result: Result<Reply, RequestError>) {
         if let Some((reply, bytes)) = self.pending_writes.remove(&number) {
             self.waiting -= 1;
             self.waiting_bytes -= bytes;
@@ -330,8 +330,14 @@ mod local {
         let mut batch: Vec<Answer> = writes
             .into_iter()
             .map(|Command { number, bytes, .. }| {
-                let operation = command::read(bytes, Levels::ALL).unwrap().operation;
-                let outcome = Outcome::Applied(store.write().apply(&operation));
+                let operation = command::read(bytes.clone(), Levels::ALL).unwrap().operation;
+                let mut applying = crate::kv::Applying::new(operation, &bytes, true);
+                let result = loop {
+                    if let Some(result) = applying.step(&mut store.write(), 16) {
+                        break result;
+                    }
+                };
+                let outcome = Outcome::Applied(result);
                 Answer { client, number, outcome }
             })
             .collect();

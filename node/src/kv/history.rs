@@ -4,23 +4,20 @@
 //! state. What happened in a revision lies side by side; snapshots and watches read it from here. Versions lie in segments:
 //! growing copies nothing. A compaction takes versions out of their midst: a segment that is half empty closes its gaps, and small
 //! neighbours become one, so that what is held follows what is kept, while every position stays as it was given out.
+//!
+//! A key's versions are a list from the newest back, and beside the one before, each leads to one further back: a jump of level n passes
+//! `2^n - 1` versions. A version jumps twice as far as the one before it if that one and the one that it jumps to jump equally far, and
+//! to the one before it else (Myers, An applicative random-access stack, 1983). So any of a million versions is found in some 60 steps,
+//! with 5 bytes for each, and appending looks at three.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
-
-use bytes::Bytes;
-use quorate_api::mvccpb::KeyValue;
+use std::ops::AddAssign;
 
 use super::revision::Revision;
 use super::segment::{SEGMENT, Segment};
-
-/// What the state accounts for each version beside its key and value, in bytes. A part of the protocol: the size of the state
-/// decides where snapshots are taken, so it must be the same on all members.
-const VERSION_BYTES: u64 = 112;
-const _: () = assert!(
-    size_of::<Option<Version>>() as u64 <= VERSION_BYTES,
-    "a version takes more than it is accounted"
-);
+use super::steps::{Steps, looks};
+use super::version::{Links, Version};
 
 /// Where a version lies in the history, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,86 +35,85 @@ impl Position {
     }
 }
 
-/// One change of one key.
-#[derive(Debug)]
-pub(super) struct Version {
-    pub(super) key: Bytes,
-    /// Empty in a tombstone.
-    pub(super) value: Bytes,
-    pub(super) modified: Revision,
-    /// The main revision that made the key; 0 in a tombstone.
-    pub(super) created: i64,
-    /// Changes of the key since it was made, from 1; 0 in a tombstone.
-    pub(super) number: i64,
-    /// The lease that the key hangs on; 0 for none.
-    pub(super) lease: i64,
-    /// The key's version before this one.
-    pub(super) previous: Option<Position>,
+/// Bytes of versions that are of no use to a reader who does not look behind some version.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Obsolete {
+    /// Of those that were replaced, but for deletions.
+    pub(super) replaced: u64,
+    /// Of deletions.
+    pub(super) deletions: u64,
 }
 
-impl Version {
-    /// What the state accounts for it, in bytes.
-    pub(super) fn size(&self) -> u64 {
-        (self.key.len() + self.value.len()) as u64 + VERSION_BYTES
-    }
-
-    /// Whether this version is the key's deletion.
-    pub(super) fn is_tombstone(&self) -> bool {
-        self.number == 0
-    }
-
-    /// As clients see it. Key and value are shared, not copied.
-    pub(super) fn key_value(&self) -> KeyValue {
-        KeyValue {
-            key: self.key.clone(),
-            create_revision: self.created,
-            mod_revision: self.modified.main,
-            version: self.number,
-            value: self.value.clone(),
-            lease: self.lease,
-        }
-    }
-
-    /// As clients see it who ask for keys only: without value and without lease, as in etcd from 3.7 on.
-    pub(super) fn key_only(&self) -> KeyValue {
-        KeyValue {
-            key: self.key.clone(),
-            create_revision: self.created,
-            mod_revision: self.modified.main,
-            version: self.number,
-            value: Bytes::new(),
-            lease: 0,
-        }
+impl AddAssign for Obsolete {
+    fn add_assign(&mut self, other: Self) {
+        self.replaced += other.replaced;
+        self.deletions += other.deletions;
     }
 }
 
-/// All versions that are kept. Invariants: revisions ascend with positions; `previous` leads to an older version of the same key, or
-/// to one that was removed, before which no read may look.
+/// All versions that are kept. Invariants: revisions ascend with positions; `previous` and jumps lead to older versions of the same key,
+/// or to some that were removed, before which no read may look.
 #[derive(Debug)]
 pub(super) struct History {
     /// By their first position. Full ones, and what removal has left of them.
     sealed: BTreeMap<u64, Segment>,
     /// What is appended to, without gaps in its positions.
     active: Segment,
+    /// The first positions of sealed segments that are half empty, or were.
+    sparse: BTreeSet<u64>,
+    /// The revision of the version appended last, whether or not it is still there.
+    newest: Revision,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { sealed: BTreeMap::new(), active: Segment::new(1) }
+        Self {
+            sealed: BTreeMap::new(),
+            active: Segment::new(1, Obsolete::default()),
+            sparse: BTreeSet::new(),
+            newest: Revision::START,
+        }
     }
 }
 
 impl History {
-    /// Appends `version`, which must be newer than all others.
-    pub(super) fn push(&mut self, version: Version) -> Position {
+    /// Appends `version`, which must be newer than all others, behind its key's version `previous`.
+    pub(super) fn push(&mut self, mut version: Version, previous: Option<Position>) -> Position {
         if self.active.versions.len() == SEGMENT {
             self.seal();
         }
-        debug_assert!(self.active.last().is_none_or(|newest| newest.modified < version.modified));
-        let obsolete = self.obsoletes(&version);
+        debug_assert!(self.newest < version.modified());
+        self.newest = version.modified();
         let position = self.next_position();
+        version.set_links(self.links(position, previous));
+        let obsolete = self.obsoletes(&version);
         self.active.push(version, obsolete);
         position
+    }
+
+    /// How the version at `position` leads back.
+    fn links(&self, position: Position, previous: Option<Position>) -> Links {
+        let Some(before) = previous else { return Links::default() };
+        let to_previous = Links { previous, jump: 0, level: 1 };
+        let further = || {
+            let (at, level) = self.jump(before)?;
+            let (target, behind) = self.jump(at).filter(|(_, behind)| *behind == level)?;
+            // Where history was removed the list begins anew.
+            self.get(target)?;
+            let jump = u32::try_from(position.number() - target.number()).ok()?;
+            Some(Links { previous, jump, level: behind + 1 })
+        };
+        further().unwrap_or(to_previous)
+    }
+
+    /// Where the version at `position` jumps to, and over how many.
+    fn jump(&self, position: Position) -> Option<(Position, u8)> {
+        let links = self.get(position)?.links();
+        let to = match links.jump {
+            0 => links.previous?,
+            back => Position::new(position.number() - u64::from(back))?,
+        };
+        (links.level > 0).then_some((to, links.level))
     }
 
     /// The position of the version that is appended next.
@@ -130,8 +126,14 @@ impl History {
         self.active.first + self.active.versions.len() as u64
     }
 
+    /// The revision of the version appended last, whether or not it is still there.
+    pub(super) fn newest_revision(&self) -> Revision {
+        self.newest
+    }
+
     /// The version at `position`, which this history gave out; `None` if it was removed.
     pub(super) fn get(&self, position: Position) -> Option<&Version> {
+        looks::add(1);
         self.segment(position.number())?.get(position.number())
     }
 
@@ -140,55 +142,92 @@ impl History {
         self.get(position).expect("the newest version of a key that the index knows is never removed")
     }
 
-    /// What a key held at `revision`, given its newest version: nothing if it did not exist.
-    pub(super) fn at(&self, newest: Position, revision: i64) -> Option<&Version> {
-        let mut version = self.newest(newest);
-        while version.modified.main > revision {
-            version = self.get(version.previous?)?;
-        }
+    /// What a key held at `point`, given its newest version: nothing if it did not exist.
+    pub(super) fn at(&self, newest: Position, point: Revision, steps: &mut Steps) -> Option<&Version> {
+        let version = self.newest_at(newest, point, steps)?;
         (!version.is_tombstone()).then_some(version)
+    }
+
+    /// A key's newest version at `point`, be it a deletion, given its newest of all.
+    pub(super) fn newest_at(&self, newest: Position, point: Revision, steps: &mut Steps) -> Option<&Version> {
+        steps.take(1);
+        let (mut at, mut version) = (newest, self.newest(newest));
+        while version.modified() > point {
+            let links = version.links();
+            if links.jump > 0 {
+                steps.take(1);
+                let target = Position::new(at.number() - u64::from(links.jump))?;
+                if let Some(further) = self.get(target).filter(|further| further.modified() > point) {
+                    (at, version) = (target, further);
+                    continue;
+                }
+            }
+            steps.take(1);
+            at = links.previous?;
+            version = self.get(at)?;
+        }
+        Some(version)
     }
 
     /// The versions from position `from` on, in order.
     pub(super) fn iter_from(&self, from: u64) -> impl Iterator<Item = (Position, &Version)> {
         let start = self.sealed.range(..=from).next_back().map_or(from, |(first, _)| *first);
         let segments = self.sealed.range(start..).map(|(_, segment)| segment).chain([&self.active]);
-        segments.flat_map(move |segment| segment.iter_from(from))
+        segments.flat_map(move |segment| segment.iter_from(from)).inspect(|_| looks::add(1))
     }
 
-    /// The bytes of the versions that a compaction at revision `upto` takes, if the last one was at `after`: what was replaced or
-    /// deleted in between, and the deletions themselves. The same for any two histories of the same operations, whatever has been
-    /// removed from them.
-    pub(super) fn obsolete_between(&self, after: i64, upto: i64) -> u64 {
-        let segments = [&self.active].into_iter().chain(self.sealed.values().rev());
-        let newer =
-            segments.take_while(|segment| segment.last().is_none_or(|last| last.modified.main > after));
-        newer.map(|segment| self.obsolete_in(segment, after, upto)).sum()
+    /// Of all versions that were ever appended, up to the main revision `revision`. Those behind it must still be there.
+    pub(super) fn obsolete_up_to(&self, revision: i64) -> Obsolete {
+        let Some(last) = self.last_since(revision) else {
+            return self.sealed.values().next().unwrap_or(&self.active).before;
+        };
+        let next = self.sealed.range(last.first + 1..).next().map(|(_, segment)| segment);
+        let next = next.or((last.first < self.active.first).then_some(&self.active));
+        let mut upto = match next {
+            Some(next) => next.before,
+            None => last.total(),
+        };
+        for (_, version) in last.iter_from(0).filter(|(_, version)| version.modified().main > revision) {
+            looks::add(1);
+            let behind = self.obsoletes(version);
+            upto.replaced -= behind.replaced;
+            upto.deletions -= behind.deletions;
+        }
+        upto
     }
 
-    fn obsolete_in(&self, segment: &Segment, after: i64, upto: i64) -> u64 {
-        match (segment.since, segment.last()) {
-            (Some(since), Some(last)) if since > after && last.modified.main <= upto => segment.obsolete,
-            (Some(since), _) if since > upto => 0,
-            _ => {
-                let within = |version: &&Version| (after + 1..=upto).contains(&version.modified.main);
-                let versions = segment.iter_from(0).map(|(_, version)| version);
-                versions.filter(within).map(|version| self.obsoletes(version)).sum()
+    /// The last segment that begins at `revision` or before.
+    fn last_since(&self, revision: i64) -> Option<&Segment> {
+        let begins = |segment: &Segment| segment.since.is_some_and(|since| since <= revision);
+        if begins(&self.active) {
+            return Some(&self.active);
+        }
+        let (mut low, mut high, mut found) = (0, self.active.first, None);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.sealed.range(low..=middle).next_back() {
+                Some((_, segment)) if begins(segment) => (found, low) = (Some(segment), middle + 1),
+                Some((first, _)) => high = *first,
+                None => low = middle + 1,
             }
         }
+        found
     }
 
-    /// The bytes that are of no use to whoever does not look behind `version`.
-    fn obsoletes(&self, version: &Version) -> u64 {
-        // A deletion that was replaced is not counted again: it was of no use from its own revision on.
+    /// The bytes that are of no use to a reader who does not look behind `version`.
+    fn obsoletes(&self, version: &Version) -> Obsolete {
+        // A deletion that was replaced is not counted again: it is of no use whether or not the key was put anew.
         let replaced =
             version.previous.and_then(|at| self.get(at)).filter(|replaced| !replaced.is_tombstone());
-        let deletion = if version.is_tombstone() { version.size() } else { 0 };
-        replaced.map_or(0, Version::size) + deletion
+        Obsolete {
+            replaced: replaced.map_or(0, Version::size),
+            deletions: if version.is_tombstone() { version.size() } else { 0 },
+        }
     }
 
     /// The version at `position`, to be changed in what does not show.
     pub(super) fn get_mut(&mut self, position: Position) -> Option<&mut Version> {
+        looks::add(1);
         let at = position.number();
         if at >= self.active.first {
             return self.active.get_mut(at);
@@ -196,16 +235,17 @@ impl History {
         self.sealed.range_mut(..=at).next_back()?.1.get_mut(at)
     }
 
-    /// Takes the version at `position` out, if it is still there.
+    /// Takes the version at `position` out, if it is still there. The room that it took is given back by [`Self::tidy`].
     pub(super) fn remove(&mut self, position: Position) -> Option<Version> {
+        looks::add(1);
         let at = position.number();
         if at >= self.active.first {
             return self.active.remove(at);
         }
         let (first, segment) = self.sealed.range_mut(..=at).next_back()?;
-        let (first, removed) = (*first, segment.remove(at)?);
+        let removed = segment.remove(at)?;
         if segment.is_sparse() {
-            self.tidy(first);
+            self.sparse.insert(*first);
         }
         Some(removed)
     }
@@ -218,30 +258,33 @@ impl History {
     }
 
     fn seal(&mut self) {
-        let next = Segment::new(self.end());
+        let next = Segment::new(self.end(), self.active.total());
         let full = std::mem::replace(&mut self.active, next);
-        let (first, sparse) = (full.first, full.is_sparse());
-        self.sealed.insert(first, full);
-        if sparse {
-            self.tidy(first);
+        if full.is_sparse() {
+            self.sparse.insert(full.first);
         }
+        self.sealed.insert(full.first, full);
     }
 
-    /// Closes the gaps of a sealed segment, and joins it to the one before it if both together are small.
-    fn tidy(&mut self, first: u64) {
-        let Some(mut segment) = self.sealed.remove(&first) else { return };
+    /// Gives back room that removed versions have left: closes the gaps of one segment, and joins it to the one before it if both
+    /// together are small. Whether there was anything to do.
+    pub(super) fn tidy(&mut self, steps: &mut Steps) -> bool {
+        let Some(first) = self.sparse.pop_first() else { return false };
+        let Some(mut segment) = self.sealed.remove(&first) else { return true };
+        let mut moved = segment.versions.len();
         segment.close_gaps();
-        if segment.kept == 0 {
-            return;
+        if segment.kept > 0 {
+            match self.sealed.range_mut(..first).next_back() {
+                Some((_, before)) if before.kept + segment.kept <= SEGMENT / 2 && before.spans(&segment) => {
+                    moved += before.versions.len();
+                    before.join(segment);
+                }
+                _ => drop(self.sealed.insert(first, segment)),
+            }
         }
-        if let Some((_, before)) = self.sealed.range_mut(..first).next_back()
-            && before.kept + segment.kept <= SEGMENT / 2
-            && before.spans(&segment)
-        {
-            before.join(segment);
-            return;
-        }
-        self.sealed.insert(first, segment);
+        steps.take(moved);
+        looks::add(moved);
+        true
     }
 
     /// How many versions there are, in how many places, in how many segments.

@@ -1,58 +1,117 @@
 //! The keys in their order, each with its newest version.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::ops::Bound;
 
 use super::history::Position;
 use super::keys::Keys;
+use super::steps::looks;
 
-/// Every key that the history knows, the deleted ones included.
+/// Every key that the history knows: those that exist now, and apart from them those whose newest version is a deletion.
 ///
+/// So what is done to the current state costs as much as there is, however much was deleted from a range and not compacted yet.
 /// Keys are the index's own: one that shared the buffer of a version, or of the message that brought it, would keep it for as
 /// long as the key lives.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    newest: BTreeMap<Box<[u8]>, Position>,
+    live: Tree,
+    deleted: Tree,
 }
 
+type Tree = BTreeMap<Box<[u8]>, Position>;
+
 impl Index {
-    /// The newest version of `key`.
+    /// The newest version of `key`, be it a deletion.
     pub(super) fn get(&self, key: &[u8]) -> Option<Position> {
-        self.newest.get(key).copied()
+        looks::add(1);
+        self.live.get(key).or_else(|| self.deleted.get(key)).copied()
     }
 
-    /// The newest version of `key`, to be set anew.
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Position> {
-        self.newest.get_mut(key)
+    /// The newest version of `key`, unless it is a deletion.
+    pub(super) fn get_live(&self, key: &[u8]) -> Option<Position> {
+        looks::add(1);
+        self.live.get(key).copied()
     }
 
-    /// Makes `position` the newest version of `key`, known or not, and returns the one before.
-    pub(super) fn insert(&mut self, key: &[u8], position: Position) -> Option<Position> {
-        self.newest.insert(key.into(), position)
+    /// `key` was put: `position` is its newest version.
+    pub(super) fn put(&mut self, key: &[u8], position: Position) {
+        looks::add(1);
+        if let Some(newest) = self.live.get_mut(key) {
+            *newest = position;
+        } else {
+            let key = self.deleted.remove_entry(key).map_or_else(|| key.into(), |(key, _)| key);
+            self.live.insert(key, position);
+        }
+    }
+
+    /// `key` was deleted: `position` is its newest version.
+    pub(super) fn delete(&mut self, key: Box<[u8]>, position: Position) {
+        looks::add(1);
+        self.deleted.insert(key, position);
+    }
+
+    /// Takes up to `most` keys of a range out of those that exist, the first ones, in order. They are to be given to [`Self::delete`].
+    pub(super) fn take_live(&mut self, keys: Keys<'_>, most: usize) -> Vec<(Box<[u8]>, Position)> {
+        looks::add(1);
+        if let Keys::One(key) = keys {
+            return self.live.remove_entry(key).into_iter().take(most).collect();
+        }
+        let Some((start, end)) = bounds(keys, None) else { return Vec::new() };
+        let bounds = (start.map(Box::from), end.map(Box::from));
+        self.live.extract_if(bounds, |_, _| true).take(most).inspect(|_| looks::add(1)).collect()
     }
 
     /// Forgets a key whose last version was removed.
     pub(super) fn remove(&mut self, key: &[u8]) {
-        self.newest.remove(key);
+        looks::add(1);
+        if self.deleted.remove(key).is_none() {
+            self.live.remove(key);
+        }
     }
 
-    /// The keys of a range with their newest versions, in order. With `after`, only those behind it.
+    /// The keys of a range with their newest versions, in order; those whose newest is a deletion only with `deleted_too`. With
+    /// `after`, only keys behind it.
     pub(super) fn range<'a, 'k>(
         &'a self,
         keys: Keys<'k>,
         after: Option<&'k [u8]>,
-    ) -> impl Iterator<Item = (&'a [u8], Position)> {
-        let bounds = bounds(keys, after);
-        bounds
-            .into_iter()
-            .flat_map(|bounds| self.newest.range::<[u8], _>(bounds))
-            .map(|(key, at)| (&**key, *at))
+        deleted_too: bool,
+    ) -> impl Iterator<Item = (&'a [u8], Position)> + use<'a, 'k> {
+        let live = within(&self.live, keys, after).peekable();
+        let deleted = deleted_too.then(|| within(&self.deleted, keys, after)).into_iter().flatten();
+        Merged { live, deleted: deleted.peekable() }
     }
+}
 
-    /// The keys of a range in order: where their newest versions lie, to be set anew.
-    pub(super) fn range_mut<'a>(&'a mut self, keys: Keys<'_>) -> impl Iterator<Item = &'a mut Position> {
-        let bounds = bounds(keys, None);
-        bounds.map(|bounds| self.newest.range_mut::<[u8], _>(bounds)).into_iter().flatten().map(|(_, at)| at)
+fn within<'a, 'k>(
+    tree: &'a Tree,
+    keys: Keys<'k>,
+    after: Option<&'k [u8]>,
+) -> impl Iterator<Item = (&'a [u8], Position)> + use<'a, 'k> {
+    let range = bounds(keys, after).map(|bounds| tree.range::<[u8], _>(bounds));
+    range.into_iter().flatten().inspect(|_| looks::add(1)).map(|(key, at)| (&**key, *at))
+}
+
+/// Two runs of keys as one. No key is in both.
+struct Merged<L: Iterator, D: Iterator> {
+    live: Peekable<L>,
+    deleted: Peekable<D>,
+}
+
+impl<'a, L, D> Iterator for Merged<L, D>
+where
+    L: Iterator<Item = (&'a [u8], Position)>,
+    D: Iterator<Item = (&'a [u8], Position)>,
+{
+    type Item = (&'a [u8], Position);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match (self.live.peek(), self.deleted.peek()) {
+            (Some((live, _)), Some((deleted, _))) if live > deleted => self.deleted.next(),
+            (None, _) => self.deleted.next(),
+            _ => self.live.next(),
+        }
     }
 }
 

@@ -1,40 +1,56 @@
 //! The key-value state: revisions, ranges, transactions. Synchronous, deterministic, without I/O and without a clock.
 //!
-//! A request is first found valid by itself ([`check`]), where it comes in; then [`Store`] answers it at its place in the
+//! A request is first found valid by itself ([`check`]), where it comes in; then it is applied ([`Applying`]) at its place in the
 //! log, the same on every member. What the state holds is the [`history`] of all versions in the order of their revisions;
 //! the [`index`] says which of them is the newest of each key. A [`compaction`] takes effect at once; what it leaves without use is
-//! removed later, in pieces, and nobody can tell when. A [`snapshot`] is the state as bytes, the same on every member.
+//! removed later, in pieces, and it cannot be told when. A [`snapshot`] is the state as bytes, the same on every member.
+//!
+//! The state is shared by those that read it and the one that applies, under a lock. No piece of work holds that for more than
+//! [`MAX_STEPS`] steps, however large the state is and whatever is asked: ranges, compares, deletions, removal and snapshots are all
+//! done in pieces. What a reader has begun it reads at one point of the history, which it pins (`pins`). What a writing transaction is
+//! to read is not read where it is applied, but [afterwards](Reply), by the one member that was asked.
 
+mod applying;
 pub mod check;
 mod compaction;
+mod compares;
 mod history;
 mod index;
 mod keys;
+mod late;
 mod overlap;
+mod pins;
 mod points;
 mod range;
+mod read_txn;
 mod rebuild;
 pub mod records;
 pub mod revision;
 mod segment;
 pub mod snapshot;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod version;
+mod writer;
 
 use quorate_api::etcdserverpb as pb;
 
 use crate::level::Level;
 
+pub use self::applying::Applying;
 pub use self::compaction::Collected;
+pub use self::late::Reply;
 pub use self::points::SnapshotPolicy;
 pub use self::range::RangeScan;
+pub use self::read_txn::ReadTxn;
 pub use self::rebuild::{Rebuild, RebuildError};
+pub use self::steps::MAX_STEPS;
 pub use self::store::{Incarnation, Store};
-pub use self::txn::ReadTxn;
 
-/// What an applied command answers. Headers carry the revision only; who answers fills in the rest.
+/// What an applied command answers. Headers carry the revision only; the service fills in the rest.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Response {
     /// To a put.
@@ -64,6 +80,9 @@ pub enum KvError {
     /// A put names a lease that does not exist.
     #[error("the lease does not exist")]
     LeaseNotFound,
+    /// The ranges that a writing transaction compares have too many keys.
+    #[error("the transaction compares too many keys")]
+    TooManyCompared,
 }
 
 /// A header that says the revision.

@@ -1,21 +1,30 @@
-//! Range: reading a span of keys at one revision, in pieces if need be.
+//! Range: reading a span of keys at one point of the history, in pieces if need be.
+
+use std::borrow::Borrow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use quorate_api::etcdserverpb::{RangeRequest, RangeResponse};
 use quorate_api::mvccpb::KeyValue;
 
-use super::history::Version;
 use super::keys::Keys;
+use super::pins::Pin;
+use super::revision::Revision;
+use super::steps::Steps;
+use super::version::Version;
 use super::{KvError, Store, header};
 
 /// A Range under way. It reads at the revision that was current when it began (or at the one asked for), however much
 /// is written between its pieces; so a long one need not keep writers out.
+///
+/// One that does not end with its first piece pins its revision: a compaction meanwhile does not end it, as it does not end one of
+/// etcd's, which reads in one go.
 #[derive(Debug)]
-pub struct RangeScan<'r> {
-    request: &'r RangeRequest,
+pub struct RangeScan<R: Borrow<RangeRequest> = RangeRequest> {
+    request: R,
     /// What is read.
-    revision: i64,
+    point: Revision,
     /// What the answer's header says.
     current: i64,
     /// As many keys and values are enough; the rest is only counted.
@@ -23,50 +32,80 @@ pub struct RangeScan<'r> {
     kvs: Vec<KeyValue>,
     count: i64,
     /// The last key that was looked at.
-    after: Option<Bytes>,
+    after: Option<Box<[u8]>>,
+    pin: Option<Arc<Pin>>,
 }
 
-impl<'r> RangeScan<'r> {
-    /// Begins a Range in a state whose current revision is `current`.
-    pub(super) fn new(store: &Store, request: &'r RangeRequest, current: i64) -> Result<Self, KvError> {
-        if request.revision > current {
+impl<R: Borrow<RangeRequest>> RangeScan<R> {
+    /// Begins a Range at `point`, where the current revision was `current`, or at the earlier revision that it asks for.
+    pub(super) fn new(store: &Store, request: R, point: Revision, current: i64) -> Result<Self, KvError> {
+        let asked = request.borrow().revision;
+        if asked > current {
             return Err(KvError::FutureRevision);
         }
-        let revision = if request.revision > 0 { request.revision } else { current };
-        if revision < store.compacted() {
+        let point = if asked > 0 { Revision::end_of(asked) } else { point };
+        if !store.can_read(point, None) {
             return Err(KvError::Compacted);
         }
-        let enough = enough(request);
-        Ok(Self { request, revision, current, enough, kvs: Vec::new(), count: 0, after: None })
+        Ok(Self::pinned(request, point, current, None))
     }
 
-    /// Looks at up to `budget` more keys. Returns whether the end was reached.
+    /// Begins a Range at `point`, which `pin` keeps; whatever revision the request asks for.
+    pub(super) fn pinned(request: R, point: Revision, current: i64, pin: Option<Arc<Pin>>) -> Self {
+        let enough = enough(request.borrow());
+        Self { request, point, current, enough, kvs: Vec::new(), count: 0, after: None, pin }
+    }
+
+    /// Takes up to `steps` steps more, and a key's worth beyond. Returns whether the end was reached.
     ///
-    /// Fails with [`KvError::Compacted`] if the revision was compacted since the last piece.
-    pub fn advance(&mut self, store: &Store, budget: usize) -> Result<bool, KvError> {
-        if self.revision < store.compacted() {
+    /// Fails with [`KvError::Compacted`] if the revision was compacted since the last piece, which can only be where another state has
+    /// taken the place of the one that it was pinned in.
+    pub fn advance(&mut self, store: &Store, steps: usize) -> Result<bool, KvError> {
+        if !store.can_read(self.point, self.pin.as_deref()) {
             return Err(KvError::Compacted);
         }
-        let keys = Keys::new(&self.request.key, &self.request.range_end);
+        let ended = self.read(store, &mut Steps::new(steps));
+        if !ended && self.pin.is_none() {
+            self.pin = Some(Arc::new(store.pin(self.point.whole())));
+        }
+        Ok(ended)
+    }
+
+    fn read(&mut self, store: &Store, steps: &mut Steps) -> bool {
+        let Self { request, point, enough, kvs, count, after, .. } = self;
+        let request: &RangeRequest = (*request).borrow();
+        let mut take = |version: &Version| {
+            *count += 1;
+            if kvs.len() < *enough && passes(request, version) {
+                kvs.push(answered(request, version));
+            }
+        };
+        let keys = Keys::new(&request.key, &request.range_end);
         if let Keys::One(key) = keys {
-            if let Some(version) = store.version(key, self.revision) {
-                self.take(version);
+            if let Some(version) = store.version(key, *point, steps) {
+                take(version);
             }
-            return Ok(true);
+            return true;
         }
-        let after = self.after.take();
-        let mut left = budget;
-        for (key, newest) in store.index.range(keys, after.as_deref()) {
-            if let Some(version) = store.history.at(newest, self.revision) {
-                self.take(version);
+        let from = after.take();
+        for (key, newest) in store.keys_at(keys, from.as_deref(), *point) {
+            if let Some(version) = store.history.at(newest, *point, steps) {
+                take(version);
             }
-            left -= 1;
-            if left == 0 {
-                self.after = Some(Bytes::copy_from_slice(key));
-                return Ok(false);
+            steps.take(1);
+            if steps.are_used_up() {
+                *after = Some(key.into());
+                return false;
             }
         }
-        Ok(true)
+        true
+    }
+
+    /// Reads a single key.
+    pub(super) fn look_up(mut self, store: &Store, steps: &mut Steps) -> RangeResponse {
+        debug_assert!(self.request.borrow().range_end.is_empty());
+        self.read(store, steps);
+        self.finish()
     }
 
     /// Reads the rest in one piece.
@@ -78,12 +117,13 @@ impl<'r> RangeScan<'r> {
     /// The answer, once the end was reached.
     pub fn finish(mut self) -> RangeResponse {
         self.sort();
-        let limit = usize::try_from(self.request.limit).unwrap_or(0);
+        let request = self.request.borrow();
+        let limit = usize::try_from(request.limit).unwrap_or(0);
         let more = limit > 0 && self.kvs.len() > limit;
         if more {
             self.kvs.truncate(limit);
         }
-        if self.request.keys_only {
+        if request.keys_only {
             for kv in &mut self.kvs {
                 kv.value = Bytes::new();
             }
@@ -91,19 +131,10 @@ impl<'r> RangeScan<'r> {
         RangeResponse { header: Some(header(self.current)), kvs: self.kvs, more, count: self.count }
     }
 
-    fn take(&mut self, version: &Version) {
-        self.count += 1;
-        if self.kvs.len() >= self.enough || !passes(self.request, version) {
-            return;
-        }
-        // Values are needed for sorting by them, even where only keys are answered.
-        let keys_only = self.request.keys_only && self.request.sort_target() != SortTarget::Value;
-        self.kvs.push(if keys_only { version.key_only() } else { version.key_value() });
-    }
-
     /// Sorts as asked for; equal elements stay in the order of their keys.
     fn sort(&mut self) {
-        let target = self.request.sort_target();
+        let request = self.request.borrow();
+        let target = request.sort_target();
         let by = |a: &KeyValue, b: &KeyValue| match target {
             SortTarget::Key => a.key.cmp(&b.key),
             SortTarget::Version => a.version.cmp(&b.version),
@@ -111,12 +142,18 @@ impl<'r> RangeScan<'r> {
             SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
             SortTarget::Value => a.value.cmp(&b.value),
         };
-        match (self.request.sort_order(), target) {
+        match (request.sort_order(), target) {
             (SortOrder::None | SortOrder::Ascend, SortTarget::Key) => {}
             (SortOrder::None | SortOrder::Ascend, _) => self.kvs.sort_by(by),
             (SortOrder::Descend, _) => self.kvs.sort_by(|a, b| by(b, a)),
         }
     }
+}
+
+/// What the answer says of a version. Values are needed for sorting by them, even where only keys are answered.
+fn answered(request: &RangeRequest, version: &Version) -> KeyValue {
+    let keys_only = request.keys_only && request.sort_target() != SortTarget::Value;
+    if keys_only { version.key_only() } else { version.key_value() }
 }
 
 /// How many keys and values the answer can be made of: one more than the limit, to know whether there are more. All, where
@@ -148,6 +185,6 @@ fn has_filters(request: &RangeRequest) -> bool {
 fn passes(request: &RangeRequest, version: &Version) -> bool {
     let within =
         |min: i64, max: i64, revision: i64| (min == 0 || revision >= min) && (max == 0 || revision <= max);
-    within(request.min_mod_revision, request.max_mod_revision, version.modified.main)
+    within(request.min_mod_revision, request.max_mod_revision, version.modified().main)
         && within(request.min_create_revision, request.max_create_revision, version.created)
 }

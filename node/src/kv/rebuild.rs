@@ -7,6 +7,7 @@ use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
 use super::revision::{INITIAL, Revision};
+use super::version::MAX_NUMBER;
 use super::{Collected, Store};
 use crate::level::Levels;
 
@@ -29,14 +30,15 @@ pub struct Rebuild {
 
 impl Rebuild {
     /// Adds the next version.
-    pub fn push(&mut self, wire: wire::Version) -> Result<(), RebuildError> {
+    pub fn push(&mut self, wire: &wire::Version) -> Result<(), RebuildError> {
         let modified = Revision { main: wire.revision, sub: wire.sub };
         if wire.number == BURIED {
             self.versions += 1;
             bury(&mut self.store, &wire.key);
             return Ok(());
         }
-        if self.newest >= Some(modified) || modified.main <= INITIAL || wire.key.is_empty() {
+        let is_version = (0..=MAX_NUMBER).contains(&wire.number) && modified.sub < u32::MAX;
+        if self.newest >= Some(modified) || modified.main <= INITIAL || wire.key.is_empty() || !is_version {
             return Err(RebuildError("a version out of order"));
         }
         self.newest = Some(modified);
@@ -56,16 +58,16 @@ impl Rebuild {
         let fits = newest.is_none_or(|newest| newest.main <= state.revision)
             && Levels::ALL.contains(state.level)
             && state.revision >= INITIAL
-            && (-1..=state.revision).contains(&state.compacted);
+            && store.set_compacted(state);
         if !fits {
             return Err(RebuildError("revisions of no state, or another level's"));
         }
         store.revision = state.revision;
         store.weight = state.weight;
         store.kept_at_point = state.kept;
-        store.compaction.revision = state.compacted;
         store.level = state.level;
         store.applied = applied;
+        store.count_given_up();
         while store.collect(1 << 16) == Collected::More {}
         // Nothing is left that the last compaction does not leave.
         store.sizes.kept = store.sizes.held;

@@ -1,6 +1,7 @@
 //! Versions side by side, with gaps where some were removed.
 
-use super::history::{Position, Version};
+use super::history::{Obsolete, Position};
+use super::version::Version;
 
 /// Versions in a full segment.
 pub(super) const SEGMENT: usize = 1024;
@@ -18,23 +19,33 @@ pub(super) struct Segment {
     pub(super) versions: Vec<Option<Version>>,
     /// How many there are.
     pub(super) kept: usize,
-    /// The bytes that are of no use to whoever does not look behind its end, of all that ever lay in it.
-    pub(super) obsolete: u64,
+    /// What is of no use to a reader who does not look behind the end of the segment before, of all that was ever appended until then.
+    pub(super) before: Obsolete,
+    /// The same of all that ever lay in this one.
+    obsolete: Obsolete,
 }
 
 impl Segment {
-    /// An empty one, whose first version will have position `first`.
-    pub(super) fn new(first: u64) -> Self {
-        Self { first, since: None, places: Vec::new(), versions: Vec::new(), kept: 0, obsolete: 0 }
+    /// An empty one, whose first version will have position `first`, behind versions that have made `before` useless.
+    pub(super) fn new(first: u64, before: Obsolete) -> Self {
+        let (places, versions) = (Vec::new(), Vec::new());
+        Self { first, since: None, places, versions, kept: 0, before, obsolete: Obsolete::default() }
+    }
+
+    /// What is of no use to a reader who does not look behind its end.
+    pub(super) fn total(&self) -> Obsolete {
+        let mut total = self.before;
+        total += self.obsolete;
+        total
     }
 
     /// Appends a version. Only before gaps are closed.
-    pub(super) fn push(&mut self, version: Version, obsolete: u64) {
+    pub(super) fn push(&mut self, version: Version, obsolete: Obsolete) {
         debug_assert!(self.places.is_empty() && self.versions.len() < SEGMENT);
         if self.versions.is_empty() {
             self.versions.reserve_exact(SEGMENT);
         }
-        self.since.get_or_insert(version.modified.main);
+        self.since.get_or_insert(version.modified().main);
         self.versions.push(Some(version));
         self.kept += 1;
         self.obsolete += obsolete;
@@ -54,11 +65,6 @@ impl Segment {
         let removed = self.versions.get_mut(slot)?.take()?;
         self.kept -= 1;
         Some(removed)
-    }
-
-    /// The newest version in it.
-    pub(super) fn last(&self) -> Option<&Version> {
-        self.versions.iter().rev().find_map(Option::as_ref)
     }
 
     /// The versions at position `from` and behind it, in order.

@@ -1,6 +1,7 @@
 //! The state at one applied index, and what commands do to it.
 
-use std::sync::Arc;
+use std::borrow::Borrow;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
@@ -8,15 +9,18 @@ use quorate_api::log::command::Operation;
 use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
+use super::applying::Applying;
 use super::compaction::Compaction;
-use super::history::{History, Position, Version};
+use super::history::{History, Position};
 use super::index::Index;
 use super::keys::Keys;
+use super::pins::Pin;
 use super::range::RangeScan;
 use super::rebuild::BURIED;
 use super::revision::{INITIAL, Revision};
-use super::txn::Plan;
-use super::{KvError, Response, header};
+use super::steps::Steps;
+use super::version::Version;
+use super::{KvError, Response};
 use crate::level::{FIRST, Level};
 
 /// The replicated state at one applied index: every key with its history.
@@ -38,6 +42,10 @@ pub struct Store {
     pub(super) applied: LogId,
     /// Of the cluster: see [`crate::level`].
     pub(super) level: Level,
+    /// While an entry is being applied: the number behind the newest version before it. What follows cannot be seen yet.
+    pub(super) unfinished: Option<u64>,
+    /// The snapshot under way.
+    pub(super) snapshot: Weak<Pin>,
     incarnation: Incarnation,
 }
 
@@ -91,6 +99,8 @@ impl Store {
             kept_at_point: 0,
             applied: LogId::default(),
             level: FIRST,
+            unfinished: None,
+            snapshot: Weak::new(),
             incarnation: Incarnation::default(),
         }
     }
@@ -115,9 +125,9 @@ impl Store {
         self.level
     }
 
-    /// The number behind that of the newest version.
+    /// The number behind that of the newest version that can be seen.
     pub fn end(&self) -> u64 {
-        self.history.end()
+        self.unfinished.unwrap_or_else(|| self.history.end())
     }
 
     /// What the state is beside its versions.
@@ -125,26 +135,38 @@ impl Store {
         super::snapshot::state_to_wire(self)
     }
 
-    /// Takes in the next version of a state that was written down, with a buffer of its own: its key's newest.
-    pub(super) fn take_back(&mut self, wire: wire::Version) -> Position {
-        let position = self.history.next_position();
-        let previous = self.index.insert(&wire.key, position);
-        let mut version = super::snapshot::version_from_wire(wire, previous);
-        version.own_bytes();
-        self.sizes.add(&version);
-        self.history.push(version)
+    /// Takes in the next version of a state that was written down: its key's newest.
+    pub(super) fn take_back(&mut self, wire: &wire::Version) -> Position {
+        let previous = self.index.get(&wire.key);
+        let version = super::snapshot::version_from_wire(wire);
+        let deleted = version.is_tombstone();
+        let position = self.append(version, previous);
+        if deleted {
+            let live = self.index.take_live(Keys::One(&wire.key), 1).pop();
+            let key = live.map_or_else(|| Box::from(&wire.key[..]), |(key, _)| key);
+            self.index.delete(key, position);
+        } else {
+            self.index.put(&wire.key, position);
+        }
+        position
     }
 
-    /// For a copy that has everything before number `from`: deletions that were removed before it could get them, then up to `most`
+    /// Appends a version behind its key's version `previous`.
+    pub(super) fn append(&mut self, version: Version, previous: Option<Position>) -> Position {
+        self.sizes.add(&version);
+        self.history.push(version, previous)
+    }
+
+    /// For a copy that has everything before number `from`: up to `most` deletions that were removed before it could get them, or else
     /// versions in order, and the number to go on from.
     pub fn copy_from(&mut self, from: u64, most: usize) -> (Vec<wire::Version>, u64) {
-        let buried = std::mem::take(&mut self.compaction.buried);
-        let bury = |deletion| wire::Version { number: BURIED, ..super::snapshot::version_to_wire(deletion) };
-        let mut versions: Vec<_> = buried.iter().map(bury).collect();
+        let some = most.min(self.compaction.buried.len());
+        let bury = |deletion| wire::Version { number: BURIED, ..super::snapshot::version_to_wire(&deletion) };
+        let mut versions: Vec<_> = self.compaction.buried.drain(..some).map(bury).collect();
         let (mut next, mut bytes) = (self.end(), 0);
-        for (count, (at, version)) in self.history.iter_from(from).enumerate() {
-            if count == most || bytes >= COPIED_BYTES {
-                next = at.number();
+        for (at, version) in self.history.iter_from(from) {
+            if versions.len() >= most || bytes >= COPIED_BYTES || at.number() >= self.end() {
+                next = next.min(at.number());
                 break;
             }
             bytes += version.size();
@@ -154,7 +176,12 @@ impl Store {
         (versions, next)
     }
 
-    /// Nobody makes a copy any more.
+    /// Whether a copy that has everything before number `next` has everything.
+    pub fn is_copied(&self, next: u64) -> bool {
+        next == self.end() && self.compaction.buried.is_empty()
+    }
+
+    /// There is no copy any more.
     pub fn end_copy(&mut self) {
         self.compaction.copied = None;
         self.compaction.buried.clear();
@@ -181,19 +208,17 @@ impl Store {
         self.compaction.revision
     }
 
-    /// Applies one operation. It was found valid (see [`super::check`]) before it was proposed; one that was not does no
-    /// harm, but its outcome is only defined to be the same everywhere.
+    /// Applies one operation in one go, and reads what its answer tells. The same outcome as that of an [`Applying`] whose late reads
+    /// are done before anything else is applied.
     pub fn apply(&mut self, operation: &Operation) -> Result<Response, KvError> {
-        match operation {
-            Operation::Put(request) => self.put(request).map(Response::Put),
-            Operation::DeleteRange(request) => Ok(Response::DeleteRange(self.delete_range(request))),
-            Operation::Txn(request) => self.txn(request).map(Response::Txn),
-            Operation::Compact(request) => self.compact(request.revision).map(Response::Compact),
-            Operation::RaiseLevel(raise) => {
-                self.level = self.level.max(raise.to);
-                Ok(Response::RaiseLevel(self.level))
+        let mut applying = Applying::new(operation.clone(), &Bytes::new(), true);
+        let mut applied = loop {
+            if let Some(outcome) = applying.step(self, usize::MAX) {
+                break outcome?;
             }
-        }
+        };
+        while !applied.advance(self, usize::MAX)? {}
+        Ok(applied.finish())
     }
 
     /// Reads a range in one piece.
@@ -202,156 +227,28 @@ impl Store {
     }
 
     /// Begins to read a range in pieces, at the revision that is current now or the one that is asked for.
-    pub fn scan<'r>(&self, request: &'r pb::RangeRequest) -> Result<RangeScan<'r>, KvError> {
-        RangeScan::new(self, request, self.revision)
+    pub fn scan<R: Borrow<pb::RangeRequest>>(&self, request: R) -> Result<RangeScan<R>, KvError> {
+        RangeScan::new(self, request, Revision::end_of(self.revision), self.revision)
     }
 
-    /// What `key` held at `revision`.
-    pub(super) fn version(&self, key: &[u8], revision: i64) -> Option<&Version> {
-        self.history.at(self.index.get(key)?, revision)
+    /// What `key` held at `point`.
+    pub(super) fn version(&self, key: &[u8], point: Revision, steps: &mut Steps) -> Option<&Version> {
+        let newest = if self.is_newest(point) { self.index.get_live(key) } else { self.index.get(key) };
+        self.history.at(newest?, point, steps)
     }
 
-    fn put(&mut self, request: &pb::PutRequest) -> Result<pb::PutResponse, KvError> {
-        self.check_put(request)?;
-        let mut writer = Writer::new(self);
-        let response = writer.put(request);
-        writer.commit();
-        Ok(response)
+    /// The keys of a range that may have existed at `point`, with their newest versions, in order. With `after`, only those behind it.
+    pub(super) fn keys_at<'a, 'k>(
+        &'a self,
+        keys: Keys<'k>,
+        after: Option<&'k [u8]>,
+        point: Revision,
+    ) -> impl Iterator<Item = (&'a [u8], Position)> + use<'a, 'k> {
+        self.index.range(keys, after, !self.is_newest(point))
     }
 
-    fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
-        let mut writer = Writer::new(self);
-        let response = writer.delete_range(request);
-        writer.commit();
-        response
-    }
-
-    fn txn(&mut self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
-        let plan = Plan::new(self, request);
-        plan.check(self)?;
-        let mut writer = Writer::new(self);
-        let mut response = plan.execute(&mut writer)?;
-        response.header = Some(header(writer.commit()));
-        Ok(response)
-    }
-
-    /// Whether the current state allows a put.
-    pub(super) fn check_put(&self, request: &pb::PutRequest) -> Result<(), KvError> {
-        if request.lease != 0 {
-            return Err(KvError::LeaseNotFound);
-        }
-        if (request.ignore_value || request.ignore_lease)
-            && self.version(&request.key, self.revision).is_none()
-        {
-            return Err(KvError::KeyNotFound);
-        }
-        Ok(())
-    }
-}
-
-/// One revision in the making.
-#[derive(Debug)]
-pub(super) struct Writer<'s> {
-    store: &'s mut Store,
-    changes: u32,
-}
-
-impl<'s> Writer<'s> {
-    fn new(store: &'s mut Store) -> Self {
-        Self { store, changes: 0 }
-    }
-
-    /// The revision that operations see: the new one as soon as something has changed.
-    fn revision(&self) -> i64 {
-        self.store.revision + i64::from(self.changes > 0)
-    }
-
-    /// Makes the changes the current state, and returns its revision.
-    fn commit(self) -> i64 {
-        self.store.revision = self.revision();
-        self.store.revision
-    }
-
-    /// Reads, with what this revision has changed so far.
-    pub(super) fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
-        RangeScan::new(self.store, request, self.revision())?.run(self.store)
-    }
-
-    /// Puts, after `check_put` found nothing against it.
-    pub(super) fn put(&mut self, request: &pb::PutRequest) -> pb::PutResponse {
-        let modified = self.next_change();
-        let Store { index, history, sizes, .. } = &mut *self.store;
-        let newest = index.get_mut(&request.key);
-        let last = newest.as_deref().copied();
-        let previous = last.map(|at| history.newest(at)).filter(|version| !version.is_tombstone());
-        let prev_kv = previous.filter(|_| request.prev_kv).map(Version::key_value);
-        let version = next_version(request, modified, previous, last);
-        sizes.add(&version);
-        let position = history.push(version);
-        match newest {
-            Some(newest) => *newest = position,
-            None => {
-                index.insert(&request.key, position);
-            }
-        }
-        pb::PutResponse { header: Some(header(modified.main)), prev_kv }
-    }
-
-    /// Deletes what is there of a range.
-    pub(super) fn delete_range(&mut self, request: &pb::DeleteRangeRequest) -> pb::DeleteRangeResponse {
-        let keys = Keys::new(&request.key, &request.range_end);
-        let main = self.store.revision + 1;
-        let Store { index, history, sizes, .. } = &mut *self.store;
-        let mut response = pb::DeleteRangeResponse::default();
-        for newest in index.range_mut(keys) {
-            let version = history.newest(*newest);
-            if version.is_tombstone() {
-                continue;
-            }
-            if request.prev_kv {
-                response.prev_kvs.push(version.key_value());
-            }
-            let tombstone = Version {
-                key: version.key.clone(),
-                value: Bytes::new(),
-                modified: Revision { main, sub: self.changes },
-                created: 0,
-                number: 0,
-                lease: 0,
-                previous: Some(*newest),
-            };
-            sizes.add(&tombstone);
-            *newest = history.push(tombstone);
-            self.changes += 1;
-            response.deleted += 1;
-        }
-        response.header = Some(header(self.revision()));
-        response
-    }
-
-    fn next_change(&mut self) -> Revision {
-        let revision = Revision { main: self.store.revision + 1, sub: self.changes };
-        self.changes += 1;
-        revision
-    }
-}
-
-/// What a put makes of a key, given what it held and where its last version lies, be it a tombstone.
-fn next_version(
-    request: &pb::PutRequest,
-    modified: Revision,
-    previous: Option<&Version>,
-    last: Option<Position>,
-) -> Version {
-    let kept_value = previous.filter(|_| request.ignore_value).map(|previous| previous.value.clone());
-    let kept_lease = previous.filter(|_| request.ignore_lease).map(|previous| previous.lease);
-    Version {
-        key: request.key.clone(),
-        value: kept_value.unwrap_or_else(|| request.value.clone()),
-        modified,
-        created: previous.map_or(modified.main, |previous| previous.created),
-        number: previous.map_or(1, |previous| previous.number + 1),
-        lease: kept_lease.unwrap_or(request.lease),
-        previous: last,
+    /// Whether all that was done can be seen at `point`: then what was deleted is not there.
+    fn is_newest(&self, point: Revision) -> bool {
+        self.history.newest_revision() <= point
     }
 }

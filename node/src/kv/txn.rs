@@ -1,221 +1,264 @@
 //! Transactions: compares choose the branches, the chosen operations are checked, then all of them are done.
 
-use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use quorate_api::etcdserverpb as pb;
-use quorate_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use quorate_api::etcdserverpb::request_op::Request;
 use quorate_api::etcdserverpb::response_op::Response;
 
-use super::history::Version;
+use super::compares::Compares;
 use super::keys::Keys;
-use super::range::RangeScan;
-use super::store::Writer;
+use super::revision::Revision;
+use super::steps::Steps;
+use super::writer::{Deletion, PUT, Writer};
 use super::{KvError, Store, header};
+use crate::level::Level;
 
-/// The branches that a transaction takes, nested ones included. All of them are chosen in the state before it.
+/// The most keys that the compares of a writing transaction may look at, in all ranges together: every member does it. Part of the
+/// protocol, from level 2 on. Keys that do not exist do not count, so that all members count alike. A few tens of milliseconds; etcd has no such limit,
+/// and comes to a stand instead. Transactions that only read have none either: they cost the one member that is asked.
+pub(super) const MAX_COMPARED_KEYS: usize = 100_000;
+
+/// The level from which on that holds.
+const BOUNDS_COMPARES: Level = 2;
+
+/// A transaction that is being applied.
 #[derive(Debug)]
-pub(super) struct Plan<'r> {
-    succeeded: bool,
-    operations: &'r [pb::RequestOp],
-    /// The plans of those operations that are transactions, in order.
-    nested: Vec<Plan<'r>>,
+pub(super) enum Transaction {
+    Choosing(Choosing),
+    Executing(Executing),
 }
 
-impl<'r> Plan<'r> {
-    /// Chooses.
-    pub(super) fn new(store: &Store, request: &'r pb::TxnRequest) -> Self {
-        let succeeded = request.compare.iter().all(|compare| holds(store, compare));
-        let operations = if succeeded { &request.success } else { &request.failure };
-        let nested = operations
-            .iter()
-            .filter_map(|operation| match &operation.request {
-                Some(Request::RequestTxn(request)) => Some(Self::new(store, request)),
-                _ => None,
-            })
-            .collect();
-        Self { succeeded, operations, nested }
-    }
+/// The branch that a transaction takes.
+#[derive(Debug)]
+struct Branch {
+    succeeded: bool,
+    operations: Vec<pb::RequestOp>,
+    /// The branches of those operations that are transactions, in order.
+    nested: Vec<usize>,
+}
 
-    /// Checks every chosen operation, so that the transaction fails before it has changed anything, or not at all.
-    pub(super) fn check(&self, store: &Store) -> Result<(), KvError> {
-        self.check_after(store, &mut None)
-    }
+/// The branches are being chosen, nested ones included. All of them are chosen in the state before the transaction.
+#[derive(Debug)]
+pub(super) struct Choosing {
+    /// What is not chosen yet, in the order in which branches are added.
+    requests: VecDeque<pb::TxnRequest>,
+    /// The outermost first.
+    branches: Vec<Branch>,
+    compares: Compares,
+    /// Keys that decided compares have looked at.
+    compared: usize,
+}
 
-    /// `deleted` is the lowest start of the deletions "from a key on" that come before: the one kind of deletion that may
-    /// meet a put of the same transaction.
-    fn check_after(&self, store: &Store, deleted: &mut Option<&'r [u8]>) -> Result<(), KvError> {
-        let mut nested = self.nested.iter();
-        for operation in self.operations {
-            match &operation.request {
-                Some(Request::RequestRange(request)) => check_revision(store, request.revision)?,
-                Some(Request::RequestPut(request)) => {
-                    store.check_put(request)?;
-                    let keeps = request.ignore_value || request.ignore_lease;
-                    if keeps && deleted.is_some_and(|start| *start <= *request.key) {
-                        return Err(KvError::KeyNotFound);
-                    }
-                }
-                Some(Request::RequestDeleteRange(request)) => {
-                    if let Keys::From(start) = Keys::new(&request.key, &request.range_end) {
-                        *deleted = Some(deleted.map_or(start, |lowest| lowest.min(start)));
-                    }
-                }
-                Some(Request::RequestTxn(_)) => {
-                    if let Some(plan) = nested.next() {
-                        plan.check_after(store, deleted)?;
-                    }
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
+/// What was chosen and checked is being done. Each operation sees what those before it did.
+#[derive(Debug)]
+pub(super) struct Executing {
+    branches: Vec<Branch>,
+    /// From the outermost transaction to the one whose operations are being done.
+    stack: Vec<Frame>,
+    deletion: Option<Deletion>,
+}
 
-    /// Does what was chosen and checked. Each operation sees what those before it did. The header is left to the caller;
-    /// those of nested transactions stay empty, as etcd's do.
-    pub(super) fn execute(&self, writer: &mut Writer<'_>) -> Result<pb::TxnResponse, KvError> {
-        let mut nested = self.nested.iter();
-        let mut responses = Vec::with_capacity(self.operations.len());
-        for operation in self.operations {
-            let response = match &operation.request {
-                Some(Request::RequestRange(request)) => Some(Response::ResponseRange(writer.range(request)?)),
-                Some(Request::RequestPut(request)) => Some(Response::ResponsePut(writer.put(request))),
-                Some(Request::RequestDeleteRange(request)) => {
-                    Some(Response::ResponseDeleteRange(writer.delete_range(request)))
-                }
-                Some(Request::RequestTxn(_)) => {
-                    nested.next().map(|plan| plan.execute(writer)).transpose()?.map(Response::ResponseTxn)
-                }
-                None => None,
-            };
-            responses.push(pb::ResponseOp { response });
-        }
-        Ok(pb::TxnResponse {
-            header: Some(pb::ResponseHeader::default()),
-            succeeded: self.succeeded,
-            responses,
+#[derive(Debug, Default)]
+struct Frame {
+    branch: usize,
+    /// The operation that is next.
+    next: usize,
+    /// How many of those before it were transactions.
+    nested: usize,
+    responses: Vec<pb::ResponseOp>,
+}
+
+impl Transaction {
+    pub(super) fn new(request: pb::TxnRequest) -> Self {
+        Self::Choosing(Choosing {
+            requests: VecDeque::from([request]),
+            branches: Vec::new(),
+            compares: Compares::default(),
+            compared: 0,
         })
     }
+
+    /// Goes on, for about as many steps as there are. The answer, when it is done and committed.
+    pub(super) fn advance(
+        &mut self,
+        store: &mut Store,
+        writer: &mut Writer,
+        steps: &mut Steps,
+    ) -> Option<Result<pb::TxnResponse, KvError>> {
+        if let Self::Choosing(choosing) = self {
+            let branches = match choosing.advance(store, steps)? {
+                Ok(branches) => branches,
+                Err(error) => return Some(Err(error)),
+            };
+            if let Err(error) = check(store, &branches, 0, &mut None) {
+                return Some(Err(error));
+            }
+            *self = Self::Executing(Executing { branches, stack: vec![Frame::default()], deletion: None });
+        }
+        let Self::Executing(executing) = self else { return None };
+        let response = executing.advance(store, writer, steps)?;
+        Some(Ok(pb::TxnResponse { header: Some(header(writer.commit(store))), ..response }))
+    }
+}
+
+impl Choosing {
+    fn advance(&mut self, store: &Store, steps: &mut Steps) -> Option<Result<Vec<Branch>, KvError>> {
+        let point = Revision::end_of(store.revision);
+        while let Some(request) = self.requests.front() {
+            let succeeded = self.compares.advance(store, &request.compare, point, steps);
+            let compared = self.compared + self.compares.keys;
+            if compared > MAX_COMPARED_KEYS && store.level >= BOUNDS_COMPARES {
+                return Some(Err(KvError::TooManyCompared));
+            }
+            let succeeded = succeeded?;
+            self.compared += std::mem::take(&mut self.compares).keys;
+            if let Some(request) = self.requests.pop_front() {
+                self.choose(request, succeeded);
+            }
+        }
+        Some(Ok(std::mem::take(&mut self.branches)))
+    }
+
+    fn choose(&mut self, request: pb::TxnRequest, succeeded: bool) {
+        let mut operations = if succeeded { request.success } else { request.failure };
+        let mut nested = Vec::new();
+        for operation in &mut operations {
+            if let Some(Request::RequestTxn(inner)) = &mut operation.request {
+                // Behind this branch, and behind those that wait.
+                nested.push(self.branches.len() + 1 + self.requests.len());
+                self.requests.push_back(std::mem::take(inner));
+            }
+        }
+        self.branches.push(Branch { succeeded, operations, nested });
+    }
+}
+
+/// Checks every chosen operation, so that the transaction fails before it has changed anything, or not at all.
+///
+/// `deleted` is the lowest start of the deletions "from a key on" that come before: the one kind of deletion that may
+/// meet a put of the same transaction.
+fn check<'b>(
+    store: &Store,
+    branches: &'b [Branch],
+    at: usize,
+    deleted: &mut Option<&'b [u8]>,
+) -> Result<(), KvError> {
+    let branch = &branches[at];
+    let mut nested = branch.nested.iter();
+    for operation in &branch.operations {
+        match &operation.request {
+            Some(Request::RequestRange(request)) => {
+                check_revision(store, request.revision, store.revision)?;
+            }
+            Some(Request::RequestPut(request)) => {
+                store.check_put(request)?;
+                let keeps = request.ignore_value || request.ignore_lease;
+                if keeps && deleted.is_some_and(|start| *start <= *request.key) {
+                    return Err(KvError::KeyNotFound);
+                }
+            }
+            Some(Request::RequestDeleteRange(request)) => {
+                if let Keys::From(start) = Keys::new(&request.key, &request.range_end) {
+                    *deleted = Some(deleted.map_or(start, |lowest| lowest.min(start)));
+                }
+            }
+            Some(Request::RequestTxn(_)) => {
+                if let Some(inner) = nested.next() {
+                    check(store, branches, *inner, deleted)?;
+                }
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// A transaction's Range is checked more strictly than one by itself: a negative revision other than -1 counts as compacted.
-fn check_revision(store: &Store, revision: i64) -> Result<(), KvError> {
+pub(super) fn check_revision(store: &Store, revision: i64, current: i64) -> Result<(), KvError> {
     match revision {
         0 => Ok(()),
-        future if future > store.revision() => Err(KvError::FutureRevision),
+        future if future > current => Err(KvError::FutureRevision),
         past if past < store.compacted() => Err(KvError::Compacted),
         _ => Ok(()),
     }
 }
 
-/// Whether a compare holds: for every key of its range, or for a key of zeros if there is none. What does not exist has no
-/// value, so that a compare of values does not hold then.
-fn holds(store: &Store, compare: &pb::Compare) -> bool {
-    let keys = Keys::new(&compare.key, &compare.range_end);
-    let revision = store.revision();
-    if let Keys::One(key) = keys {
-        return match store.version(key, revision) {
-            Some(version) => holds_for(compare, Some(version)),
-            None => holds_for_none(compare),
-        };
-    }
-    let mut versions =
-        store.index.range(keys, None).filter_map(|(_, at)| store.history.at(at, revision)).peekable();
-    if versions.peek().is_none() {
-        return holds_for_none(compare);
-    }
-    versions.all(|version| holds_for(compare, Some(version)))
-}
-
-fn holds_for_none(compare: &pb::Compare) -> bool {
-    compare.target != CompareTarget::Value as i32 && holds_for(compare, None)
-}
-
-/// Compares one version, or zeros. A target that is unknown compares as equal, a result that is unknown holds, as in etcd.
-fn holds_for(compare: &pb::Compare, version: Option<&Version>) -> bool {
-    let number = |of: fn(&Version) -> i64| version.map_or(0, of).cmp(&operand(compare));
-    let ordering = match CompareTarget::try_from(compare.target) {
-        Ok(CompareTarget::Version) => number(|version| version.number),
-        Ok(CompareTarget::Create) => number(|version| version.created),
-        Ok(CompareTarget::Mod) => number(|version| version.modified.main),
-        Ok(CompareTarget::Lease) => number(|version| version.lease),
-        Ok(CompareTarget::Value) => {
-            version.map_or(&[][..], |version| &version.value).cmp(value_operand(compare))
+impl Executing {
+    /// Goes on. The answer's header is left to the caller; those of nested transactions stay empty, as etcd's do.
+    fn advance(
+        &mut self,
+        store: &mut Store,
+        writer: &mut Writer,
+        steps: &mut Steps,
+    ) -> Option<pb::TxnResponse> {
+        loop {
+            let frame = self.stack.last()?;
+            if frame.next == self.branches[frame.branch].operations.len() {
+                let response = self.leave()?;
+                let Some(outer) = self.stack.last_mut() else { return Some(response) };
+                outer.responses.push(pb::ResponseOp { response: Some(Response::ResponseTxn(response)) });
+                continue;
+            }
+            if steps.are_used_up() {
+                return None;
+            }
+            if !self.operate(store, writer, steps) {
+                return None;
+            }
         }
-        Err(_) => Ordering::Equal,
-    };
-    match CompareResult::try_from(compare.result) {
-        Ok(CompareResult::Equal) => ordering.is_eq(),
-        Ok(CompareResult::NotEqual) => ordering.is_ne(),
-        Ok(CompareResult::Greater) => ordering.is_gt(),
-        Ok(CompareResult::Less) => ordering.is_lt(),
-        Err(_) => true,
-    }
-}
-
-/// The number to compare with; 0 if the request carries one for another target.
-fn operand(compare: &pb::Compare) -> i64 {
-    match (compare.target(), &compare.target_union) {
-        (CompareTarget::Version, Some(TargetUnion::Version(number)))
-        | (CompareTarget::Create, Some(TargetUnion::CreateRevision(number)))
-        | (CompareTarget::Mod, Some(TargetUnion::ModRevision(number)))
-        | (CompareTarget::Lease, Some(TargetUnion::Lease(number))) => *number,
-        _ => 0,
-    }
-}
-
-/// The value to compare with; empty if the request carries something else.
-fn value_operand(compare: &pb::Compare) -> &[u8] {
-    match &compare.target_union {
-        Some(TargetUnion::Value(value)) => value,
-        _ => &[],
-    }
-}
-
-/// A transaction that only reads, at the revision that was current when it began.
-#[derive(Debug)]
-pub struct ReadTxn<'r> {
-    plan: Plan<'r>,
-    revision: i64,
-}
-
-impl<'r> ReadTxn<'r> {
-    /// Chooses the branch and checks it.
-    pub fn new(store: &Store, request: &'r pb::TxnRequest) -> Result<Self, KvError> {
-        let plan = Plan::new(store, request);
-        plan.check(store)?;
-        Ok(Self { plan, revision: store.revision() })
     }
 
-    /// Does all of it in one piece.
-    pub fn run(store: &Store, request: &'r pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
-        let txn = Self::new(store, request)?;
-        let ranges: Result<_, _> = txn.ranges().map(|range| txn.scan(store, range)?.run(store)).collect();
-        Ok(txn.finish(ranges?))
+    /// Ends the innermost transaction.
+    fn leave(&mut self) -> Option<pb::TxnResponse> {
+        let Frame { branch, responses, .. } = self.stack.pop()?;
+        let (header, succeeded) = (Some(pb::ResponseHeader::default()), self.branches[branch].succeeded);
+        Some(pb::TxnResponse { header, succeeded, responses })
     }
 
-    /// The ranges to be read, in order.
-    pub fn ranges(&self) -> impl Iterator<Item = &'r pb::RangeRequest> {
-        self.plan.operations.iter().filter_map(|operation| match &operation.request {
-            Some(Request::RequestRange(request)) => Some(request),
-            _ => None,
-        })
+    /// Does the next operation. False if a part of it is left.
+    fn operate(&mut self, store: &mut Store, writer: &mut Writer, steps: &mut Steps) -> bool {
+        let path = || self.stack.iter().map(|frame| frame.responses.len()).collect();
+        let Some(frame) = self.stack.last() else { return true };
+        let branch = &self.branches[frame.branch];
+        steps.take(1);
+        let response = match &branch.operations[frame.next].request {
+            Some(Request::RequestRange(request)) => {
+                Some(Response::ResponseRange(writer.range(store, request, path(), steps)))
+            }
+            Some(Request::RequestPut(request)) => {
+                steps.take(PUT);
+                Some(Response::ResponsePut(writer.put(store, request)))
+            }
+            Some(Request::RequestDeleteRange(request)) => {
+                let deletion = self.deletion.get_or_insert_with(|| writer.begin_deletion(store));
+                if !writer.delete(store, request, deletion, steps) {
+                    return false;
+                }
+                let deletion = *deletion;
+                self.deletion = None;
+                Some(Response::ResponseDeleteRange(writer.deleted(store, request, deletion, path(), steps)))
+            }
+            Some(Request::RequestTxn(_)) => {
+                let inner = Frame { branch: branch.nested[frame.nested], ..Frame::default() };
+                self.entered();
+                self.stack.push(inner);
+                return true;
+            }
+            None => None,
+        };
+        if let Some(frame) = self.stack.last_mut() {
+            frame.next += 1;
+            frame.responses.push(pb::ResponseOp { response });
+        }
+        true
     }
 
-    /// Begins to read one of them.
-    pub fn scan<'q>(&self, store: &Store, request: &'q pb::RangeRequest) -> Result<RangeScan<'q>, KvError> {
-        RangeScan::new(store, request, self.revision)
-    }
-
-    /// The answer, made of what was read.
-    pub fn finish(&self, ranges: Vec<pb::RangeResponse>) -> pb::TxnResponse {
-        let responses =
-            ranges.into_iter().map(|range| pb::ResponseOp { response: Some(Response::ResponseRange(range)) });
-        pb::TxnResponse {
-            header: Some(header(self.revision)),
-            succeeded: self.plan.succeeded,
-            responses: responses.collect(),
+    /// The next operation is a transaction, whose own are next.
+    fn entered(&mut self) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.next += 1;
+            frame.nested += 1;
         }
     }
 }

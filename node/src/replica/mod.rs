@@ -22,7 +22,7 @@ use quorate_raft::{
 };
 
 use crate::command::{self, Unread};
-use crate::kv::{KvError, Response, SnapshotPolicy, Store};
+use crate::kv::{Applying, KvError, Reply, SnapshotPolicy, Store};
 use crate::level::{Level, Levels, Subject, Unsupported};
 use crate::snapshots::Job;
 
@@ -38,8 +38,11 @@ use room::Rooms;
 use tail::Tail;
 use writes::Writes;
 
-/// Versions of keys that a tick looks at to remove what was compacted: a millisecond or two.
-const COLLECTED_A_TICK: usize = 2048;
+/// Steps that a tick takes to remove what was compacted: a millisecond or two.
+const COLLECTED_A_TICK: usize = 8192;
+
+/// Steps of applying an entry after which readers of the state may have their turn: less than a millisecond.
+const APPLIED_AT_ONCE: usize = 4096;
 
 /// How often, in ticks, a leader without room tries to hand over.
 const HANDS_OVER_EVERY: u64 = 100;
@@ -80,7 +83,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub enum Outcome {
     /// A command was applied here, and this is what the state says to it.
-    Applied(Result<Response, KvError>),
+    Applied(Result<Reply, KvError>),
     /// A command has no answer from the state.
     NotApplied(Failure),
     /// The state holds everything that was acknowledged before the read was asked for.
@@ -543,8 +546,8 @@ impl Replica {
             self.applied = self.applied.max(entry.index);
             self.writes.entered_term(entry.term);
             newest = newest.max(entry.id());
-            if let Some(command) = command.filter(|_| is_new) {
-                self.answers.extend(apply_command(self.id, &mut store, &mut self.writes, command));
+            if let (Some(command), Payload::Command(bytes)) = (command.filter(|_| is_new), &entry.payload) {
+                self.answers.extend(apply_command(self.id, &mut store, &mut self.writes, command, bytes));
             }
             if let Payload::Configuration(configuration) = &entry.payload {
                 self.membership.committed(entry.index, configuration);
@@ -576,13 +579,17 @@ fn apply_command(
     store: &mut Store,
     writes: &mut Writes,
     command: command::Command,
+    bytes: &Bytes,
 ) -> Option<Answer> {
     let command::Command { origin, request: number, operation } = command;
-    let result = store.apply(&operation);
-    if origin != id.0 {
-        return None;
-    }
-    let client = writes.applied(number)?;
+    let client = if origin == id.0 { writes.applied(number) } else { None };
+    let mut applying = Applying::new(operation, bytes, client.is_some());
+    let result = loop {
+        if let Some(result) = applying.step(store, APPLIED_AT_ONCE) {
+            break result;
+        }
+    };
+    let client = client?;
     Some(Answer { client, number, outcome: Outcome::Applied(result) })
 }
 

@@ -32,6 +32,9 @@ impl From<KvError> for Status {
                 (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
             }
             KvError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
+            KvError::TooManyCompared => {
+                (Code::InvalidArgument, "etcdserver: too many operations in txn request")
+            }
             KvError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
         };
         Status::new(code, text)
@@ -52,6 +55,13 @@ impl From<RequestError> for Status {
         };
         Status::new(code, text)
     }
+}
+
+/// A command was applied, and what its answer was to tell cannot be read any more: another state has taken the place of the one that it
+/// was applied to. Clients know this text as "it may have been done".
+pub(super) fn answer_lost(error: KvError) -> Status {
+    tracing::warn!(%error, "a transaction was applied, and the point of the history at which it was to read is gone");
+    RequestError::TimedOut.into()
 }
 
 /// A learner was asked for more than it answers.

@@ -7,13 +7,13 @@ use quorate_api::log::command::Operation;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
-use super::error::{mismatched, unimplemented};
+use super::error::{answer_lost, mismatched, unimplemented};
 use super::member::Member;
 use super::read;
 use crate::kv::{self, Collected, check};
 
-/// Versions that are removed under one hold of the lock: a fraction of a millisecond.
-const REMOVED_AT_ONCE: usize = 256;
+/// Steps of removal under one hold of the lock: a fraction of a millisecond.
+const REMOVED_AT_ONCE: usize = 1024;
 
 /// The key-value service of one client runtime.
 #[derive(Debug, Clone)]
@@ -26,10 +26,11 @@ impl KvService {
         Self { member }
     }
 
-    /// Has a checked operation done.
+    /// Has a checked operation done, and reads the rest of its answer.
     async fn propose(&self, operation: Operation, encoded: usize) -> Result<kv::Response, Status> {
         check::size(encoded)?;
-        Ok(self.member.gateway.propose(operation).await?)
+        let reply = self.member.gateway.propose(operation).await?;
+        read::rest(self.member.gateway.store(), reply).await.map_err(answer_lost)
     }
 
     /// Answers a transaction that only reads from the local state, without an entry in the log.

@@ -3,10 +3,11 @@
 use parking_lot::RwLock;
 use quorate_api::etcdserverpb as pb;
 
-use crate::kv::{KvError, RangeScan, ReadTxn, Store};
+use crate::kv::{KvError, RangeScan, ReadTxn, Reply, Response, Store};
 
-/// Keys that are looked at under one hold of the lock: some tens of microseconds.
-const PIECE: usize = 256;
+/// Steps that are taken under one hold of the lock: some tens of microseconds. Writers wait for no more than one such piece of each client
+/// runtime.
+const PIECE: usize = 512;
 
 /// Answers a Range.
 pub(super) async fn range(
@@ -25,9 +26,12 @@ pub(super) async fn range(
     finish(store, scan).await
 }
 
-/// Answers a transaction that only reads: all of it at the revision at which its compares were made.
+/// Answers a transaction that only reads: all of it at the revision at which its compares are made.
 pub(super) async fn txn(store: &RwLock<Store>, request: &pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
-    let txn = ReadTxn::new(&store.read(), request)?;
+    let mut txn = ReadTxn::new(&store.read(), request);
+    while !txn.choose(&store.read(), PIECE)? {
+        tokio::task::yield_now().await;
+    }
     let mut ranges = Vec::new();
     for request in txn.ranges() {
         let scan = txn.scan(&store.read(), request)?;
@@ -36,8 +40,20 @@ pub(super) async fn txn(store: &RwLock<Store>, request: &pb::TxnRequest) -> Resu
     Ok(txn.finish(ranges))
 }
 
+/// Reads what the answer to an applied command still lacks.
+pub(super) async fn rest(store: &RwLock<Store>, mut reply: Reply) -> Result<Response, KvError> {
+    while !reply.is_whole() {
+        reply.advance(&store.read(), PIECE)?;
+        tokio::task::yield_now().await;
+    }
+    Ok(reply.finish())
+}
+
 /// Reads on to the end, piece by piece; between pieces, writers and the other requests of this thread get their turn.
-async fn finish(store: &RwLock<Store>, mut scan: RangeScan<'_>) -> Result<pb::RangeResponse, KvError> {
+async fn finish(
+    store: &RwLock<Store>,
+    mut scan: RangeScan<&pb::RangeRequest>,
+) -> Result<pb::RangeResponse, KvError> {
     loop {
         let ended = scan.advance(&store.read(), PIECE)?;
         if ended {

@@ -10,8 +10,8 @@ mod source;
 use quorate_api::snapshot as wire;
 
 use super::Store;
-use super::history::{Position, Version};
 use super::revision::Revision;
+use super::version::{Record, Version};
 
 pub use restore::{Restore, RestoreError};
 pub use source::{Replaced, SnapshotSource};
@@ -24,31 +24,31 @@ pub(super) fn state_to_wire(store: &Store) -> wire::State {
         weight: store.weight,
         kept: store.kept_at_point,
         level: store.level,
+        deletions: store.kept_deletions(),
     }
 }
 
 /// A version on the wire. Key and value are shared, not copied.
 pub(super) fn version_to_wire(version: &Version) -> wire::Version {
+    let modified = version.modified();
     wire::Version {
-        key: version.key.clone(),
-        value: version.value.clone(),
-        revision: version.modified.main,
-        sub: version.modified.sub,
+        key: version.shared_key(),
+        value: version.shared_value(),
+        revision: modified.main,
+        sub: modified.sub,
         created: version.created,
-        number: version.number,
+        number: version.number(),
         lease: version.lease,
     }
 }
 
-/// The same back, behind the key's version `previous`.
-pub(super) fn version_from_wire(wire: wire::Version, previous: Option<Position>) -> Version {
-    Version {
-        key: wire.key,
-        value: wire.value,
+/// The same back, with a buffer of its own.
+pub(super) fn version_from_wire(wire: &wire::Version) -> Version {
+    let record = Record {
         modified: Revision { main: wire.revision, sub: wire.sub },
         created: wire.created,
         number: wire.number,
         lease: wire.lease,
-        previous,
-    }
+    };
+    Version::new(&wire.key, &wire.value, record)
 }

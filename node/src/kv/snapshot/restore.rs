@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quorate_api::snapshot as wire;
 
-use crate::kv::history::Version;
 use crate::kv::revision::{INITIAL, Revision};
+use crate::kv::version::{MAX_NUMBER, Version};
 use crate::kv::{Store, records};
 use crate::level::{Level, Levels};
 
@@ -48,7 +48,7 @@ impl Restore {
         while let Some(record) = records::take(&mut self.buffer).map_err(|error| malformed(&error))? {
             match &mut self.store {
                 None => self.store = Some(begin(record)?),
-                Some(store) => add(store, &mut self.newest, decode(record)?)?,
+                Some(store) => add(store, &mut self.newest, &decode(record)?)?,
             }
         }
         Ok(())
@@ -85,12 +85,11 @@ fn begin(record: Bytes) -> Result<Store, RestoreError> {
     if !Levels::ALL.contains(level) {
         return Err(RestoreError::Impossible("a state without a level"));
     }
-    if state.revision < INITIAL || state.compacted > state.revision || state.compacted < -1 {
+    let mut store = Store::new();
+    if state.revision < INITIAL || !store.set_compacted(&state) {
         return Err(RestoreError::Impossible("revisions of no state"));
     }
-    let mut store = Store::new();
     store.revision = state.revision;
-    store.compaction.revision = state.compacted;
     store.weight = state.weight;
     store.kept_at_point = state.kept;
     store.level = level;
@@ -98,43 +97,56 @@ fn begin(record: Bytes) -> Result<Store, RestoreError> {
 }
 
 /// Adds the next version.
-fn add(store: &mut Store, newest: &mut Option<Revision>, wire: wire::Version) -> Result<(), RestoreError> {
+fn add(store: &mut Store, newest: &mut Option<Revision>, wire: &wire::Version) -> Result<(), RestoreError> {
     let modified = Revision { main: wire.revision, sub: wire.sub };
     if *newest >= Some(modified) || modified.main <= INITIAL || modified.main > store.revision {
         return Err(RestoreError::Impossible("a version out of order"));
     }
+    if !(0..=MAX_NUMBER).contains(&wire.number) || modified.sub == u32::MAX || wire.key.is_empty() {
+        return Err(RestoreError::Impossible("a version of no key"));
+    }
     *newest = Some(modified);
+    let (compacted, deletions) = (store.compaction.revision, store.compaction.deletions);
     let position = store.take_back(wire);
     let version = store.history.newest(position);
     let previous = version.previous.and_then(|at| store.history.get(at));
-    let fits = if modified.main <= store.compaction.revision {
-        previous.is_none() && stands_alone(version)
+    let live = previous.filter(|previous| !previous.is_tombstone());
+    let fits = if modified.main <= compacted {
+        // A deletion may stand before it: of the same transaction, in the revision that was compacted.
+        live.is_none() && stands_alone(version, deletions)
     } else {
-        follows(version, previous.filter(|previous| !previous.is_tombstone()))
+        follows(version, live)
     };
-    if !fits || version.key.is_empty() {
+    if !fits {
         return Err(RestoreError::Impossible("a version that does not follow from the one before it"));
     }
-    if modified.main <= store.compaction.revision {
-        store.compaction.next = position.number() + 1;
-    }
+    store.restored(position, modified.main);
     Ok(())
 }
 
-/// Whether a version can be what a compaction has left of a key.
-fn stands_alone(version: &Version) -> bool {
-    version.number > 0 && version.created > INITIAL && version.created <= version.modified.main
+/// Whether a version can be what a compaction has left of a key that gives up deletions below `deletions`.
+fn stands_alone(version: &Version, deletions: i64) -> bool {
+    let main = version.modified().main;
+    if version.is_tombstone() {
+        return main >= deletions && is_empty(version);
+    }
+    (INITIAL + 1..=main).contains(&version.created)
+}
+
+/// Whether a deletion holds nothing.
+fn is_empty(deletion: &Version) -> bool {
+    deletion.value().is_empty() && deletion.created == 0 && deletion.lease == 0
 }
 
 /// Whether a version follows from what its key held before.
 fn follows(version: &Version, previous: Option<&Version>) -> bool {
     if version.is_tombstone() {
-        return previous.is_some() && version.value.is_empty() && version.created == 0 && version.lease == 0;
+        return previous.is_some() && is_empty(version);
     }
     match previous {
         Some(previous) => {
-            version.created == previous.created && previous.number.checked_add(1) == Some(version.number)
+            version.created == previous.created && previous.number().checked_add(1) == Some(version.number())
         }
-        None => version.number == 1 && version.created == version.modified.main,
+        None => version.number() == 1 && version.created == version.modified().main,
     }
 }

@@ -11,12 +11,18 @@ use parking_lot::RwLock;
 use quorate_api::snapshot as wire;
 
 use super::{state_to_wire, version_to_wire};
-use crate::kv::compaction::Pin;
+use crate::kv::pins::Pin;
+use crate::kv::revision::Revision;
+use crate::kv::steps::Steps;
+use crate::kv::version::Version;
 use crate::kv::{Collected, Store, records};
 use crate::level::Level;
 
-/// Versions that are read under one hold of the lock, or removed: some tens of microseconds.
+/// Versions that are read under one hold of the lock.
 const BATCH: usize = 256;
+
+/// Steps under one hold of the lock: some hundred microseconds at most.
+const STEPS: usize = 1024;
 
 /// The state was exchanged for another one: this snapshot cannot be finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +35,10 @@ pub struct SnapshotSource {
     pin: Arc<Pin>,
     /// What is newer is not in it.
     revision: i64,
+    /// Deletions below this revision are not in it.
+    deletions: i64,
+    /// Some of what the compaction left without use is still there, because another reader needs it: it is told apart as it is read.
+    sorts_out: bool,
     step: Step,
     /// Not handed out yet.
     encoded: BytesMut,
@@ -49,13 +59,21 @@ enum Step {
 }
 
 impl Store {
-    /// Begins a snapshot of the state as it is now, in pieces of so many bytes. Only one at a time: `None` while another one lives.
+    /// Begins a snapshot of the state as it is now, in pieces of so many bytes. Only one at a time: `None` while another one lives. Nor
+    /// can one begin in the middle of an entry.
     pub fn snapshot(&mut self, piece_bytes: usize) -> Option<SnapshotSource> {
+        if self.snapshot.strong_count() > 0 || self.unfinished.is_some() {
+            return None;
+        }
         let mut encoded = BytesMut::new();
         records::append(&mut encoded, &state_to_wire(self));
+        let pin = Arc::new(self.pin(self.compaction.revision));
+        self.snapshot = Arc::downgrade(&pin);
         Some(SnapshotSource {
-            pin: self.pin()?,
+            pin,
             revision: self.revision,
+            deletions: self.compaction.deletions,
+            sorts_out: false,
             step: Step::Collect,
             encoded,
             piece_bytes,
@@ -78,27 +96,34 @@ impl SnapshotSource {
     /// The next piece, in order, of `store`, where the snapshot was begun; `None` when there are no more. The lock is taken several
     /// times, and never for long.
     pub fn next_piece(&mut self, store: &RwLock<Store>) -> Result<Option<Bytes>, Replaced> {
-        while self.encoded.len() < self.piece_bytes {
-            match self.step {
-                Step::Collect => self.collect(&mut store.write())?,
-                Step::Read(from) => {
-                    let versions = self.read(&store.read(), from)?;
-                    for version in &versions {
-                        records::append(&mut self.encoded, version);
-                    }
-                }
-                Step::Done if self.encoded.is_empty() => return Ok(None),
-                Step::Done => break,
-            }
+        while self.encoded.len() < self.piece_bytes && self.hold(store)? {}
+        if self.encoded.is_empty() {
+            return Ok(None);
         }
         let bytes = self.piece_bytes.min(self.encoded.len());
         Ok(Some(self.encoded.split_to(bytes).freeze()))
     }
 
+    /// Goes on, under one hold of the lock. False at the end.
+    pub(in crate::kv) fn hold(&mut self, store: &RwLock<Store>) -> Result<bool, Replaced> {
+        match self.step {
+            Step::Collect => self.collect(&mut store.write())?,
+            Step::Read(from) => {
+                let versions = self.read(&store.read(), from)?;
+                for version in &versions {
+                    records::append(&mut self.encoded, version);
+                }
+            }
+            Step::Done => return Ok(false),
+        }
+        Ok(true)
+    }
+
     fn collect(&mut self, store: &mut Store) -> Result<(), Replaced> {
         self.check(store)?;
         // A later compaction may have left more: that is held back by this snapshot itself.
-        if store.collect(BATCH) != Collected::More {
+        if store.collect(STEPS) != Collected::More {
+            self.sorts_out = !store.has_collected(self.pin.revision(), self.deletions);
             self.step = Step::Read(1);
         }
         Ok(())
@@ -107,20 +132,38 @@ impl SnapshotSource {
     fn read(&mut self, store: &Store, from: u64) -> Result<Vec<wire::Version>, Replaced> {
         self.check(store)?;
         let mut versions = Vec::with_capacity(BATCH);
-        let mut bytes = 0;
+        let (mut bytes, mut steps) = (0, Steps::new(STEPS));
         self.step = Step::Done;
         for (at, version) in store.history.iter_from(from) {
-            if version.modified.main > self.revision {
+            if version.modified().main > self.revision {
                 break;
             }
-            if versions.len() == BATCH || bytes >= self.piece_bytes {
+            if versions.len() == BATCH || bytes >= self.piece_bytes || steps.are_used_up() {
                 self.step = Step::Read(at.number());
                 break;
             }
-            bytes += version.key.len() + version.value.len();
+            steps.take(1);
+            if self.sorts_out && !self.holds(store, version, &mut steps) {
+                continue;
+            }
+            bytes += version.key().len() + version.value().len();
             versions.push(version_to_wire(version));
         }
         Ok(versions)
+    }
+
+    /// Whether `version` belongs to it: whether the last compaction before it has left it.
+    fn holds(&self, store: &Store, version: &Version, steps: &mut Steps) -> bool {
+        let (main, compacted) = (version.modified().main, self.pin.revision());
+        if main > compacted {
+            return true;
+        }
+        if version.is_tombstone() {
+            return main >= self.deletions;
+        }
+        let Some(newest) = store.index.get(version.key()) else { return false };
+        let kept = store.history.newest_at(newest, Revision::end_of(compacted), steps);
+        kept.is_some_and(|kept| kept.modified() == version.modified())
     }
 
     fn check(&self, store: &Store) -> Result<(), Replaced> {

@@ -1,10 +1,14 @@
 //! The store against a list of all versions that is searched from end to end.
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::request_op::Request;
+use quorate_api::log::RaiseLevel;
+use quorate_api::log::command::Operation;
 use quorate_api::mvccpb::KeyValue;
 
 use super::requests::{apply_compact, apply_txn, operations};
@@ -15,6 +19,8 @@ use crate::kv::{Collected, KvError, Store};
 struct Model {
     versions: Vec<KeyValue>,
     compacted: i64,
+    /// Deletions below this revision are given up.
+    deletions: i64,
 }
 
 /// What happens to the store.
@@ -24,6 +30,7 @@ enum Step {
     /// So many revisions before the current one.
     Compact(i64),
     Collect(usize),
+    RaiseLevel,
 }
 
 impl Model {
@@ -34,7 +41,12 @@ impl Model {
             later.iter().any(|other| other.key == kv.key && other.mod_revision <= self.compacted)
         };
         self.versions.iter().enumerate().filter_map(move |(at, kv)| {
-            let kept = kv.mod_revision > self.compacted || (kv.version > 0 && !replaced(at, kv));
+            // A deletion at the compacted revision itself is still to be seen by a watch.
+            let kept = match kv.mod_revision.cmp(&self.compacted) {
+                Ordering::Greater => true,
+                Ordering::Equal if kv.version == 0 => kv.mod_revision >= self.deletions,
+                _ => kv.version > 0 && !replaced(at, kv),
+            };
             kept.then_some(kv)
         })
     }
@@ -89,11 +101,11 @@ impl Model {
     }
 }
 
-fn key() -> impl Strategy<Value = Bytes> {
+pub(super) fn key() -> impl Strategy<Value = Bytes> {
     "[ab]{1,2}".prop_map(|key| Bytes::from(key.into_bytes()))
 }
 
-fn range_end() -> impl Strategy<Value = Bytes> {
+pub(super) fn range_end() -> impl Strategy<Value = Bytes> {
     prop_oneof![Just(Bytes::new()), Just(Bytes::from_static(b"\0")), key()]
 }
 
@@ -112,7 +124,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => vec(change(), 0..4).prop_map(Step::Change),
         1 => (0..8_i64).prop_map(Step::Compact),
-        1 => (0..6_usize).prop_map(Step::Collect),
+        1 => (0..20_usize).prop_map(Step::Collect),
+        1 => Just(Step::RaiseLevel),
     ]
 }
 
@@ -129,9 +142,13 @@ fn take(store: &mut Store, model: &mut Model, step: Step) {
             let revision = current - back;
             let expected = if revision <= store.compacted() { Err(KvError::Compacted) } else { Ok(()) };
             assert_eq!(apply_compact(store, revision).map(drop), expected);
-            model.compacted = store.compacted();
+            if expected.is_ok() {
+                model.compacted = revision;
+                model.deletions = if store.level() < 2 { revision + 1 } else { revision };
+            }
         }
-        Step::Collect(budget) => drop(store.collect(budget)),
+        Step::Collect(steps) => drop(store.collect(steps)),
+        Step::RaiseLevel => drop(store.apply(&Operation::RaiseLevel(RaiseLevel { to: 2 }))),
     }
 }
 

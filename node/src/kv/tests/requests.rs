@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::request_op::Request;
+use quorate_api::log::RaiseLevel;
 use quorate_api::log::command::Operation;
 
 use crate::kv::{KvError, Response, Store};
+use crate::level::Level;
 
 pub(super) fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
@@ -57,6 +59,13 @@ pub(super) fn apply_compact(store: &mut Store, revision: i64) -> Result<pb::Comp
         Response::Compact(response) => Ok(response),
         other => panic!("not the answer to a compaction: {other:?}"),
     }
+}
+
+/// A store of this level.
+pub(super) fn store_at(level: Level) -> Store {
+    let mut store = Store::new();
+    store.apply(&Operation::RaiseLevel(RaiseLevel { to: level })).expect("it is never refused");
+    store
 }
 
 /// A store that these keys were put into, each at a revision of its own, with the key as its value.

@@ -73,10 +73,17 @@ proptest! {
         log in vec((operation(), 0..20_usize, 0..20_usize), 1..40),
         point in any::<prop::sample::Index>(),
         during in vec(operation(), 0..6),
+        level in 1..=2_u32,
     ) {
-        let (one, two) = (RwLock::new(Store::new()), RwLock::new(Store::new()));
+        let (one, two) = (RwLock::new(store_at(level)), RwLock::new(store_at(level)));
         let point = point.index(log.len());
-        for (operation, collect_one, collect_two) in &log[..point] {
+        // A reader of the second one still needs what is given up meanwhile.
+        let mut pin = None;
+        for (at, (operation, collect_one, collect_two)) in log[..point].iter().enumerate() {
+            if at == point / 2 {
+                let two = two.read();
+                pin = Some(two.pin(two.revision()));
+            }
             apply_to_all(&[&one, &two], operation);
             one.write().collect(*collect_one);
             two.write().collect(collect_two / 8);
@@ -95,7 +102,7 @@ proptest! {
                 one.write().collect(10);
             }
         }
-        drop(source);
+        drop((source, pin));
         prop_assert_eq!(&pieces, &pieces_two);
         prop_assert!(pieces[..pieces.len() - 1].iter().all(|piece| piece.len() == PIECE));
 
@@ -169,6 +176,23 @@ fn the_encoding_stays_what_it_is() {
     ];
     let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex.concat(), records.concat());
+}
+
+/// From level 2 on it says which deletions are kept.
+#[test]
+fn deletion_at_the_compacted_revision_is_in_the_snapshot() {
+    let mut store = store_at(2);
+    apply_put(&mut store, put("a", "")).expect("a plain put");
+    apply_delete(&mut store, delete("a", ""));
+    apply_compact(&mut store, 3).expect("the current revision");
+    let pieces = snapshot(&RwLock::new(store));
+    let mut restored = restore(&pieces).expect("what was encoded");
+    assert_eq!(restored.history.iter_from(0).count(), 1);
+    assert_eq!(restored.collect(100), Collected::All);
+    apply_put(&mut restored, put("b", "")).expect("a plain put");
+    apply_compact(&mut restored, 4).expect("the current revision");
+    assert_eq!(restored.collect(100), Collected::All);
+    assert_eq!((restored.history.iter_from(0).count(), restored.size()), (1, restored.size_in_use()));
 }
 
 #[test]

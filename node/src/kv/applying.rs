@@ -1,0 +1,89 @@
+//! Applying one operation, in as many pieces as its work asks for.
+//!
+//! A deletion of a million keys is one revision, and a transaction may compare, and delete, as much. The versions that it makes are
+//! appended as it goes on, under a revision that is not the current one yet: so readers, snapshots and copies that come between its
+//! pieces see the state before it. When it is done the revision moves, in one step. What can fail is checked before the first change.
+
+use bytes::Bytes;
+use quorate_api::etcdserverpb as pb;
+use quorate_api::log::command::Operation;
+
+use super::late::Reply;
+use super::steps::Steps;
+use super::txn::Transaction;
+use super::writer::{Deletion, PUT, Writer};
+use super::{KvError, Response, Store};
+use crate::level::Level;
+
+/// One operation that is being applied. It is to be brought to its end in the state that it was begun in, before the next one.
+#[derive(Debug)]
+pub struct Applying {
+    work: Work,
+    writer: Writer,
+}
+
+#[derive(Debug)]
+enum Work {
+    Put(pb::PutRequest),
+    Delete(pb::DeleteRangeRequest, Option<Deletion>),
+    Txn(Box<Transaction>),
+    Compact(i64),
+    RaiseLevel(Level),
+}
+
+impl Applying {
+    /// Begins to apply `operation`, which came in the command `message`. It was found valid (see [`super::check`]) before it was proposed;
+    /// one that was not does no harm, but its outcome is only defined to be the same everywhere.
+    ///
+    /// Only the member whose client waits `answers`: the others do what changes the state, and read nothing.
+    pub fn new(operation: Operation, message: &Bytes, answers: bool) -> Self {
+        let work = match operation {
+            Operation::Put(request) => Work::Put(request),
+            Operation::DeleteRange(request) => Work::Delete(request, None),
+            Operation::Txn(request) => Work::Txn(Box::new(Transaction::new(request))),
+            Operation::Compact(request) => Work::Compact(request.revision),
+            Operation::RaiseLevel(raise) => Work::RaiseLevel(raise.to),
+        };
+        Self { work, writer: Writer::new(message, answers) }
+    }
+
+    /// Goes on for about so many steps (at most [`super::MAX_STEPS`] where others wait for the state). The outcome, when it is done: the
+    /// same on every member and however it was cut into pieces, but for what is read for an answer.
+    pub fn step(&mut self, store: &mut Store, steps: usize) -> Option<Result<Reply, KvError>> {
+        store.unfinished.get_or_insert(store.history.end());
+        let outcome = self.advance(store, &mut Steps::new(steps))?;
+        store.unfinished = None;
+        let late = std::mem::take(&mut self.writer.late);
+        Some(outcome.map(|response| Reply::new(store, response, late)))
+    }
+
+    fn advance(&mut self, store: &mut Store, steps: &mut Steps) -> Option<Result<Response, KvError>> {
+        let Self { work, writer } = self;
+        match work {
+            Work::Put(request) => {
+                steps.take(PUT);
+                if let Err(error) = store.check_put(request) {
+                    return Some(Err(error));
+                }
+                let response = writer.put(store, request);
+                writer.commit(store);
+                Some(Ok(Response::Put(response)))
+            }
+            Work::Delete(request, deletion) => {
+                let deletion = deletion.get_or_insert_with(|| writer.begin_deletion(store));
+                if !writer.delete(store, request, deletion, steps) {
+                    return None;
+                }
+                let response = writer.deleted(store, request, *deletion, Vec::new(), steps);
+                writer.commit(store);
+                Some(Ok(Response::DeleteRange(response)))
+            }
+            Work::Txn(transaction) => Some(transaction.advance(store, writer, steps)?.map(Response::Txn)),
+            Work::Compact(revision) => Some(store.compact(*revision).map(Response::Compact)),
+            Work::RaiseLevel(to) => {
+                store.level = store.level.max(*to);
+                Some(Ok(Response::RaiseLevel(store.level)))
+            }
+        }
+    }
+}
