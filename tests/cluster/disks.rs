@@ -119,6 +119,40 @@ async fn disk_fills_up(scenario: &mut Scenario, node: Number) {
     scenario.cluster.mend(&[0, 1, 2]).await;
 }
 
+/// It goes on to the end of its segment of the log, hands leadership over, and takes nothing more in; it never ends. When there are
+/// descriptors again it catches up.
+#[tokio::test]
+async fn the_descriptors_of_the_leader_run_out() {
+    let name = "the_descriptors_of_the_leader_run_out";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    scenario.cluster.faults(leader).take_descriptors();
+    let full = filler::fill(&mut scenario.cluster, leader).await;
+    assert!(!full, "the others have descriptors");
+    assert!(scenario.cluster.faults(leader).not_opened() > 0, "it has missed none");
+    scenario.progress().await;
+    scenario.cluster.mend(&[leader]).await;
+    scenario.finish().await;
+}
+
+/// A disk that is busy is told from one that hangs: however much waits to be written, it is written in groups of a size.
+#[tokio::test]
+async fn large_values_on_slow_disks_leave_the_leader_alone() {
+    let name = "large_values_on_slow_disks_leave_the_leader_alone";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    for node in 0..3 {
+        scenario.cluster.faults(node).limit_bandwidth(50_000_000);
+    }
+    let (leader, before) = scenario.cluster.wait_for_leader().await;
+    filler::many(&scenario.cluster, leader, 150).await;
+    let (still, after) = scenario.cluster.wait_for_leader().await;
+    assert_eq!((still, after.term), (leader, before.term), "another leads");
+    for node in 0..3 {
+        scenario.cluster.faults(node).heal();
+    }
+    scenario.finish().await;
+}
+
 #[tokio::test]
 async fn the_power_fails() {
     let Some(mut scenario) = Scenario::start_on_faulty_disks("the_power_fails").await else { return };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_api::etcdserverpb::PutRequest;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_tests::clients::endpoint;
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use crate::cluster::Cluster;
@@ -44,6 +45,23 @@ pub(crate) async fn fill(cluster: &mut Cluster, node: Number) -> bool {
     }
     eprintln!("{written} bytes were written after its disk was full, and node-{node} still runs");
     false
+}
+
+/// Writes `count` large values through `node`, all at once, and waits for all answers. Some may be refused, or come too late for their
+/// client: that is for who counts on them.
+pub(crate) async fn many(cluster: &Cluster, node: Number, count: usize) {
+    let channel = endpoint(cluster.members[node].settings.client).timeout(PATIENCE).connect_lazy();
+    let mut puts = JoinSet::new();
+    for number in 0..count {
+        let key = format!("{KEY}-{number}").into();
+        let request = PutRequest { key, value: vec![b'f'; LARGE].into(), ..PutRequest::default() };
+        let mut client = KvClient::new(channel.clone());
+        puts.spawn(async move { client.put(request).await.is_ok() });
+    }
+    let answers = puts.join_all().await;
+    let taken = answers.iter().filter(|taken| **taken).count();
+    eprintln!("{taken} of {count} large values were taken");
+    assert!(taken > 0, "none was taken");
 }
 
 /// Writes so many bytes through `node`.

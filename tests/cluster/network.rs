@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::hello::Listener;
 
@@ -25,9 +27,12 @@ pub(crate) enum Fault {
     Cut,
     /// Nothing passes, and nobody is told; it comes later, when the link is healed.
     Stall,
-    /// Everything comes later by so much.
+    /// Everything comes later by so much, as from far away: what follows need not wait for that.
     Delay(Duration),
 }
+
+/// How many reads of a connection are on their way at once: 16 MiB at most.
+const UNDER_WAY: usize = 256;
 
 #[derive(Debug, Clone, Default)]
 struct State {
@@ -121,24 +126,51 @@ impl Way {
         mut to: OwnedWriteHalf,
         names: Option<watch::Sender<Option<Number>>>,
     ) {
-        let mut listener = Listener::default();
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = tokio::select! {
-                read = from.read(&mut buffer) => read,
-                () = self.wait_until(|fault| fault == Some(Fault::Cut)) => return,
-            };
-            let Ok(length @ 1..) = read else { return };
-            if let Some(names) = &names
-                && names.borrow().is_none()
-                && let Some(hello) = listener.hear(&buffer[..length])
-            {
-                let number = self.network.state.borrow().members.get(&hello.from).copied();
-                names.send_replace(number);
+        let (queue, mut under_way) = mpsc::channel(UNDER_WAY);
+        let way = &self;
+        let reads = async move {
+            let mut listener = Listener::default();
+            loop {
+                let mut buffer = vec![0; 64 * 1024];
+                let read = tokio::select! {
+                    read = from.read(&mut buffer) => read,
+                    () = way.wait_until(|fault| fault == Some(Fault::Cut)) => return,
+                };
+                let Ok(length @ 1..) = read else { return };
+                buffer.truncate(length);
+                if let Some(names) = &names
+                    && names.borrow().is_none()
+                    && let Some(hello) = listener.hear(&buffer)
+                {
+                    let number = way.network.state.borrow().members.get(&hello.from).copied();
+                    names.send_replace(number);
+                }
+                if queue.send((Instant::now() + way.delay(), buffer)).await.is_err() {
+                    return;
+                }
             }
-            if !self.passes().await || to.write_all(&buffer[..length]).await.is_err() {
-                return;
+        };
+        let writes = async {
+            while let Some((due, bytes)) = under_way.recv().await {
+                tokio::time::sleep_until(due).await;
+                if !way.passes().await || to.write_all(&bytes).await.is_err() {
+                    return;
+                }
             }
+        };
+        let mut writes = pin!(writes);
+        // What was read before the end still arrives.
+        tokio::select! {
+            () = &mut writes => return,
+            () = reads => {}
+        }
+        writes.await;
+    }
+
+    fn delay(&self) -> Duration {
+        match self.fault() {
+            Some(Fault::Delay(delay)) => delay,
+            Some(Fault::Cut | Fault::Stall) | None => Duration::ZERO,
         }
     }
 
@@ -146,8 +178,7 @@ impl Way {
     async fn passes(&self) -> bool {
         match self.fault() {
             Some(Fault::Stall) => self.wait_until(|fault| fault != Some(Fault::Stall)).await,
-            Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
-            Some(Fault::Cut) | None => {}
+            Some(Fault::Cut | Fault::Delay(_)) | None => {}
         }
         self.fault() != Some(Fault::Cut)
     }

@@ -37,6 +37,15 @@ pub(crate) struct UnderWay {
     pub(crate) hard_state: Option<HardState>,
 }
 
+impl UnderWay {
+    /// The steps in which it may have reached the disk: up to its first entry as one, and then entry by entry.
+    pub(crate) fn steps(mut self) -> Vec<Self> {
+        let (id, next, rest) = (self.id, self.first + 1, self.entries.split_off(self.entries.len().min(1)));
+        let step = |(first, name)| Self { id, anew: None, first, entries: vec![name], hard_state: None };
+        std::iter::once(self).chain((next..).zip(rest).map(step)).collect()
+    }
+}
+
 /// What a snapshot stands for: the log up to its last entry, and the configurations in that.
 pub(crate) type Covered = (Vec<Name>, Vec<(LogId, Configuration)>);
 
@@ -109,6 +118,18 @@ impl Member {
         while let Some(write) = self.under_way.pop_front_if(|write| write.id <= id) {
             take(&mut self.durable, &mut self.durable_state, &write);
         }
+        let last = last(&self.durable);
+        self.before_damage.take_if(|(_, lost)| *lost <= last);
+    }
+
+    /// All before this write is durable, and its beginning up to this entry.
+    pub(crate) fn persisted_part(&mut self, id: WriteId, index: Index) {
+        self.persisted(WriteId(id.0 - 1));
+        let write = self.under_way.front_mut().filter(|write| write.id == id).expect("it is under way");
+        let rest = write.entries.split_off((index + 1 - write.first) as usize);
+        take(&mut self.durable, &mut self.durable_state, write);
+        (write.anew, write.hard_state) = (None, None);
+        (write.first, write.entries) = (index + 1, rest);
         let last = last(&self.durable);
         self.before_damage.take_if(|(_, lost)| *lost <= last);
     }

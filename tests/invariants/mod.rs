@@ -118,6 +118,13 @@ impl Invariants {
         self.removals.persisted(at, member);
     }
 
+    /// The same of all before this write, and of that one up to this entry.
+    pub(crate) fn persisted_part(&mut self, id: WriteId, index: Index, at: MemberId) {
+        let member = self.members.get_mut(&at).expect("it was founded");
+        member.persisted_part(id, index);
+        self.removals.persisted(at, member);
+    }
+
     /// A message leaves.
     pub(crate) fn sent(&mut self, id: MemberId, message: &Message) {
         let Message::Raft(message) = message else { return };

@@ -3,7 +3,7 @@
 use quorate_raft::{MemberId, Restored, Snapshot};
 
 use super::Invariants;
-use super::member::{Name, take};
+use super::member::{Name, UnderWay, take};
 
 impl Invariants {
     /// A member starts from what it found on its disk.
@@ -37,7 +37,7 @@ impl Invariants {
             Some(lost) => member.damaged(&log, lost),
             None => member.whole(),
         }
-        let mut writes = member.under_way.drain(..);
+        let mut writes = member.under_way.drain(..).flat_map(UnderWay::steps);
         // What a snapshot covers may have been given up, or may not be on the disk yet: what counts is what follows.
         let first = found.entries.first().map_or(u64::MAX, |entry| entry.index);
         let ends = |log: &[Name]| match found.entries.last() {

@@ -10,6 +10,7 @@ use quorate_node::kv::SnapshotPolicy;
 use quorate_node::level::Levels;
 use quorate_node::replica::{Options, Replica};
 use quorate_node::server::start::{self, Found, StartError};
+use quorate_node::server::write_queue::{Group, WriteQueue};
 use quorate_node::snapshots::{Report, Worker};
 use quorate_node::storage::identity::Identity;
 use quorate_node::storage::{OpenError, Wal, WalError, WalOptions};
@@ -93,7 +94,9 @@ pub(crate) struct Process {
     pub(crate) identity: Identity,
     pub(crate) wal: Wal,
     /// Writes that wait for the disk.
-    pub(crate) queue: Vec<Write>,
+    pub(crate) queue: WriteQueue,
+    /// The group for which there was no descriptor.
+    pub(crate) unwritten: Option<Group>,
     /// The log before this entry may go.
     pub(crate) release: Option<Index>,
     /// Its snapshots.
@@ -128,8 +131,8 @@ pub(crate) struct Process {
 /// What the disk is doing.
 #[derive(Debug)]
 pub(crate) enum Task {
-    Append(WriteId, Result<(), WalError>),
-    Release(Result<(), WalError>),
+    Append(Group, Result<(), WalError>),
+    Release(Index, Result<(), WalError>),
     Snapshot(Option<Report>),
     Prepare(Result<bool, WalError>),
     Adopt(Result<(), OpenError>),
@@ -258,7 +261,8 @@ impl Host {
             replica,
             identity,
             wal,
-            queue: Vec::new(),
+            queue: WriteQueue::default(),
+            unwritten: None,
             release: None,
             worker,
             keeper,

@@ -2,6 +2,7 @@
 
 use quorate_node::server::start::StartError;
 use quorate_node::snapshots::SnapshotError;
+use quorate_node::storage::disk::lacks_descriptors;
 use quorate_node::storage::{OpenError, WalError};
 use quorate_raft::MemberId;
 use rand::RngExt;
@@ -112,6 +113,7 @@ impl World {
             StartError::Log(error) => error,
             StartError::Snapshots(SnapshotError::Io { source, .. }) => {
                 self.coverage.count(match source.kind() {
+                    _ if lacks_descriptors(source) => "starts in vain: no descriptors",
                     std::io::ErrorKind::StorageFull => "starts in vain: disk full",
                     _ => "starts in vain: device errors",
                 });
@@ -121,6 +123,7 @@ impl World {
             StartError::Snapshots(error) => panic!("{} has lost a snapshot: {error}", name(id)),
         };
         match error {
+            error if error.lacks_descriptors() => self.coverage.count("starts in vain: no descriptors"),
             OpenError::Damaged(_)
             | OpenError::OnlyVoter(_)
             | OpenError::Foreign { .. }

@@ -38,7 +38,7 @@ impl World {
         let disk = host.disk.clone();
         let Stage::Up(process) = &mut host.stage else { return false };
         let Some(removed) = process.unstored else { return false };
-        let other_work = !process.queue.is_empty() || process.release.is_some();
+        let other_work = process.writes_wait() || process.release.is_some();
         if other_work && !comes_first {
             return false;
         }
@@ -60,6 +60,9 @@ impl World {
     /// The mark is stored, or that has failed.
     pub(crate) fn stored_removal(&mut self, id: MemberId, stored: &Result<(), OpenError>) {
         let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it has stored it");
+        if stored.as_ref().is_err_and(OpenError::lacks_descriptors) {
+            return self.coverage.count("removals that waited for a descriptor");
+        }
         process.unstored = None;
         let mark = process.identity.removed;
         self.coverage.count(match stored {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::faults::{self, Fault, KINDS_OF_COPIES, KINDS_OF_MARKS};
+use crate::faults::{self, Fault, KINDS_OF_COPIES, KINDS_OF_LIMITS, KINDS_OF_MARKS};
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) kept_log_bytes: u64,
     pub(crate) max_append_bytes: usize,
     pub(crate) max_inflight_bytes: usize,
+    /// What is written to the log as one group at most.
+    pub(crate) group_bytes: usize,
     /// What a message takes at the least, and how much more it may take.
     pub(crate) latency: Time,
     pub(crate) jitter: Time,
@@ -86,6 +88,7 @@ impl Plan {
             kept_log_bytes: logarithmic(&mut random, 1, 10_000),
             max_append_bytes: logarithmic(&mut random, 64, 1 << 20) as usize,
             max_inflight_bytes: logarithmic(&mut random, 256, 1 << 20) as usize,
+            group_bytes: usize::MAX,
             latency: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
             jitter: logarithmic(&mut random, 50 * MICRO, 20 * MILLI),
             sync: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
@@ -108,6 +111,11 @@ impl Plan {
         let mut random = stream(seed, "start", 214);
         if random.random_bool(0.5) {
             plan.start_ticks = logarithmic(&mut random, 2, ELECTION_TICKS.into()) as u32;
+        }
+        let mut random = stream(seed, "limits", 0);
+        faults::draw_more(KINDS_OF_LIMITS, &mut random, duration, &mut plan.faults);
+        if random.random_bool(0.5) {
+            plan.group_bytes = logarithmic(&mut random, 64, 64 << 10) as usize;
         }
         plan
     }

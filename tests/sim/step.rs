@@ -1,8 +1,9 @@
 //! What a process does, as the server's loop and its disk's thread do it: it takes what has come, acts upon it, and writes in groups.
 
 use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Room, Standing};
+use quorate_node::server::write_queue::Durable;
 use quorate_node::snapshots::Report;
-use quorate_node::storage::WalError;
+use quorate_node::storage::{Lack, WalError};
 use quorate_raft::{MemberId, Role, Status, Write};
 use rand::RngExt;
 
@@ -19,13 +20,18 @@ const IDLE: u64 = 5 * MILLI;
 const FULL_LOOK: u64 = 32;
 
 impl Process {
+    /// Whether something is to be written to the log.
+    pub(crate) fn writes_wait(&self) -> bool {
+        self.unwritten.is_some() || !self.queue.is_empty()
+    }
+
     /// What the disk is to do when there is nothing to be written to the log.
     fn other_work(&mut self, disk: &SimDisk) -> Option<Task> {
         if self.adopts && self.identity.cluster == 0 {
             return Some(Task::Adopt(self.identity.join(disk, &dir(), CLUSTER)));
         }
         if let Some(index) = self.release.take() {
-            return Some(Task::Release(self.wal.release_before(index)));
+            return Some(Task::Release(index, self.wal.release_before(index)));
         }
         self.worker.is_busy().then(|| Task::Snapshot(self.worker.step()))
     }
@@ -241,15 +247,16 @@ impl World {
         let host = self.hosts.get_mut(&id).expect("a member");
         let Stage::Up(process) = &mut host.stage else { return };
         host.disk.begin(now);
-        let Some(last) = process.queue.last().map(|write| write.id) else {
+        let waiting = process.unwritten.take().or_else(|| process.queue.take(self.plan.group_bytes));
+        let Some(group) = waiting else {
             process.task = process.other_work(&host.disk);
             if process.task.is_some() {
                 self.agenda.at(host.disk.ends(), Event::DiskDone(id, host.life));
             }
             return;
         };
-        let group = std::mem::take(&mut process.queue);
-        process.task = Some(Task::Append(last, process.wal.append(&group)));
+        let appended = process.wal.append(&group.writes);
+        process.task = Some(Task::Append(group, appended));
         process.task_since = now;
         self.disk_works(id);
     }
@@ -272,7 +279,7 @@ impl World {
         let now = self.now();
         let Some(host) = self.hosts.get_mut(&id).filter(|host| host.life == life) else { return };
         let Stage::Up(process) = &mut host.stage else { return };
-        if process.task.is_none() && process.queue.is_empty() && !process.prepared {
+        if process.task.is_none() && !process.writes_wait() && !process.prepared {
             host.disk.begin(now);
             process.task = Some(Task::Prepare(process.wal.prepare()));
             self.agenda.at(host.disk.ends(), Event::DiskDone(id, life));
@@ -284,13 +291,22 @@ impl World {
         host.disk.finish();
         let Stage::Up(process) = &mut host.stage else { return self.started(id) };
         let failed = match process.task.take().expect("the disk had something to do") {
-            Task::Append(last, Ok(())) => {
-                process.prepared = false;
-                process.replica.persisted(last);
-                self.invariants.persisted(last, id);
+            Task::Append(group, Ok(())) => {
+                self.persisted(id, group.durable);
                 self.agenda.after(IDLE, Event::DiskIdle(id, life));
                 None
             }
+            // Nothing was written: each is tried again.
+            Task::Append(group, Err(WalError::NoDescriptors { .. })) => {
+                process.unwritten = Some(group);
+                self.coverage.count("groups that waited for a descriptor");
+                None
+            }
+            Task::Release(index, Err(WalError::NoDescriptors { .. })) => {
+                process.release = process.release.max(Some(index));
+                None
+            }
+            Task::Adopt(Err(error)) if error.lacks_descriptors() => None,
             Task::Prepare(Ok(more)) => {
                 process.prepared = !more;
                 if more {
@@ -300,13 +316,13 @@ impl World {
             }
             Task::Mark(stored) => {
                 self.stored_removal(id, &stored);
-                stored.err().map(|error| (error.to_string(), None))
+                stored.err().filter(|error| !error.lacks_descriptors()).map(|error| (error.to_string(), None))
             }
             Task::Adopt(Ok(())) => {
                 self.coverage.count("clusters adopted");
                 None
             }
-            Task::Release(Ok(())) => {
+            Task::Release(_, Ok(())) => {
                 self.coverage.count("beginnings of logs given up");
                 None
             }
@@ -316,7 +332,7 @@ impl World {
                 }
                 None
             }
-            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) | Task::Release(Err(error)) => {
+            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) | Task::Release(_, Err(error)) => {
                 Some(error.to_string()).zip(Some(Some(error)))
             }
             Task::Adopt(Err(error)) => Some((error.to_string(), None)),
@@ -331,6 +347,23 @@ impl World {
         }
     }
 
+    /// A group is on the disk.
+    fn persisted(&mut self, id: MemberId, durable: Durable) {
+        let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it has a disk");
+        process.prepared = false;
+        match durable {
+            Durable::Write(write) => {
+                process.replica.persisted(write);
+                self.invariants.persisted(write, id);
+            }
+            Durable::Part(write, index) => {
+                process.replica.persisted_part(write, index);
+                self.invariants.persisted_part(write, index, id);
+                self.coverage.count("parts of writes that were durable before the rest");
+            }
+        }
+    }
+
     /// What the log says of its room, as the server's gauge judges it; a full disk is tried again now and then.
     fn look_at_room(&mut self, id: MemberId) {
         let last = self.plan.segment_bytes / 4;
@@ -338,13 +371,14 @@ impl World {
         let life = host.life;
         let Some(process) = host.process_mut() else { return };
         let log = process.wal.room();
-        let room = match log.out_of_space {
-            false => Room::Enough,
-            true if !log.spare && log.active < last => Room::Out,
-            true => Room::Low,
+        let room = match log.lacks {
+            None => Room::Enough,
+            Some(_) if !log.spare && log.active < last => Room::Out,
+            Some(Lack::Space) => Room::Low,
+            Some(Lack::Descriptors) => Room::Enough,
         };
-        let retries = process.prepared && log.out_of_space;
-        process.prepared &= !log.out_of_space;
+        let retries = process.prepared && log.lacks.is_some();
+        process.prepared &= log.lacks.is_none();
         if retries {
             self.agenda.after(SECOND, Event::DiskIdle(id, life));
         }

@@ -286,7 +286,18 @@ impl Common {
     /// Write `id`, and all before it, are durable: lets go the messages that waited for that. Returns those to this member
     /// itself, or none if it is no news.
     pub(crate) fn persisted(&mut self, id: WriteId) -> Option<Vec<Message>> {
-        if !self.writes.persisted(id) {
+        let is_news = self.writes.persisted(id);
+        self.released(is_news)
+    }
+
+    /// The same when of write `id` only what it has up to entry `index` is durable, and all before it.
+    pub(crate) fn persisted_part(&mut self, id: WriteId, index: Index) -> Option<Vec<Message>> {
+        let is_news = self.writes.persisted_part(id, index);
+        self.released(is_news)
+    }
+
+    fn released(&mut self, is_news: bool) -> Option<Vec<Message>> {
+        if !is_news {
             return None;
         }
         self.mend();

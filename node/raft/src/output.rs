@@ -17,7 +17,10 @@ pub struct HardState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WriteId(pub u64);
 
-/// What must become durable, in order, each as one unit. When it is, say so with [`crate::Raft::persisted`].
+/// What must become durable, in order. When it is, say so with [`crate::Raft::persisted`].
+///
+/// It is one unit up to its first entry: term, vote and reset are durable with that at the latest. The entries behind may follow a
+/// part at a time ([`Write::take_beginning`]), in order: a log that ends with one of them is one that a leader might have sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its name.
@@ -29,6 +32,29 @@ pub struct Write {
     pub reset: Option<LogId>,
     /// Consecutive entries. The first one replaces whatever the log held at its index and after.
     pub entries: Vec<Entry>,
+}
+
+impl Write {
+    /// Takes the beginning off: the same write with as many of its entries as weigh no more than `bytes`, at least one. What is left is
+    /// to be made durable after it. None when that would be all of it.
+    pub fn take_beginning(&mut self, bytes: usize) -> Option<Self> {
+        let mut weight = 0;
+        let fitting = self.entries.iter().take_while(|entry| {
+            weight += entry.weight();
+            weight <= bytes
+        });
+        let count = fitting.count().max(1);
+        if count >= self.entries.len() {
+            return None;
+        }
+        let entries = self.entries.drain(..count).collect();
+        Some(Self { id: self.id, hard_state: self.hard_state.take(), reset: self.reset.take(), entries })
+    }
+
+    /// What it counts for against limits in bytes: see [`Entry::weight`].
+    pub fn weight(&self) -> usize {
+        self.entries.iter().map(Entry::weight).sum()
+    }
 }
 
 /// All that the inputs since the last call of [`crate::Raft::output`] have brought about.

@@ -120,7 +120,23 @@ impl Raft {
     /// # Panics
     /// If no such write was handed out.
     pub fn persisted(&mut self, id: WriteId) {
-        let Some(messages) = self.common.persisted(id) else { return };
+        let news = self.common.persisted(id);
+        self.is_durable(news);
+    }
+
+    /// All writes before `id` are durable, and of that one the beginning, up to entry `index`: the disk gets on. What the write
+    /// promises is kept back until all of it is durable; its entries count from now on.
+    ///
+    /// # Panics
+    /// If no such write was handed out.
+    pub fn persisted_part(&mut self, id: WriteId, index: Index) {
+        let news = self.common.persisted_part(id, index);
+        self.is_durable(news);
+    }
+
+    /// More is durable than before. A vote of this member for itself may be among it.
+    fn is_durable(&mut self, news: Option<Vec<Message>>) {
+        let Some(messages) = news else { return };
         for own in messages {
             self.handle(own.from, own.term, own.body);
         }

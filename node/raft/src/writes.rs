@@ -160,6 +160,17 @@ impl Writes {
         true
     }
 
+    /// All writes before `id` are durable, and of that one the beginning, up to entry `index`. Returns whether that is news. What it
+    /// has replaced since counts for nothing, as in [`Self::persisted`].
+    pub(crate) fn persisted_part(&mut self, id: WriteId, index: Index) -> bool {
+        let before = WriteId(id.0.saturating_sub(1));
+        let is_news = self.persisted(before);
+        let Some(write) = self.under_way.front().filter(|write| write.id == id) else { return is_news };
+        self.waited = 0;
+        let durable = self.durable.max(index.min(write.end));
+        std::mem::replace(&mut self.durable, durable) != durable || is_news
+    }
+
     /// Numbers the writes anew, as if those that are durable had never been, and counts no further than it makes a
     /// difference. Returns what was taken off each number.
     pub(crate) fn renumber(&mut self, patience: u32) -> u64 {
@@ -209,6 +220,33 @@ mod tests {
         assert!(!writes.persisted(WriteId(1)));
         assert!(writes.persisted(WriteId(2)));
         assert_eq!(writes.durable(), 4);
+    }
+
+    #[test]
+    fn a_part_of_a_write_counts_up_to_what_was_replaced_and_shows_that_the_disk_gets_on() {
+        let state = HardState { term: 1, ..HardState::default() };
+        let mut log = Log::new(LogId::default(), [entry(1, 1)]);
+        let mut writes = Writes::new(state, 1);
+        (2..=9).for_each(|index| log.append(entry(1, index)));
+        let promised = writes.of_everything(state, &log);
+        writes.next(state, &log).unwrap();
+        (0..3).for_each(|_| writes.tick());
+        assert!(writes.persisted_part(WriteId(1), 4));
+        assert_eq!((writes.durable(), writes.waited()), (4, 0));
+        assert!(!writes.proof().covers(promised), "not all of it is durable");
+        log.truncate(7);
+        writes.truncated(7);
+        log.append(entry(2, 7));
+        assert!(writes.persisted_part(WriteId(1), 8), "entries 7 and 8 are others now");
+        assert_eq!(writes.durable(), 6);
+        assert!(!writes.persisted_part(WriteId(1), 9), "nothing more of it counts");
+        assert!(writes.persisted(WriteId(1)));
+        assert_eq!(writes.durable(), 6);
+        let state = HardState { term: 2, ..state };
+        writes.next(state, &log).unwrap();
+        assert!(!writes.persisted_part(WriteId(1), 5), "late");
+        assert!(writes.persisted(WriteId(2)));
+        assert_eq!(writes.durable(), 7);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Everything that can happen to a node.
 
-use quorate_raft::{ChangeError, Configuration, LogId, MemberId, TransferError, WriteId};
+use quorate_raft::{ChangeError, Configuration, Index, LogId, MemberId, TransferError, WriteId};
 use tokio::sync::oneshot;
 
 use crate::level::Unsupported;
@@ -57,6 +57,8 @@ pub(crate) enum Event {
     },
     /// Everything up to this write is durable.
     Persisted(WriteId),
+    /// Everything before this write is durable, and of that one what it has up to this entry.
+    PersistedPart(WriteId, Index),
     /// Something has come of a job on snapshots.
     Snapshot(Report),
     /// The disk has more room than before, or less.

@@ -343,6 +343,11 @@ impl Replica {
         self.raft.persisted(id);
     }
 
+    /// All writes before `id` are durable, and of that one what it has up to entry `index`.
+    pub fn persisted_part(&mut self, id: WriteId, index: Index) {
+        self.raft.persisted_part(id, index);
+    }
+
     /// The connection that `peer`'s messages came by was closed by its side without a goodbye.
     pub fn disconnected(&mut self, peer: MemberId) {
         self.raft.disconnected(peer);

@@ -1,12 +1,17 @@
 //! The data directory, as the node that lives in it sees it: whose it is.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quorate_raft::{Entry, Index, MemberId, Payload, Restored};
 
 use crate::doors::event::ClusterError;
+use crate::storage::OpenError;
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::Identity;
+
+/// How soon an identity is tried again that could not be stored for want of a descriptor.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A node's identity and where it is kept.
 #[derive(Debug)]
@@ -62,8 +67,8 @@ impl DataDir {
 
     /// Remembers the entry by which the cluster has removed this member; 0 for none. Such a node has nothing else to do either.
     pub(crate) fn set_removed(&mut self, removed: Index) -> Result<(), ClusterError> {
-        let stored = self.identity.set_removed(&OsDisk, &self.dir, removed);
-        stored.map_err(|error| ClusterError::Storage(error.to_string()))
+        let Self { dir, identity, .. } = self;
+        persist(|| identity.set_removed(&OsDisk, dir, removed))
     }
 
     /// Stores the cluster's ID. Waits for the disk: a node that belongs to no cluster has nothing else to do.
@@ -75,9 +80,25 @@ impl DataDir {
         if mine != 0 && mine != cluster {
             return Err(ClusterError::Other { mine, asked: cluster });
         }
-        self.identity
-            .join(&OsDisk, &self.dir, cluster)
-            .map_err(|error| ClusterError::Storage(error.to_string()))
+        let Self { dir, identity, .. } = self;
+        persist(|| identity.join(&OsDisk, dir, cluster))
+    }
+}
+
+/// Stores an identity. While there is no descriptor for its file it waits for one: nothing is in doubt, and whoever has to store an
+/// identity must do nothing else before.
+fn persist(mut store: impl FnMut() -> Result<(), OpenError>) -> Result<(), ClusterError> {
+    let mut told = false;
+    loop {
+        match store() {
+            Err(error) if error.lacks_descriptors() => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "waits for a descriptor to store the identity: raise the limit (ulimit -n)");
+                }
+                std::thread::sleep(RETRY);
+            }
+            stored => return stored.map_err(|error| ClusterError::Storage(error.to_string())),
+        }
     }
 }
 

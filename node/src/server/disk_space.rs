@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::replica::Room;
-use crate::storage;
 use crate::storage::disk::{Disk, OsDisk, Space};
+use crate::storage::{self, Lack};
 
 /// How often the file system is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -43,14 +43,18 @@ impl DiskSpace {
         let room = judge(self.room, log, self.space.map(|space| space.available), reserve);
         let changed = std::mem::replace(&mut self.room, room) != room;
         if changed {
-            self.tell(room);
+            self.tell(room, log.lacks);
         }
         changed.then_some(room)
     }
 
-    fn tell(&self, room: Room) {
+    fn tell(&self, room: Room, lacks: Option<Lack>) {
         let (dir, available) = (self.dir.display(), self.space.map(|space| space.available));
         match room {
+            Room::Out if lacks == Some(Lack::Descriptors) => tracing::error!(
+                %dir,
+                "too many open files: the log has no file for what comes next. Takes nothing: raise the limit (ulimit -n)"
+            ),
             Room::Enough => tracing::info!(%dir, available, "the disk has room again: takes writes"),
             Room::Low => tracing::warn!(
                 %dir, available,
@@ -64,12 +68,14 @@ impl DiskSpace {
     }
 }
 
-/// What is low comes back only when there is a little more, so that it does not change with every write.
+/// What is low comes back only when there is a little more, so that it does not change with every write. A lack of descriptors passes by
+/// itself, and costs nothing before the active segment is nearly full.
 fn judge(before: Room, log: storage::Room, available: Option<u64>, reserve: u64) -> Room {
     let wanted = if before == Room::Enough { reserve } else { reserve + reserve / 4 };
-    let low = log.out_of_space || available.is_some_and(|available| available < wanted);
+    let low = log.lacks == Some(Lack::Space) || available.is_some_and(|available| available < wanted);
+    let ends_soon = !log.spare && log.active < LAST;
     match low {
-        true if !log.spare && log.active < LAST => Room::Out,
+        _ if ends_soon && (low || log.lacks.is_some()) => Room::Out,
         true => Room::Low,
         false => Room::Enough,
     }
@@ -82,7 +88,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn log(active: u64, spare: bool, out_of_space: bool) -> storage::Room {
-        storage::Room { active: active * MIB, spare, out_of_space }
+        storage::Room { active: active * MIB, spare, lacks: out_of_space.then_some(Lack::Space) }
     }
 
     #[test]
@@ -104,5 +110,14 @@ mod tests {
             Room::Enough,
             "the next segment is on its way"
         );
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_refuses_writes_only_when_the_active_segment_ends() {
+        let log =
+            |active| storage::Room { active: active * MIB, spare: false, lacks: Some(Lack::Descriptors) };
+        assert_eq!(judge(Room::Enough, log(40), Some(1000 * MIB), 200 * MIB), Room::Enough);
+        assert_eq!(judge(Room::Enough, log(10), Some(1000 * MIB), 200 * MIB), Room::Out);
+        assert_eq!(judge(Room::Out, log(40), Some(1000 * MIB), 200 * MIB), Room::Enough);
     }
 }

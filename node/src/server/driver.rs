@@ -183,6 +183,7 @@ impl Driver {
                 let _ = reply.send(self.replica.transfer(target));
             }
             Event::Persisted(id) => return self.persisted(id),
+            Event::PersistedPart(id, index) => self.replica.persisted_part(id, index),
             Event::Snapshot(report) => {
                 if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
                     self.log_thread.next_snapshot(manifest.bytes());

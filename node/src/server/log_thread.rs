@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use quorate_raft::{Index, Write};
 
 use super::disk_space::DiskSpace;
+use super::write_queue::{Durable, Group, WriteQueue};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -20,9 +21,10 @@ const IDLE: Duration = Duration::from_millis(5);
 /// How often it is looked how much room the disk has.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The queue to the WAL's thread.
-///
-/// It needs no bound of its own: the protocol limits what is on its way to followers, and gateways limit what waits for it.
+/// How soon a group is tried again for which no file could be opened.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The queue to the WAL's thread. What bounds it: see [`super::write_queue`].
 #[derive(Debug)]
 pub(crate) struct LogThread {
     shared: Arc<Shared>,
@@ -37,7 +39,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    writes: Vec<Write>,
+    writes: WriteQueue,
     /// The log before this entry is not needed any more.
     release: Option<Index>,
     /// What the next snapshot is going to take, in bytes.
@@ -97,40 +99,41 @@ struct Writer {
 
 /// What there is to do.
 struct Work {
-    group: Vec<Write>,
+    group: Option<Group>,
     release: Option<Index>,
     snapshot: u64,
 }
 
 impl Writer {
-    /// Writes whatever has gathered as one group, again and again.
+    /// Writes what has gathered, group by group, again and again.
     fn run(&mut self, shared: &Shared) {
-        let mut group = Vec::new();
-        while let Some(mut work) = take(shared, std::mem::take(&mut group), self.prepared) {
-            if let Err(error) = self.perform(&work) {
+        while let Some(mut work) = take(shared, self.wal.group_bytes(), self.prepared) {
+            if let Err(error) = self.perform(&mut work, shared) {
                 self.mailbox.post(Event::DiskFailed(error.to_string()));
                 return;
             }
             if let Some(room) = self.disk_space.read(self.wal.room(), work.snapshot) {
                 self.mailbox.post(Event::Room(room));
             }
-            work.group.clear();
-            group = work.group;
         }
     }
 
-    fn perform(&mut self, work: &Work) -> Result<(), WalError> {
-        match work.group.last() {
-            Some(last) => {
-                self.append(&work.group)?;
-                self.mailbox.post(Event::Persisted(last.id));
+    fn perform(&mut self, work: &mut Work, shared: &Shared) -> Result<(), WalError> {
+        match work.group.take() {
+            Some(Group { writes, durable }) => {
+                self.patiently(shared, |writer| writer.append(&writes))?;
+                self.mailbox.post(match durable {
+                    Durable::Write(id) => Event::Persisted(id),
+                    Durable::Part(id, index) => Event::PersistedPart(id, index),
+                });
                 self.prepared = false;
             }
             // Nothing to write: a piece of the work that makes later writes cheap.
             None if work.release.is_none() => self.prepared = !self.wal.prepare()?,
             None => {}
         }
-        work.release.map_or(Ok(()), |index| self.wal.release_before(index))
+        let Some(index) = work.release else { return Ok(()) };
+        self.patiently(shared, |writer| writer.wal.release_before(index))
     }
 
     /// Makes a group durable, and measures it.
@@ -141,11 +144,32 @@ impl Writer {
         self.metrics.appended(entries, self.wal.bytes_written() - before, begun.elapsed());
         Ok(())
     }
+
+    /// Does what may need the next segment's file. While there is no descriptor for that it waits: nothing was written, and to the
+    /// protocol the disk hangs. At the end of the process it does not.
+    fn patiently(
+        &mut self,
+        shared: &Shared,
+        work: impl Fn(&mut Self) -> Result<(), WalError>,
+    ) -> Result<(), WalError> {
+        let mut told = false;
+        loop {
+            match work(self) {
+                Err(error @ WalError::NoDescriptors { .. }) if !shared.queue.lock().stop => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(%error, "the log waits for a descriptor, and takes nothing before");
+                    }
+                    std::thread::sleep(RETRY);
+                }
+                done => return done,
+            }
+        }
+    }
 }
 
-/// Takes everything that waits, into `group`, which is empty. While nothing waits: sleeps, for a little while only if there is other
-/// work. None at the end.
-fn take(shared: &Shared, mut group: Vec<Write>, prepared: bool) -> Option<Work> {
+/// Takes what waits: a group of at most so many bytes. While nothing waits: sleeps, for a little while only if there is other work. None
+/// at the end.
+fn take(shared: &Shared, bytes: usize, prepared: bool) -> Option<Work> {
     let mut queue = shared.queue.lock();
     while queue.writes.is_empty() && queue.release.is_none() && !queue.stop {
         // A disk that was full is tried again with every look.
@@ -153,7 +177,8 @@ fn take(shared: &Shared, mut group: Vec<Write>, prepared: bool) -> Option<Work> 
             break;
         }
     }
-    std::mem::swap(&mut queue.writes, &mut group);
+    let group = queue.writes.take(bytes);
+    // What is released was applied, so it is durable: it waits for nothing that still stands in the queue.
     let work = Work { release: queue.release.take(), snapshot: queue.snapshot, group };
-    (!work.group.is_empty() || !queue.stop).then_some(work)
+    (work.group.is_some() || !queue.stop).then_some(work)
 }

@@ -21,3 +21,4 @@ pub(crate) mod snapshot_thread;
 pub mod start;
 pub(crate) mod status_view;
 pub(crate) mod timing;
+pub mod write_queue;

@@ -11,7 +11,7 @@ use super::manifest::Manifest;
 use super::{Context, DIR, SnapshotError};
 use crate::kv::Store;
 use crate::kv::snapshot::Restore;
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Dir, Disk, File};
 
 /// How many are kept, beside those that another member is fetching.
 const KEPT: usize = 2;
@@ -24,6 +24,8 @@ const PART: &str = ".part";
 pub struct Archive {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// The same, open for as long as the process runs: a name is made durable without a descriptor more.
+    directory: Box<dyn Dir>,
     /// Oldest first.
     kept: Vec<Kept>,
 }
@@ -40,7 +42,8 @@ impl Archive {
             _ => disk.sync_dir(data_dir).during("sync", data_dir)?,
         }
         // A process that was killed may have given a file its name and not made that durable: whoever relies on it has to.
-        disk.sync_dir(&dir).during("sync", &dir)?;
+        let directory = disk.open_dir(&dir).during("open", &dir)?;
+        directory.sync().during("sync", &dir)?;
         let mut kept = Vec::new();
         for name in names(disk.as_ref(), &dir)? {
             let path = dir.join(&name);
@@ -59,7 +62,7 @@ impl Archive {
             }
         }
         kept.sort_by_key(|kept| kept.manifest.id().index);
-        Ok(Self { disk, dir, kept })
+        Ok(Self { disk, dir, directory, kept })
     }
 
     /// The newest state, restored and verified; an older one if the newest is damaged, or cannot be read. None if there is none. An
@@ -113,18 +116,30 @@ impl Archive {
     /// oldest goes, unless another member is fetching it.
     pub(super) fn keep(&mut self, part: Part, manifest: Manifest) -> Result<(), SnapshotError> {
         let path = self.dir.join(format!("{}{SUFFIX}", stem(manifest.id())));
-        let named = part.finish(&manifest);
-        let named = named.and_then(|()| self.disk.rename(&part.path, &path).during("rename", &part.path));
-        if let Err(error) = named {
-            self.abandon(part);
-            return Err(error);
-        }
-        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
-        let file = self.disk.open(&path).during("open", &path)?;
+        let file = match self.name(&part, &path, &manifest) {
+            Ok(file) => file,
+            Err(error) => {
+                self.abandon(part);
+                return Err(error);
+            }
+        };
+        self.directory.sync().during("sync", &self.dir)?;
         self.kept.retain(|kept| kept.manifest.id() != manifest.id());
         self.kept.push(Kept { file, path, manifest, wanted: false });
         self.kept.sort_by_key(|kept| kept.manifest.id().index);
-        self.remove_others()
+        if let Err(error) = self.remove_others() {
+            tracing::warn!(%error, "older snapshots stay until there is another");
+        }
+        Ok(())
+    }
+
+    /// Makes the file durable and gives it its name. It is opened to be read before that: once it has its name, nothing that the
+    /// system may deny is missing.
+    fn name(&self, part: &Part, path: &Path, manifest: &Manifest) -> Result<Box<dyn File>, SnapshotError> {
+        part.finish(manifest)?;
+        let file = self.disk.open(&part.path).during("open", &part.path)?;
+        self.disk.rename(&part.path, path).during("rename", &part.path)?;
+        Ok(file)
     }
 
     /// Offers a snapshot to nobody any more that could not be read. The file stays until there is another: what could not be read now may be

@@ -1,7 +1,7 @@
 //! The little that the storage asks of a file system.
 //!
 //! A simulator and fault tests stand in for it. What holds of the real thing is assumed of them too: what was written is
-//! durable when `sync` has returned, and a name when `sync_dir` of its directory has; until then a crash may keep any part.
+//! durable when `sync` has returned, and a name when its directory was synced; until then a crash may keep any part.
 
 use std::fmt;
 use std::fs;
@@ -16,7 +16,7 @@ const ALIGNMENT: usize = 4096;
 
 /// A file system.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// Makes a directory. Its name is durable after `sync_dir` of its parent.
+    /// Makes a directory. Its name is durable when its parent was synced.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The names of the files in a directory, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -33,8 +33,13 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes the names in a directory durable.
-    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Opens a directory whose names are to be made durable again and again. One that is open is synced also when the process
+    /// has no descriptor left.
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Dir>>;
+    /// Makes the names in a directory durable, once.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync()
+    }
     /// How much room there is where `dir` is, if that can be known.
     fn space(&self, _dir: &Path) -> io::Result<Option<Space>> {
         Ok(None)
@@ -70,6 +75,12 @@ pub trait File: fmt::Debug + Send {
         self.write_at(&vec![0; usize::try_from(length).map_err(io::Error::other)?], offset)?;
         self.sync()
     }
+}
+
+/// An open directory.
+pub trait Dir: fmt::Debug + Send {
+    /// Makes the names in it durable.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// The machine's file system.
@@ -116,8 +127,8 @@ impl Disk for OsDisk {
         fs::remove_file(path)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::File::open(dir)?.sync_all()
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Dir>> {
+        Ok(Box::new(fs::File::open(dir)?))
     }
 
     fn space(&self, dir: &Path) -> io::Result<Option<Space>> {
@@ -140,6 +151,12 @@ impl File for fs::File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+impl Dir for fs::File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_all()
     }
 }
 
@@ -171,6 +188,13 @@ impl File for DirectFile {
     fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
+}
+
+/// Whether a file was not opened because the process, or the machine, has no descriptor left. That says nothing of the disk:
+/// nothing was read or written.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(code, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
 /// Whether the disk, or this user's share of it, is full.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use quorate_raft::LogId;
 
-use super::disk::{Disk, File, OsDisk};
+use super::disk::{Dir, Disk, File, OsDisk};
 use super::identity::{self, Identity};
 use super::recovery::{self, Found};
 use super::replay::Log;
@@ -126,7 +126,7 @@ impl Disk for ReadOnly {
         Err(ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+    fn open_dir(&self, _dir: &Path) -> io::Result<Box<dyn Dir>> {
         Err(ErrorKind::ReadOnlyFilesystem.into())
     }
 }

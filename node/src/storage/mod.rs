@@ -33,7 +33,7 @@ use crate::level::Unsupported;
 pub use disk::Space;
 pub use inspect::{Inspection, LogContents, ReadOnly, inspect};
 pub use lock::{DirLock, lock};
-pub use wal::{Recovered, Room, Wal, WalOptions};
+pub use wal::{Lack, Recovered, Room, Wal, WalOptions};
 
 /// How much room the file system of `dir` has.
 pub fn space(dir: &Path) -> io::Result<Space> {
@@ -118,13 +118,25 @@ pub struct Damage {
     pub what: String,
 }
 
+impl OpenError {
+    /// Whether nothing but a free descriptor was missing.
+    pub fn lacks_descriptors(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => disk::lacks_descriptors(source),
+            Self::Begin(error) => matches!(error, WalError::NoDescriptors { .. }),
+            _ => false,
+        }
+    }
+}
+
 impl From<Damage> for OpenError {
     fn from(damage: Damage) -> Self {
         Self::Damaged(damage)
     }
 }
 
-/// Why nothing more is written. Final: the process is to end, and to recover from what is durable when it starts again.
+/// Why nothing more is written. Final, but for [`WalError::NoDescriptors`]: the process is to end, and to recover from what is
+/// durable when it starts again.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WalError {
     /// The file system says no.
@@ -140,6 +152,15 @@ pub enum WalError {
     /// The disk, or this user's share of it, is full.
     #[error("cannot {action} {}: no space left: make the volume larger, or free some of it", path.display())]
     NoSpace {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+    },
+    /// The process, or the machine, has no descriptor left. Nothing was written, and nothing is in doubt: the same call may be
+    /// made again, and succeeds when there is one.
+    #[error("cannot {action} {}: too many open files: raise the limit (ulimit -n), or let fewer clients in", path.display())]
+    NoDescriptors {
         /// What was tried.
         action: &'static str,
         /// On what.
@@ -169,6 +190,8 @@ impl<T> Context<T> for io::Result<T> {
         self.map_err(|e| {
             if disk::is_full(&e) {
                 WalError::NoSpace { action, path }
+            } else if disk::lacks_descriptors(&e) {
+                WalError::NoDescriptors { action, path }
             } else {
                 WalError::Io { action, path, reason: e.to_string() }
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use quorate_raft::MemberId;
 
-use super::disk::{Disk, File};
+use super::disk::{Dir, Disk, File};
 use super::segment::{self, Segment};
 use super::{Context, WalError};
 
@@ -28,12 +28,21 @@ const SUFFIX: &str = ".free";
 pub(super) struct Preparer {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// The same, open for as long as the log is: a name is made durable without a descriptor more.
+    directory: Box<dyn Dir>,
     member: MemberId,
     segment_bytes: u64,
     /// Files to be used again.
-    free: Vec<PathBuf>,
+    free: Vec<Free>,
     filling: Option<Filling>,
     ready: Option<Segment>,
+}
+
+/// A file to be used again. One that was a segment of this process stays open: it is taken without a descriptor more.
+#[derive(Debug)]
+struct Free {
+    path: PathBuf,
+    file: Option<Box<dyn File>>,
 }
 
 /// A file that is being zeroed.
@@ -53,13 +62,14 @@ impl Preparer {
     /// Starts from the files and the unused segment that were found.
     pub(super) fn new(
         disk: Arc<dyn Disk>,
-        dir: PathBuf,
+        (dir, directory): (PathBuf, Box<dyn Dir>),
         member: MemberId,
         segment_bytes: u64,
         free: Vec<PathBuf>,
         ready: Option<Segment>,
     ) -> Self {
-        Self { disk, dir, member, segment_bytes, free, filling: None, ready }
+        let free = free.into_iter().map(|path| Free { path, file: None }).collect();
+        Self { disk, dir, directory, member, segment_bytes, free, filling: None, ready }
     }
 
     /// Whether the next segment can be taken without waiting.
@@ -126,20 +136,26 @@ impl Preparer {
     /// Takes back the file of a segment that is not needed any more.
     pub(super) fn recycle(&mut self, segment: Segment) -> Result<(), WalError> {
         let Segment { file, path, bytes, .. } = segment;
-        drop(file);
         if self.free.is_empty() && bytes == self.segment_bytes {
             let free = path.with_extension(&SUFFIX[1..]);
             self.disk.rename(&path, &free).during("rename", &path)?;
-            self.free.push(free);
+            self.free.push(Free { path: free, file: Some(file) });
         } else {
+            drop(file);
             self.disk.remove(&path).during("remove", &path)?;
         }
-        self.disk.sync_dir(&self.dir).during("sync", &self.dir)
+        self.directory.sync().during("sync", &self.dir)
     }
 
+    /// The file of segment `number`, open. Without a free descriptor nothing has changed.
     fn begin(&mut self, number: u64) -> Result<Filling, WalError> {
-        if let Some(path) = self.free.pop() {
-            let file = self.disk.open(&path).during("open", &path)?;
+        if let Some(Free { path, file }) = self.free.last_mut() {
+            let file = match file.take() {
+                Some(file) => file,
+                None => self.disk.open(path).during("open", path)?,
+            };
+            let path = std::mem::take(path);
+            self.free.pop();
             return Ok(Filling { file, path, filled: 0 });
         }
         let path = segment::path(&self.dir, number).with_extension(&SUFFIX[1..]);
@@ -153,7 +169,7 @@ impl Preparer {
         let path = segment::path(&self.dir, number);
         write_header(file.as_ref(), from, self.member, number, self.segment_bytes)?;
         self.disk.rename(from, &path).during("rename", from)?;
-        self.disk.sync_dir(&self.dir).during("sync", &self.dir)?;
+        self.directory.sync().during("sync", &self.dir)?;
         Ok(path)
     }
 

@@ -19,6 +19,12 @@ use super::{Context, Damage, OpenError, WAL_DIR, WalError};
 /// A buffer that a large group has made larger than this is given back.
 const KEPT_BUFFER: usize = 4 << 20;
 
+/// What a group weighs at most: 80 ms of a disk that writes 50 MB/s, and as much again when it has to be zeroed first.
+const MOST_GROUP: usize = 4 << 20;
+
+/// For the sake of what is left of a segment no group is made smaller than this: a sync more costs more than the room.
+const LEAST_GROUP: usize = 256 << 10;
+
 /// How a log is kept.
 #[derive(Debug, Clone)]
 pub struct WalOptions {
@@ -137,7 +143,7 @@ pub struct Wal {
     bytes_written: u64,
     /// How much more of the next segment is zeroed than the log's own writes call for.
     ahead: u64,
-    full: bool,
+    lacks: Option<Lack>,
     poisoned: Option<String>,
 }
 
@@ -148,8 +154,17 @@ pub struct Room {
     pub active: u64,
     /// The next segment is there.
     pub spare: bool,
-    /// When it was tried last, the disk had no room for the next segment. [`Wal::prepare`] tries it again.
-    pub out_of_space: bool,
+    /// Why there was no next segment when it was tried last. [`Wal::prepare`] tries it again.
+    pub lacks: Option<Lack>,
+}
+
+/// What the next segment cannot be made without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Room on the disk.
+    Space,
+    /// A descriptor: of the process or the machine.
+    Descriptors,
 }
 
 impl Wal {
@@ -169,11 +184,12 @@ impl Wal {
             }
             _ => disk.sync_dir(dir).on("sync", dir)?,
         }
-        disk.sync_dir(&wal_dir).on("sync", &wal_dir)?;
+        let directory = disk.open_dir(&wal_dir).on("open", &wal_dir)?;
+        directory.sync().on("sync", &wal_dir)?;
 
         let found = recovery::recover(disk.as_ref(), &wal_dir, member, covered)?;
         let Found { mut segments, spare, free, mut position, log, damage, torn } = found;
-        let mut preparer = Preparer::new(disk, wal_dir, member, segment_bytes, free, spare);
+        let mut preparer = Preparer::new(disk, (wal_dir, directory), member, segment_bytes, free, spare);
         if segments.is_empty() {
             segments.push_back(preparer.take(1, 0)?);
             position = block;
@@ -192,7 +208,7 @@ impl Wal {
             buffer: Vec::new(),
             bytes_written: 0,
             ahead: 0,
-            full: false,
+            lacks: None,
             poisoned: None,
         };
         let Log { hard_state, base, entries, lost, .. } = log;
@@ -203,7 +219,7 @@ impl Wal {
     }
 
     /// Makes `batch` durable, in order and as one unit. An entry that is not beyond the end replaces the tail from its index on; a
-    /// reset replaces the whole log, durably, together with what follows it. An error is final: see [`WalError`].
+    /// reset replaces the whole log, durably, together with what follows it. An error is final but for one: see [`WalError`].
     ///
     /// # Panics
     /// When the entries leave a gap, or are of a term above the hard state's, or when a reset goes back behind the beginning of
@@ -243,17 +259,26 @@ impl Wal {
     /// Does a piece of background work: makes the next segment ready. Returns whether more is to do. To be called when there is
     /// nothing to append; a piece takes a millisecond or so.
     ///
-    /// A full disk is no error: [`Wal::room`] tells of it. Then this is to be called again now and then: when there is room, the
-    /// work goes on.
+    /// A full disk is no error, nor is a lack of descriptors: [`Wal::room`] tells of it. Then this is to be called again now and
+    /// then: when there is room, the work goes on.
     pub fn prepare(&mut self) -> Result<bool, WalError> {
         self.guarded(|wal| wal.prepare_piece(PIECE))
+    }
+
+    /// What the entries of one group are to weigh at most, in bytes: no more than what a slow disk writes in a fraction of the time after
+    /// which it is taken for one that hangs, nor than what is left of the active segment, so that this is used up.
+    pub fn group_bytes(&self) -> usize {
+        match usize::try_from(self.room().active) {
+            Ok(left) if left >= LEAST_GROUP => left.min(MOST_GROUP),
+            _ => MOST_GROUP,
+        }
     }
 
     /// How much room there is. Without a spare segment, what does not fit into the active one is lost on a full disk, and the
     /// process with it: who writes should stop in time.
     pub fn room(&self) -> Room {
         let active = self.segments.back().map_or(0, |active| active.bytes - self.position);
-        Room { active, spare: self.preparer.is_ready(), out_of_space: self.full }
+        Room { active, spare: self.preparer.is_ready(), lacks: self.lacks }
     }
 
     /// Gives up the entries before `index`: a snapshot covers them. Their space is used again.
@@ -287,12 +312,16 @@ impl Wal {
         self.bytes_written
     }
 
-    /// The latch: what fails once fails for good.
+    /// The latch: what fails once fails for good. Without a descriptor nothing was tried on the disk, so that does not count.
     fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, WalError>) -> Result<T, WalError> {
         if let Some(reason) = &self.poisoned {
             return Err(WalError::Poisoned(reason.clone()));
         }
-        work(self).inspect_err(|error| self.poisoned = Some(error.to_string()))
+        work(self).inspect_err(|error| {
+            if !matches!(error, WalError::NoDescriptors { .. }) {
+                self.poisoned = Some(error.to_string());
+            }
+        })
     }
 
     fn active(&mut self) -> &mut Segment {
@@ -384,8 +413,8 @@ impl Wal {
             due -= std::mem::take(&mut self.ahead);
             let to_do = self.preparer.to_do();
             let more = self.prepare_piece(due)?;
-            // On a full disk it is tried again after as much as a piece is for.
-            self.ahead = if self.full { PIECE + due } else { to_do - self.preparer.to_do() };
+            // What could not be had is tried again after as much as a piece is for.
+            self.ahead = if self.lacks.is_some() { PIECE + due } else { to_do - self.preparer.to_do() };
             if !more {
                 break;
             }
@@ -394,22 +423,29 @@ impl Wal {
         Ok(())
     }
 
-    /// A full disk is no failure yet: there is room in the active segment.
+    /// A full disk, or a lack of descriptors, is no failure yet: there is room in the active segment.
     fn prepare_piece(&mut self, wanted: u64) -> Result<bool, WalError> {
         let number = self.active().number + 1;
         let left = self.room().active;
-        match self.preparer.step(number, wanted) {
-            Err(error @ WalError::NoSpace { .. }) => {
-                if !std::mem::replace(&mut self.full, true) {
-                    tracing::warn!(%error, left, "the log has no room for its next segment");
+        let done = self.preparer.step(number, wanted);
+        let lacks = match &done {
+            Err(WalError::NoSpace { .. }) => Some(Lack::Space),
+            Err(WalError::NoDescriptors { .. }) => Some(Lack::Descriptors),
+            _ => None,
+        };
+        let before = std::mem::replace(&mut self.lacks, lacks);
+        match done {
+            Err(error) if lacks.is_some() => {
+                if before != lacks {
+                    tracing::warn!(%error, left, "the log cannot make its next segment: this is tried again");
                 }
                 Ok(false)
             }
-            other => {
-                if std::mem::take(&mut self.full) && other.is_ok() {
-                    tracing::info!(left, "there is room for the log's next segment again");
+            done => {
+                if before.is_some() && done.is_ok() {
+                    tracing::info!(left, "the log can make its next segment again");
                 }
-                other
+                done
             }
         }
     }

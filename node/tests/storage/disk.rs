@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_node::storage::disk::{Disk, File};
+use quorate_node::storage::disk::{Dir, Disk, File};
 
 pub(crate) const SECTOR: usize = 512;
 /// Where frames start, and the segments' headers end.
@@ -35,6 +35,8 @@ struct State {
     off: bool,
     /// How many bytes all files may have.
     capacity: Option<usize>,
+    /// Nothing can be opened: the process has no descriptor left.
+    no_descriptors: bool,
 }
 
 /// Files by path; directories have no inode.
@@ -67,6 +69,11 @@ impl MemDisk {
         let mut state = self.state();
         state.off = false;
         state.fault = None;
+    }
+
+    /// Whether the process has no descriptor left.
+    pub(crate) fn take_descriptors(&self, taken: bool) {
+        self.state().no_descriptors = taken;
     }
 
     pub(crate) fn set_capacity(&self, bytes: Option<usize>) {
@@ -156,6 +163,12 @@ impl MemDisk {
 }
 
 impl State {
+    /// Takes a descriptor, if there is one.
+    fn opens(&self) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        if self.no_descriptors { Err(io::Error::from_raw_os_error(EMFILE)) } else { Ok(()) }
+    }
+
     /// Counts an operation; an error if it is the one to fail. The flag says whether part of it is to be done all the same.
     fn begin(&mut self) -> Result<(), (io::Error, bool)> {
         if self.off {
@@ -207,6 +220,7 @@ impl Disk for MemDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.state();
+        state.opens()?;
         if dir.parent().is_some_and(|p| p.parent().is_some()) && !state.names.contains_key(dir) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -215,12 +229,15 @@ impl Disk for MemDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let inode = self.state().names.get(path).copied().flatten().ok_or(ErrorKind::NotFound)?;
+        let state = self.state();
+        state.opens()?;
+        let inode = state.names.get(path).copied().flatten().ok_or(ErrorKind::NotFound)?;
         Ok(Box::new(MemFile { disk: self.clone(), inode }))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
         let mut state = self.state();
+        state.opens()?;
         if state.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -249,10 +266,23 @@ impl Disk for MemDisk {
         Ok(())
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.state();
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Dir>> {
+        self.state().opens()?;
+        Ok(Box::new(MemDir { disk: self.clone(), path: dir.to_owned() }))
+    }
+}
+
+#[derive(Debug)]
+struct MemDir {
+    disk: MemDisk,
+    path: PathBuf,
+}
+
+impl Dir for MemDir {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
         state.begin().map_err(|e| e.0)?;
-        state.sync_names(dir);
+        state.sync_names(&self.path);
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quorate_node::storage::disk::{Disk, File, OsDisk};
-use quorate_node::storage::{Room, Wal, WalOptions, space};
+use quorate_node::storage::disk::{Dir, Disk, File, OsDisk};
+use quorate_node::storage::{Lack, Room, Wal, WalError, WalOptions, space};
 
 use crate::disk::MemDisk;
 use crate::{MEMBER, SEGMENT, dir, one, open};
@@ -72,8 +72,8 @@ impl Disk for Counting {
         self.disk.remove(path)
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Dir>> {
+        self.disk.open_dir(dir)
     }
 }
 
@@ -155,16 +155,16 @@ fn a_full_disk_is_known_ahead() {
     let disk = MemDisk::default();
     let (mut wal, _) = open(&disk).unwrap();
     let empty = SEGMENT - 4096;
-    assert_eq!(wal.room(), Room { active: empty, spare: false, out_of_space: false });
+    assert_eq!(wal.room(), Room { active: empty, spare: false, lacks: None });
     disk.set_capacity(Some(SEGMENT as usize));
     assert!(!wal.prepare().unwrap(), "nothing can be done");
-    assert_eq!(wal.room(), Room { active: empty, spare: false, out_of_space: true });
+    assert_eq!(wal.room(), Room { active: empty, spare: false, lacks: Some(Lack::Space) });
     wal.append(&[one(1, 10)]).unwrap();
-    assert_eq!(wal.room(), Room { active: empty - 4096, spare: false, out_of_space: true });
+    assert_eq!(wal.room(), Room { active: empty - 4096, spare: false, lacks: Some(Lack::Space) });
 
     disk.set_capacity(Some(2 * SEGMENT as usize));
     wal.prepare().unwrap();
-    assert_eq!(wal.room(), Room { active: empty - 4096, spare: true, out_of_space: false });
+    assert_eq!(wal.room(), Room { active: empty - 4096, spare: true, lacks: None });
     // With a spare segment, that one and the active one can be used up.
     let mut index = 1;
     while wal.room().spare || wal.room().active > 0 {
@@ -172,7 +172,7 @@ fn a_full_disk_is_known_ahead() {
         wal.append(&[one(index, 1000)]).unwrap();
         wal.prepare().unwrap();
     }
-    assert_eq!((index, wal.room().out_of_space), (14, true));
+    assert_eq!((index, wal.room().lacks), (14, Some(Lack::Space)));
     // Nothing is lost, and what is released is room.
     wal.release_before(8).unwrap_err();
     let (mut wal, recovered) = open(&disk).unwrap();
@@ -194,6 +194,61 @@ fn a_full_disk_is_not_asked_again_and_again() {
     });
     let tries = tries.count();
     assert!((10..40).contains(&tries), "{tries} tries");
+}
+
+/// Nothing ends, nothing is lost, and when there are descriptors again everything goes on: with a new file, with one that is to be used
+/// again, and with the segments that are given up meanwhile.
+#[test]
+fn without_descriptors_the_log_goes_on_to_the_end_of_its_segment_and_later_from_there() {
+    let disk = MemDisk::default();
+    let (mut wal, _) = open(&disk).unwrap();
+    let mut next = 1;
+    for round in 0..6 {
+        disk.take_descriptors(true);
+        let refused = loop {
+            wal.prepare().unwrap();
+            match wal.append(&[one(next, 1000)]) {
+                Ok(()) => next += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, WalError::NoDescriptors { .. }), "round {round}: {refused}");
+        assert_eq!(wal.room().lacks, Some(Lack::Descriptors));
+        assert!(next > 1, "there is room in the active segment");
+        disk.take_descriptors(false);
+        wal.append(&[one(next, 1000)]).unwrap();
+        next += 1;
+        wal.prepare().unwrap();
+        assert_eq!(wal.room().lacks, None);
+    }
+    drop(wal);
+    let (_, recovered) = open(&disk).unwrap();
+    assert_eq!(recovered.entries.len() as u64, next - 1);
+}
+
+/// A segment that is given up is the next one without being opened again.
+#[test]
+fn what_is_used_again_takes_no_descriptor() {
+    let disk = MemDisk::default();
+    let (mut wal, _) = open(&disk).unwrap();
+    let mut next = 1;
+    let fill = |wal: &mut Wal, next: &mut u64| {
+        let full = wal.room().active;
+        while wal.room().active <= full && wal.room().active > 0 {
+            wal.append(&[one(*next, 1000)]).unwrap();
+            *next += 1;
+        }
+    };
+    while wal.prepare().unwrap() {}
+    fill(&mut wal, &mut next);
+    wal.append(&[one(next, 1000)]).unwrap();
+    next += 1;
+    disk.take_descriptors(true);
+    wal.release_before(next).unwrap();
+    while wal.prepare().unwrap() {}
+    assert!(wal.room().spare, "the file of the segment before is the next");
+    fill(&mut wal, &mut next);
+    wal.append(&[one(next, 1000)]).unwrap();
 }
 
 #[test]

@@ -10,13 +10,14 @@ mod files;
 mod latency;
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate_node::storage::disk::{Disk, File};
+use quorate_node::storage::disk::{Dir, Disk, File};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustix::io::Errno;
 
 use crate::time::Time;
 pub(crate) use engine::{SimEngine, Spoilt};
@@ -57,6 +58,8 @@ struct State {
     failure: Option<Failure>,
     /// The most bytes that all files may have, and until when.
     capacity: Option<(u64, Time)>,
+    /// Until then nothing can be opened: the process has no descriptor left.
+    no_descriptors_until: Time,
     random: ChaCha8Rng,
 }
 
@@ -69,6 +72,7 @@ impl SimDisk {
             latency,
             failure: None,
             capacity: None,
+            no_descriptors_until: 0,
             random: ChaCha8Rng::seed_from_u64(seed),
         })))
     }
@@ -118,6 +122,11 @@ impl SimDisk {
         state.capacity = Some((state.files.bytes() + room, until));
     }
 
+    /// Nothing can be opened for a while.
+    pub(crate) fn take_descriptors(&self, until: Time) {
+        self.0.lock().no_descriptors_until = until;
+    }
+
     /// How many files there are.
     pub(crate) fn files(&self) -> usize {
         self.0.lock().files.names().len()
@@ -133,6 +142,7 @@ impl SimDisk {
         let mut state = self.0.lock();
         state.failure = None;
         state.capacity = None;
+        state.no_descriptors_until = 0;
         state.latency.heal();
     }
 }
@@ -153,6 +163,11 @@ impl State {
     fn is_full(&self, growth: u64) -> bool {
         let limit = self.capacity.filter(|(_, until)| self.clock < *until);
         growth > 0 && limit.is_some_and(|(capacity, _)| self.files.bytes() + growth > capacity)
+    }
+
+    /// Takes a descriptor, if there is one.
+    fn opens(&self) -> io::Result<()> {
+        if self.clock < self.no_descriptors_until { Err(Errno::MFILE.into()) } else { Ok(()) }
     }
 
     /// Whether the operation fails.
@@ -176,17 +191,23 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.lock().files.list(dir)
+        let state = self.0.lock();
+        state.opens()?;
+        state.files.list(dir)
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let inode = self.0.lock().files.find(path)?;
+        let state = self.0.lock();
+        state.opens()?;
+        let inode = state.files.find(path)?;
         Ok(Box::new(OpenFile::new(self.clone(), inode)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
         let mut inode = 0;
-        self.0.lock().rename(|files| {
+        let mut state = self.0.lock();
+        state.opens()?;
+        state.rename(|files| {
             inode = files.create(path)?;
             Ok(())
         })?;
@@ -201,13 +222,27 @@ impl Disk for SimDisk {
         self.0.lock().rename(|files| files.remove(path))
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Dir>> {
+        self.0.lock().opens()?;
+        Ok(Box::new(OpenDir { disk: self.clone(), path: dir.to_owned() }))
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+struct OpenDir {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl Dir for OpenDir {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
         let time = state.operate(0, true);
         if state.fails(Failure::Sync) {
             return Err(ErrorKind::Other.into());
         }
-        let undo = state.files.sync_names(dir);
+        let undo = state.files.sync_names(&self.path);
         state.did(time, undo);
         Ok(())
     }

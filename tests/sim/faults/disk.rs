@@ -24,6 +24,7 @@ impl World {
             }
             Kind::StallDisk => disk.latency(|latency| latency.stalled_until = until),
             Kind::FillDisk => disk.fill(random.random_range(0..2 * segment), until),
+            Kind::TakeDescriptors => disk.take_descriptors(until),
             Kind::FailWrite => disk.fail_next(Failure::Write),
             _ => disk.fail_next(Failure::Sync),
         }

@@ -73,6 +73,7 @@ pub(crate) enum Kind {
     FlipCopy,
     KillMarking,
     FailMarking,
+    TakeDescriptors,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -128,9 +129,12 @@ pub(crate) const KINDS_OF_MARKS: &[Row] = &[
     (Kind::FailMarking, "a removal cannot be stored", 100),
 ];
 
+/// The same of what the system denies a process beside its disk.
+pub(crate) const KINDS_OF_LIMITS: &[Row] = &[(Kind::TakeDescriptors, "descriptors run out", 200)];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
-    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS)
+    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS).chain(KINDS_OF_LIMITS)
 }
 
 impl Kind {
@@ -194,9 +198,12 @@ impl World {
                 self.strike_process(fault.kind, random)
             }
             Kind::KillAll | Kind::CutAllPower => Some(self.strike_all(fault.kind, random)),
-            Kind::SlowDisk | Kind::StallDisk | Kind::FailWrite | Kind::FailSync | Kind::FillDisk => {
-                self.disturb_disk(fault.kind, random)
-            }
+            Kind::SlowDisk
+            | Kind::StallDisk
+            | Kind::FailWrite
+            | Kind::FailSync
+            | Kind::FillDisk
+            | Kind::TakeDescriptors => self.disturb_disk(fault.kind, random),
             Kind::FlipBit => self.flip_bit(random),
             Kind::LoseDisk => self.lose_disk(random),
             Kind::Drift | Kind::Jump => self.disturb_clock(fault.kind, random),

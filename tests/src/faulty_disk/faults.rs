@@ -29,6 +29,12 @@ struct State {
     failing: Option<Times>,
     /// Bytes by which files may still grow; none for as many as there are.
     room: Option<u64>,
+    /// Nothing can be opened.
+    no_descriptors: bool,
+    /// Bytes that are written in a second; none for as many as can be.
+    bandwidth: Option<u64>,
+    /// Until when it is busy with what it has taken in at that pace.
+    busy_until: Option<Instant>,
     counters: Counters,
 }
 
@@ -37,12 +43,14 @@ struct Counters {
     held_up: usize,
     failed: usize,
     refused: usize,
+    not_opened: usize,
 }
 
 /// What a process asks of the disk itself; everything else is answered from memory, as ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    Write,
+    /// Of so many bytes.
+    Write(usize),
     Sync,
 }
 
@@ -67,6 +75,16 @@ impl Faults {
         self.change(|state| state.room = Some(room));
     }
 
+    /// No file and no directory can be opened: the process that tries has no descriptor left (EMFILE).
+    pub fn take_descriptors(&self) {
+        self.change(|state| state.no_descriptors = true);
+    }
+
+    /// So many bytes are written in a second at most.
+    pub fn limit_bandwidth(&self, bytes: u64) {
+        self.change(|state| state.bandwidth = Some(bytes));
+    }
+
     /// All is well from now on, also for those that have been waiting.
     pub fn heal(&self) {
         self.change(|state| *state = State { counters: state.counters, ..State::default() });
@@ -82,6 +100,11 @@ impl Faults {
         self.state().counters.refused
     }
 
+    /// How often something could not be opened so far.
+    pub fn not_opened(&self) -> usize {
+        self.state().counters.not_opened
+    }
+
     /// How many writes and syncs are waiting now.
     pub fn held_up(&self) -> usize {
         self.state().counters.held_up
@@ -94,7 +117,8 @@ impl Faults {
 
     /// Whether `access` would have to wait now.
     pub(super) fn hold_up(&self, access: Access) -> bool {
-        self.state().delay(access).is_some()
+        let state = self.state();
+        state.delay(access).is_some() || (state.bandwidth.is_some() && access != Access::Sync)
     }
 
     /// Waits for as long as a fault wants.
@@ -102,7 +126,9 @@ impl Faults {
         let begun = Instant::now();
         let mut state = self.state();
         state.counters.held_up += 1;
-        while let Some(delay) = state.delay(access).and_then(|delay| delay.checked_sub(begun.elapsed())) {
+        let busy = state.occupy(access, begun);
+        while let Some(delay) = state.due(access, busy).checked_sub(begun.elapsed()).filter(|d| !d.is_zero())
+        {
             let waited = self.changed.wait_timeout(state, delay);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -118,6 +144,16 @@ impl Faults {
         }
         state.counters.failed += usize::from(fails);
         fails
+    }
+
+    /// A file or directory is to be opened.
+    pub(super) fn opens(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.no_descriptors {
+            return Ok(());
+        }
+        state.counters.not_opened += 1;
+        Err(Errno::MFILE.into())
     }
 
     /// A file is to grow.
@@ -150,6 +186,21 @@ impl Faults {
 }
 
 impl State {
+    /// Takes a write in, behind those that are under way, and returns how long it takes from now on.
+    fn occupy(&mut self, access: Access, now: Instant) -> Duration {
+        let (Access::Write(bytes), Some(bandwidth)) = (access, self.bandwidth) else { return Duration::ZERO };
+        let begins = self.busy_until.map_or(now, |busy| busy.max(now));
+        let ends = begins + Duration::from_secs_f64(bytes as f64 / bandwidth as f64);
+        self.busy_until = Some(ends);
+        ends - now
+    }
+
+    /// How long an access takes that was found to keep the disk `busy` for so long.
+    fn due(&self, access: Access, busy: Duration) -> Duration {
+        let busy = if self.bandwidth.is_some() { busy } else { Duration::ZERO };
+        self.delay(access).unwrap_or_default().max(busy)
+    }
+
     fn delay(&self, access: Access) -> Option<Duration> {
         /// Whoever is healed is woken; nobody waits as long as this.
         const FOREVER: Duration = Duration::from_hours(24);

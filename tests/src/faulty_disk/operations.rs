@@ -93,7 +93,7 @@ impl Filesystem for Operations {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let access = Access::Write;
+        let access = Access::Write(0);
         self.when_willing(access, move |files, faults| {
             let change = || {
                 if let Some(mode) = mode {
@@ -139,7 +139,12 @@ impl Filesystem for Operations {
     }
 
     fn open(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        answer!(reply, self.files.open(number), handle => reply.opened(handle, FopenFlags::empty()));
+        let opened = self.faults.opens().and_then(|()| self.files.open(number));
+        answer!(reply, opened, handle => reply.opened(handle, FopenFlags::empty()));
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        answer!(reply, self.faults.opens(), () => reply.opened(FileHandle(0), FopenFlags::empty()));
     }
 
     fn create(
@@ -152,7 +157,7 @@ impl Filesystem for Operations {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let created = self.files.create(parent, name, mode & !umask);
+        let created = self.faults.opens().and_then(|()| self.files.create(parent, name, mode & !umask));
         answer!(reply, created, (found, handle) => {
             reply.created(&NOT_REMEMBERED, &found, GENERATION, handle, FopenFlags::empty());
         });
@@ -187,7 +192,7 @@ impl Filesystem for Operations {
     ) {
         let bytes = bytes.to_vec();
         let through = writes_through(flags);
-        let access = if through { Access::Sync } else { Access::Write };
+        let access = if through { Access::Sync } else { Access::Write(bytes.len()) };
         self.when_willing(access, move |files, faults| {
             let write = || {
                 let open = files.opened(handle)?;
@@ -208,7 +213,7 @@ impl Filesystem for Operations {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.when_willing(Access::Write, move |files, faults| {
+        self.when_willing(Access::Write(0), move |files, faults| {
             let allocated = files.opened(handle).and_then(|open| open.allocate(offset, length, mode, faults));
             answer!(reply, allocated, () => reply.ok());
         });

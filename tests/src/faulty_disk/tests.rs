@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -52,6 +52,39 @@ fn files_are_files() {
     file.write_all_at(b"still", 0).expect("whoever has it open goes on");
     assert_eq!(file.metadata().expect("it is open").len(), 5);
     assert_eq!(fs::read(inside.join("two")).expect_err("it is gone").kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn without_descriptors_nothing_is_opened_and_what_is_open_goes_on() {
+    let Some((disk, _folder)) = disk() else { return };
+    let file = create(disk.path().join("open"));
+    let directory = File::open(disk.path()).expect("it is a directory");
+    disk.faults().take_descriptors();
+    let refused = [
+        File::open(disk.path().join("open")).expect_err("it is opened"),
+        File::create_new(disk.path().join("new")).expect_err("it is made"),
+        fs::read_dir(disk.path()).map(drop).expect_err("it is listed"),
+    ];
+    assert!(
+        refused.iter().all(|error| error.raw_os_error() == Some(Errno::MFILE.raw_os_error())),
+        "{refused:?}"
+    );
+    assert_eq!(disk.faults().not_opened(), 3);
+    file.write_all_at(b"x", 0).and_then(|()| file.sync_data()).expect("it is open");
+    fs::rename(disk.path().join("open"), disk.path().join("moved")).expect("that takes none");
+    directory.sync_all().expect("it is open");
+    disk.faults().heal();
+    File::open(disk.path().join("moved")).expect("there are descriptors again");
+}
+
+#[test]
+fn a_slow_disk_takes_its_time_for_what_is_written() {
+    let Some((disk, _folder)) = disk() else { return };
+    let file = create(disk.path().join("file"));
+    disk.faults().limit_bandwidth(1 << 20);
+    let begun = Instant::now();
+    file.write_all_at(&vec![1; 1 << 18], 0).expect("it can be written");
+    assert!(begun.elapsed() >= Duration::from_millis(240), "{:?}", begun.elapsed());
 }
 
 #[test]
