@@ -1,9 +1,9 @@
-//! Fetches the snapshot that this member lacks: its manifest, and then its pieces, a few at a time, from whoever has them.
+//! Fetches the snapshot that this member lacks: its manifest, and then its pieces, some megabytes of them at a time, from whoever has them.
 //!
 //! Every member's snapshot at an entry is the same bytes, so a source that falls silent, or has another file in its place, is left
 //! for the next one, and what has come stays. Those that follow are asked before the leader: it has enough to do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_raft::{LogId, MemberId, Snapshot, Status};
@@ -11,8 +11,16 @@ use quorate_raft::{LogId, MemberId, Snapshot, Status};
 use super::Message;
 use crate::snapshots::{Found, Job, Manifest, Part, SnapshotError};
 
-/// Pieces that are asked for, on their way or being written, at most: what a transfer holds in memory here.
-const WINDOW: usize = 4;
+/// What is asked for and has not come, in bytes: a source that is 50 ms away, and answers 100 ms later, sends 80 MB in a second.
+const ASKED_BYTES: usize = 8 << 20;
+
+/// The same together with what has come and is not written yet: what a transfer holds in memory here.
+const WINDOW_BYTES: usize = 16 << 20;
+
+/// How long the first source is given for the manifest, in ticks; the next one twice as long, up to the patience. A question may be lost
+/// because the connection is only being made, or the source may not have heard of this member. The answer of any that was asked is
+/// taken.
+const FIRST_QUESTION: u64 = 5;
 
 /// How often every source may say that it does not have it, or send something else, in a row, before the snapshot is given up: then
 /// what the leader offers next is wanted. Silence does not count: what has come stays while this member is cut off.
@@ -25,7 +33,7 @@ const REST: u64 = 4;
 #[derive(Debug)]
 pub(super) struct Fetcher {
     me: MemberId,
-    /// How long an answer may take, in ticks.
+    /// For how long nothing may come of what was asked for, in ticks.
     patience: u64,
     fetch: Option<Fetch>,
     /// Nothing is begun before: the last one failed here, and would fail again.
@@ -50,14 +58,17 @@ struct Fetch {
 
 #[derive(Debug)]
 enum Stage {
-    /// The manifest was asked for at this tick.
-    Manifest(u64),
+    /// The manifest was asked for at this tick, and the answer may take so long.
+    Manifest(u64, u64),
     Pieces {
         manifest: Box<Manifest>,
         /// Not asked for yet, or in vain.
         missing: VecDeque<u32>,
-        /// When they were asked for.
-        asked: BTreeMap<u32, u64>,
+        /// Asked for, and not here yet.
+        asked: BTreeSet<u32>,
+        /// When the last one came, or the first of them was asked for: a source is given up when nothing comes of it, however much was
+        /// asked for at once.
+        heard: u64,
         /// Those that have come, and are being written.
         writing: usize,
     },
@@ -86,7 +97,8 @@ impl Fetcher {
             "fetches a snapshot: the log it needs is gone"
         );
         let sources = self.sources(&snapshot, status);
-        self.fetch = Some(Fetch { snapshot, sources, source: 0, failures: 0, stage: Stage::Manifest(now) });
+        let stage = Stage::Manifest(now, 0);
+        self.fetch = Some(Fetch { snapshot, sources, source: 0, failures: 0, stage });
         self.ask_manifest(now);
     }
 
@@ -98,7 +110,7 @@ impl Fetcher {
     /// How many pieces have come, of how many.
     pub(super) fn progress(&self) -> Option<(u32, u32)> {
         match &self.fetch.as_ref()?.stage {
-            Stage::Manifest(_) | Stage::Restoring => None,
+            Stage::Manifest(..) | Stage::Restoring => None,
             Stage::Pieces { manifest, missing, asked, .. } => {
                 let left = (missing.len() + asked.len()) as u32;
                 Some((manifest.pieces() - left, manifest.pieces()))
@@ -118,7 +130,7 @@ impl Fetcher {
     /// A manifest has come.
     pub(super) fn manifest(&mut self, from: MemberId, manifest: Manifest, now: u64) {
         let Some(fetch) = &mut self.fetch else { return };
-        if !matches!(fetch.stage, Stage::Manifest(_)) || manifest.id() != fetch.snapshot.id {
+        if !matches!(fetch.stage, Stage::Manifest(..)) || manifest.id() != fetch.snapshot.id {
             return;
         }
         if manifest.snapshot != fetch.snapshot {
@@ -136,15 +148,15 @@ impl Fetcher {
         self.jobs.push(Job::Receive(manifest.clone()));
         let missing = (0..manifest.pieces()).collect();
         let manifest = Box::new(manifest);
-        fetch.stage = Stage::Pieces { manifest, missing, asked: BTreeMap::new(), writing: 0 };
+        fetch.stage = Stage::Pieces { manifest, missing, asked: BTreeSet::new(), heard: now, writing: 0 };
         self.ask_pieces(now);
     }
 
     /// A piece has come.
     pub(super) fn piece(&mut self, from: MemberId, id: LogId, number: u32, bytes: Bytes, now: u64) {
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.snapshot.id == id) else { return };
-        let Stage::Pieces { manifest, missing, asked, writing } = &mut fetch.stage else { return };
-        if asked.remove(&number).is_none() {
+        let Stage::Pieces { manifest, missing, asked, heard, writing } = &mut fetch.stage else { return };
+        if !asked.remove(&number) {
             return;
         }
         if !manifest.fits(number, &bytes) {
@@ -155,8 +167,10 @@ impl Fetcher {
             return self.next_source(now);
         }
         *writing += 1;
+        *heard = now;
         fetch.failures = 0;
         self.jobs.push(Job::Write(id, number, bytes));
+        self.ask_pieces(now);
     }
 
     /// A source does not have it.
@@ -194,18 +208,12 @@ impl Fetcher {
     /// Time passes. What has not come is asked for again, elsewhere. Returns the snapshot that nobody seems to have.
     pub(super) fn tick(&mut self, now: u64) -> Option<LogId> {
         let fetch = self.fetch.as_mut()?;
-        let late = |asked: u64| now >= asked + self.patience;
-        let failed = match &mut fetch.stage {
-            Stage::Manifest(asked) => late(*asked),
-            Stage::Pieces { missing, asked, .. } => {
-                let expired: Vec<u32> =
-                    asked.extract_if(.., |_, asked| late(*asked)).map(|(n, _)| n).collect();
-                expired.iter().rev().for_each(|number| missing.push_front(*number));
-                !expired.is_empty()
-            }
+        let is_late = match &fetch.stage {
+            Stage::Manifest(asked, patience) => now >= asked + patience,
+            Stage::Pieces { asked, heard, .. } => !asked.is_empty() && now >= heard + self.patience,
             Stage::Restoring => false,
         };
-        if failed {
+        if is_late {
             self.next_source(now);
         }
         let fetch = self.fetch.as_ref()?;
@@ -216,10 +224,11 @@ impl Fetcher {
         let Some(fetch) = &mut self.fetch else { return };
         fetch.source = (fetch.source + 1) % fetch.sources.len().max(1);
         match &mut fetch.stage {
-            Stage::Manifest(_) => self.ask_manifest(now),
-            Stage::Pieces { missing, asked, .. } => {
+            Stage::Manifest(..) => self.ask_manifest(now),
+            Stage::Pieces { missing, asked, heard, .. } => {
                 // They were asked of the other one.
-                std::mem::take(asked).into_keys().rev().for_each(|number| missing.push_front(number));
+                std::mem::take(asked).into_iter().rev().for_each(|number| missing.push_front(number));
+                *heard = now;
                 self.ask_pieces(now);
             }
             Stage::Restoring => {}
@@ -228,22 +237,30 @@ impl Fetcher {
 
     fn ask_manifest(&mut self, now: u64) {
         let Some(fetch) = &mut self.fetch else { return };
-        fetch.stage = Stage::Manifest(now);
+        let Stage::Manifest(_, before) = fetch.stage else { return };
+        let patience = (2 * before).max(FIRST_QUESTION).min(self.patience);
+        fetch.stage = Stage::Manifest(now, patience);
         let id = fetch.snapshot.id;
         self.ask(id, Part::Manifest);
     }
 
     fn ask_pieces(&mut self, now: u64) {
-        let Some(Fetch { snapshot, stage: Stage::Pieces { missing, asked, writing, .. }, .. }) =
-            &mut self.fetch
+        let Some(Fetch {
+            snapshot, stage: Stage::Pieces { manifest, missing, asked, heard, writing }, ..
+        }) = &mut self.fetch
         else {
             return;
         };
         let (id, mut numbers) = (snapshot.id, Vec::new());
-        while asked.len() + *writing < WINDOW
+        let (most_asked, most) = (pieces_of(manifest, ASKED_BYTES), pieces_of(manifest, WINDOW_BYTES));
+        if asked.is_empty() {
+            *heard = now;
+        }
+        while asked.len() < most_asked
+            && asked.len() + *writing < most
             && let Some(number) = missing.pop_front()
         {
-            asked.insert(number, now);
+            asked.insert(number);
             numbers.push(number);
         }
         for number in numbers {
@@ -257,6 +274,11 @@ impl Fetcher {
             self.messages.push(Message::SnapshotRequest { from: self.me, to: *to, id, part });
         }
     }
+}
+
+/// How many pieces so many bytes are; at least one.
+fn pieces_of(manifest: &Manifest, bytes: usize) -> usize {
+    (bytes / manifest.piece_bytes(0).max(1)).max(1)
 }
 
 /// The answer to a member that asked for a part.
@@ -306,7 +328,7 @@ mod tests {
             configuration_term: 1,
             bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
             hashes: hashes.into(),
-            piece_bytes: 4096,
+            piece_bytes: pieces[0].len().next_multiple_of(4096) as u32,
             level: crate::level::FIRST,
         };
         Manifest::from_wire(wire).unwrap()
@@ -348,24 +370,60 @@ mod tests {
     }
 
     #[test]
-    fn few_pieces_are_under_way_and_wrong_ones_come_from_elsewhere() {
-        let pieces: Vec<Vec<u8>> = (0..6).map(|n| vec![n; 4096]).collect();
+    fn so_many_bytes_are_under_way_and_wrong_pieces_come_from_elsewhere() {
+        let pieces: Vec<Vec<u8>> = (0..24).map(|n| vec![n; 1 << 20]).collect();
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
         let mut fetcher = fetcher();
         asked(&mut fetcher);
         fetcher.manifest(MemberId(3), manifest_of(&pieces), 1);
         assert!(matches!(fetcher.jobs[..], [Job::Receive(_)]));
-        assert_eq!(asked(&mut fetcher), [0, 1, 2, 3].map(|n| (3, Part::Piece(n))));
-        fetcher.piece(MemberId(3), ID, 1, pieces[1].to_vec().into(), 2);
-        assert!(asked(&mut fetcher).is_empty(), "it is not written yet");
+        assert_eq!(asked(&mut fetcher), [0, 1, 2, 3, 4, 5, 6, 7].map(|n| (3, Part::Piece(n))));
+        // While some are written others are asked for, up to twice as many in all.
+        for number in 0..8 {
+            fetcher.piece(MemberId(3), ID, number, pieces[number as usize].to_vec().into(), 2);
+            assert_eq!(asked(&mut fetcher), [(3, Part::Piece(8 + number))]);
+        }
+        fetcher.piece(MemberId(3), ID, 8, pieces[8].to_vec().into(), 2);
+        assert!(asked(&mut fetcher).is_empty(), "none is written yet");
         fetcher.written(ID, 2);
-        assert_eq!(asked(&mut fetcher), [(3, Part::Piece(4))]);
+        assert_eq!(asked(&mut fetcher), [(3, Part::Piece(16))]);
         // Another piece in its place: all that is under way is asked of the other one.
-        fetcher.piece(MemberId(3), ID, 0, pieces[2].to_vec().into(), 3);
+        fetcher.piece(MemberId(3), ID, 9, pieces[2].to_vec().into(), 3);
         assert_eq!(fetcher.refused, 1);
-        let mut again = asked(&mut fetcher);
-        again.sort_by_key(|(_, part)| format!("{part:?}"));
-        assert_eq!(again, [0, 2, 3, 4].map(|n| (2, Part::Piece(n))));
+        assert_eq!(asked(&mut fetcher), [10, 11, 12, 13, 14, 15, 16, 9].map(|n| (2, Part::Piece(n))));
+    }
+
+    #[test]
+    fn a_source_is_left_when_nothing_comes_not_when_much_takes_long() {
+        let pieces: Vec<Vec<u8>> = (0..8).map(|n| vec![n; 4096]).collect();
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        let mut fetcher = fetcher();
+        asked(&mut fetcher);
+        fetcher.manifest(MemberId(3), manifest_of(&pieces), 0);
+        asked(&mut fetcher);
+        let mut now = 0;
+        for number in 0..6 {
+            now += 8;
+            assert_eq!(fetcher.tick(now), None);
+            assert!(asked(&mut fetcher).is_empty(), "it sends");
+            fetcher.piece(MemberId(3), ID, number, pieces[number as usize].to_vec().into(), now);
+            fetcher.written(ID, now);
+        }
+        fetcher.tick(now + 10);
+        assert_eq!(asked(&mut fetcher), [6, 7].map(|n| (2, Part::Piece(n))));
+    }
+
+    #[test]
+    fn the_manifest_is_soon_asked_of_the_next_and_taken_from_any() {
+        let mut fetcher = fetcher();
+        let mut at = Vec::new();
+        for now in 0..40 {
+            fetcher.tick(now);
+            at.extend(asked(&mut fetcher).into_iter().map(|(to, _)| (now, to)));
+        }
+        assert_eq!(at, [(0, 3), (5, 2), (15, 3), (25, 2), (35, 3)]);
+        fetcher.manifest(MemberId(2), manifest_of(&[b"x"]), 40);
+        assert!(matches!(fetcher.jobs[..], [Job::Receive(_)]));
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Replica {
         self.fetcher.progress()
     }
 
+    /// Whether others count on what this member writes to its log: not without a vote, nor while it fetches what its log needs before.
+    pub fn is_waited_for(&self) -> bool {
+        let status = &self.status;
+        status.configuration.is_voter(status.id) && self.fetcher.id().is_none()
+    }
+
     /// How many parts of snapshots were refused since the start: they were not what they should be.
     pub fn refused_parts(&self) -> u64 {
         self.fetcher.refused
@@ -58,6 +64,7 @@ impl Replica {
 
     /// A snapshot of the state is durable: the log up to it may go, but for what members may need that are a little behind.
     fn taken(&mut self, manifest: Manifest) {
+        self.tail.snapshot_bytes(manifest.bytes());
         let keep_after = self.tail.before(manifest.id().index, self.fetched_from_here());
         tracing::debug!(index = manifest.id().index, bytes = manifest.bytes(), keep_after, "took a snapshot");
         // On disk the log goes back to the snapshot before: it is what is left if this one turns out to be damaged.

@@ -8,7 +8,9 @@ use quorate_raft::{Entry, Index};
 /// One entry in so many bytes is remembered.
 const STEP: u64 = 1 << 20;
 
-/// How many times as much is kept for a member that is fetching a snapshot, at most.
+/// How many times as much is kept for a member that is fetching a snapshot, if that is more than the snapshot itself has. A member gets
+/// through with it if it fetches faster than others write: then less than a snapshot's worth is written meanwhile. And where more is, the
+/// next snapshot is the shorter way; so the log never takes more memory than the state.
 const FETCHING: u64 = 4;
 
 /// Remembers where in the log the last bytes before the applied index begin.
@@ -20,11 +22,13 @@ pub(super) struct Tail {
     marks: VecDeque<Index>,
     /// Since the newest mark.
     weight: u64,
+    /// What the newest snapshot has, in bytes.
+    snapshot: u64,
 }
 
 impl Tail {
     pub(super) fn new(bytes: u64) -> Self {
-        Self { bytes, marks: VecDeque::new(), weight: 0 }
+        Self { bytes, marks: VecDeque::new(), weight: 0, snapshot: 0 }
     }
 
     /// Entry `index`, of `weight` bytes, was applied.
@@ -37,9 +41,14 @@ impl Tail {
         }
     }
 
+    /// The newest snapshot has so many bytes.
+    pub(super) fn snapshot_bytes(&mut self, bytes: u64) {
+        self.snapshot = bytes;
+    }
+
     /// So many marks span what may be kept.
     fn most(&self) -> usize {
-        Self::marks_of(FETCHING * self.bytes)
+        Self::marks_of((FETCHING * self.bytes).max(self.snapshot))
     }
 
     fn marks_of(bytes: u64) -> usize {
@@ -90,5 +99,10 @@ mod tests {
         assert_eq!(tail.before(20, Some(16)), 16);
         assert_eq!(tail.before(20, Some(19)), 18, "it may be a little behind then");
         assert_eq!(tail.before(20, Some(3)), 12, "not without bound");
+        tail.snapshot_bytes(15 * STEP);
+        (21..=40).for_each(|index| tail.applied(index, STEP));
+        assert_eq!(tail.before(40, Some(30)), 30);
+        assert_eq!(tail.before(40, Some(3)), 25, "as much as a snapshot has");
+        assert_eq!(tail.before(40, None), 38);
     }
 }

@@ -224,6 +224,9 @@ impl Driver {
         if let Some(index) = release {
             self.log_thread.release_before(index);
         }
+        if status_changed {
+            self.snapshot_thread.hurry(!self.replica.is_waited_for());
+        }
         self.snapshot_thread.push(jobs);
         if status_changed {
             self.status_view.publish(&self.replica, self.data_dir.cluster());

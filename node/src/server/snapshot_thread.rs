@@ -1,6 +1,7 @@
 //! The snapshots' own thread: neither the replica nor the log waits for them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(crate) struct SnapshotThread {
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
+    /// Nobody waits for what this member writes to its log.
+    in_a_hurry: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,12 @@ impl SnapshotThread {
             .name("snapshots".into())
             .spawn(move || run(worker, &theirs, &mailbox, &metrics))?;
         Ok(SnapshotThread { shared, thread: Some(thread) })
+    }
+
+    /// Whether nobody waits for what this member writes to its log: it has no vote, or lacks the log's beginning and takes no entries in.
+    /// Then snapshots need no pace.
+    pub(crate) fn hurry(&self, hurries: bool) {
+        self.shared.in_a_hurry.store(hurries, Ordering::Relaxed);
     }
 
     /// Has `jobs` done.
@@ -79,7 +88,9 @@ fn run(mut worker: Worker, shared: &Shared, mailbox: &Mailbox, metrics: &Metrics
             count(metrics, &report);
             mailbox.post(Event::Snapshot(report));
         }
-        std::thread::sleep(step_time().saturating_sub(begun.elapsed()));
+        if !shared.in_a_hurry.load(Ordering::Relaxed) {
+            std::thread::sleep(step_time().saturating_sub(begun.elapsed()));
+        }
     }
 }
 

@@ -116,21 +116,9 @@ impl Kept {
         Ok(Self { file, path, manifest, wanted: false })
     }
 
-    /// Reads piece `number`, as it stands there.
-    fn read_piece(&self, number: u32) -> Result<Bytes, SnapshotError> {
-        let mut piece = vec![0; self.manifest.piece_bytes(number)];
-        self.file.read_at(&mut piece, self.manifest.offset(number)).during("read", &self.path)?;
-        Ok(piece.into())
-    }
-
     /// Reads piece `number`, and verifies it.
     pub(super) fn verified_piece(&self, number: u32) -> Result<Bytes, SnapshotError> {
-        let piece = self.read_piece(number)?;
-        if self.manifest.fits(number, &piece) {
-            return Ok(piece);
-        }
-        let what = format!("piece {number} does not match its hash");
-        Err(SnapshotError::Damaged { path: self.path.clone(), what })
+        verified_piece(&self.manifest, self.file.as_ref(), &self.path, number)
     }
 }
 
@@ -157,4 +145,20 @@ fn check_version(trailer: &[u8; TRAILER], path: &Path) -> Result<(), SnapshotErr
             Err(SnapshotError::Damaged { path: path.to_owned(), what })
         }
     }
+}
+
+/// Reads piece `number` of `manifest`'s snapshot from a file, and verifies it.
+pub(super) fn verified_piece(
+    manifest: &Manifest,
+    file: &dyn File,
+    path: &Path,
+    number: u32,
+) -> Result<Bytes, SnapshotError> {
+    let mut piece = vec![0; manifest.piece_bytes(number)];
+    file.read_at(&mut piece, manifest.offset(number)).during("read", path)?;
+    if manifest.fits(number, &piece) {
+        return Ok(piece.into());
+    }
+    let what = format!("piece {number} does not match its hash");
+    Err(SnapshotError::Damaged { path: path.to_owned(), what })
 }

@@ -1,6 +1,7 @@
 //! Work on snapshots, a piece at a time.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,10 +10,11 @@ use quorate_raft::{LogId, MemberId, Snapshot};
 
 use super::SnapshotError;
 use super::archive::Archive;
-use super::file::{self, Kept};
+use super::file;
 use super::manifest::{Draft, Manifest};
 use crate::kv::Store;
 use crate::kv::snapshot::{Restore, SnapshotSource};
+use crate::storage::disk::File;
 
 /// Something to be done.
 #[derive(Debug)]
@@ -106,9 +108,19 @@ enum Receiving {
         missing: Vec<bool>,
         /// How many those are.
         left: u32,
+        back: ReadBack,
     },
-    /// It is read back.
-    Restoring { id: LogId, next: u32, restore: Restore },
+    /// It is read back to its end.
+    Restoring { id: LogId, back: ReadBack },
+}
+
+/// What has come is read back, and makes the state piece by piece, while others are still on their way. What is restored is what the
+/// disk has, and not what the network has brought.
+#[derive(Debug, Default)]
+struct ReadBack {
+    /// The piece that is next: they make a state in order only.
+    next: u32,
+    restore: Restore,
 }
 
 impl Worker {
@@ -136,13 +148,13 @@ impl Worker {
     pub fn is_busy(&self) -> bool {
         !self.jobs.is_empty()
             || self.taking.is_some()
-            || matches!(self.receiving, Some(Receiving::Restoring { .. }))
+            || self.receiving.as_ref().is_some_and(Receiving::restores)
     }
 
     /// Does a piece of what there is to do: at most about a piece is written or read. Jobs, which others wait for, and what takes long
     /// have turns.
     pub fn step(&mut self) -> Option<Report> {
-        let restores = matches!(self.receiving, Some(Receiving::Restoring { .. }));
+        let restores = self.receiving.as_ref().is_some_and(Receiving::restores);
         let alone = !restores && self.taking.is_none();
         let jobs_now = self.jobs_next || alone;
         self.jobs_next = !self.jobs_next;
@@ -215,14 +227,15 @@ impl Worker {
         let id = manifest.id();
         if self.archive.find(id).is_some() {
             // It came, or was taken, before.
-            self.receiving = Some(Receiving::Restoring { id, next: 0, restore: Restore::new() });
+            self.receiving = Some(Receiving::Restoring { id, back: ReadBack::default() });
             return None;
         }
         match self.archive.begin(id) {
             Ok(part) => {
                 let left = manifest.pieces();
                 let missing = vec![true; left as usize];
-                self.receiving = Some(Receiving::Pieces { manifest, part, missing, left });
+                let back = ReadBack::default();
+                self.receiving = Some(Receiving::Pieces { manifest, part, missing, left, back });
                 None
             }
             Err(error) => Some(Report::NotReceived(id, error)),
@@ -230,7 +243,7 @@ impl Worker {
     }
 
     fn write(&mut self, id: LogId, number: u32, piece: &[u8]) -> Option<Report> {
-        let Some(Receiving::Pieces { manifest, part, missing, left }) = &mut self.receiving else {
+        let Some(Receiving::Pieces { manifest, part, missing, left, .. }) = &mut self.receiving else {
             return None;
         };
         if manifest.id() != id || !missing.get(number as usize).is_some_and(|missing| *missing) {
@@ -250,30 +263,45 @@ impl Worker {
 
     /// All pieces are there: from here on the snapshot is one of this member's own.
     fn end_receiving(&mut self, id: LogId, number: u32) -> Option<Report> {
-        let Some(Receiving::Pieces { manifest, part, .. }) = self.receiving.take() else { return None };
+        let Some(Receiving::Pieces { manifest, part, back, .. }) = self.receiving.take() else { return None };
         if let Err(error) = self.archive.keep(part, manifest) {
             return Some(Report::NotReceived(id, error));
         }
-        self.receiving = Some(Receiving::Restoring { id, next: 0, restore: Restore::new() });
+        self.receiving = Some(Receiving::Restoring { id, back });
         Some(Report::Written(id, number))
     }
 
-    /// Reads the next piece back: what is restored is what the disk has.
+    /// Reads the next piece back.
     fn restore(&mut self) -> Option<Report> {
-        let Some(Receiving::Restoring { id, next, mut restore }) = self.receiving.take() else { return None };
+        match self.receiving.take()? {
+            Receiving::Restoring { id, back } => self.restore_kept(id, back),
+            Receiving::Pieces { manifest, part, missing, left, mut back } => {
+                let id = manifest.id();
+                if let Err(error) = back.take(&manifest, part.file.as_ref(), &part.path) {
+                    self.archive.abandon(part);
+                    return Some(Report::NotReceived(id, error));
+                }
+                self.receiving = Some(Receiving::Pieces { manifest, part, missing, left, back });
+                None
+            }
+        }
+    }
+
+    /// Reads the next piece back of a snapshot that is kept, or ends.
+    fn restore_kept(&mut self, id: LogId, mut back: ReadBack) -> Option<Report> {
         let Some(kept) = self.archive.find(id) else {
             // Newer ones that were taken here have pushed it out.
             return Some(Report::NotReceived(id, SnapshotError::Superseded));
         };
-        if next < kept.manifest.pieces() {
-            if let Err(error) = restore_piece(kept, next, &mut restore) {
+        if back.next < kept.manifest.pieces() {
+            if let Err(error) = back.take(&kept.manifest, kept.file.as_ref(), &kept.path) {
                 self.give_up(id, &error);
                 return Some(Report::NotReceived(id, error));
             }
-            self.receiving = Some(Receiving::Restoring { id, next: next + 1, restore });
+            self.receiving = Some(Receiving::Restoring { id, back });
             return None;
         }
-        match restore.finish() {
+        match back.restore.finish() {
             Ok(mut store) => {
                 store.applied_up_to(id);
                 Some(Report::Received(kept.manifest.clone(), Box::new(store)))
@@ -329,8 +357,24 @@ impl Taking {
     }
 }
 
-fn restore_piece(kept: &Kept, number: u32, restore: &mut Restore) -> Result<(), SnapshotError> {
-    let piece = kept.verified_piece(number)?;
-    let failed = |source| SnapshotError::restoring(&kept.path, kept.manifest.id().index, source);
-    restore.push(&piece).map_err(failed)
+impl Receiving {
+    /// Whether something that is written is to be read back.
+    fn restores(&self) -> bool {
+        match self {
+            // The last one comes with the file's name.
+            Self::Pieces { missing, back, .. } => missing.get(back.next as usize) == Some(&false),
+            Self::Restoring { .. } => true,
+        }
+    }
+}
+
+impl ReadBack {
+    /// Takes the next piece in, from the file that it was written to.
+    fn take(&mut self, manifest: &Manifest, file: &dyn File, path: &Path) -> Result<(), SnapshotError> {
+        let piece = file::verified_piece(manifest, file, path, self.next)?;
+        let failed = |source| SnapshotError::restoring(path, manifest.id().index, source);
+        self.restore.push(&piece).map_err(failed)?;
+        self.next += 1;
+        Ok(())
+    }
 }
