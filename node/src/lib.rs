@@ -15,6 +15,7 @@ pub mod metrics;
 mod net;
 mod peer;
 pub mod process;
+pub mod recover;
 pub mod replica;
 pub mod rpc;
 pub mod server;

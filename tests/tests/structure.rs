@@ -25,7 +25,7 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 
 /// The rooms of the node's crate, and which of the others each may use. A room stands below those that use it: no arrow runs back.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("level", &[]),
     ("codec", &["level"]),
     ("command", &["level"]),
@@ -33,6 +33,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("kv", &["level"]),
     ("snapshots", &["codec", "kv", "level", "storage"]),
     ("copy", &["kv"]),
+    ("recover", &["codec", "command", "kv", "level", "snapshots", "storage"]),
     ("replica", &["codec", "command", "kv", "level", "snapshots"]),
     ("doors", &["command", "kv", "level", "replica", "snapshots"]),
     ("metrics", &["doors", "net"]),
@@ -44,7 +45,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("admin", &["codec", "doors", "net"]),
     ("rpc", &["doors", "kv"]),
     ("http", &["doors", "metrics", "net"]),
-    ("ctl", &["snapshots", "storage", "tls"]),
+    ("ctl", &["codec", "recover", "snapshots", "storage", "tls"]),
     ("server", &["codec", "copy", "doors", "kv", "metrics", "peer", "replica", "snapshots", "storage"]),
     (
         "process",

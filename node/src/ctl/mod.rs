@@ -10,6 +10,7 @@ mod goal;
 mod keys;
 mod membership;
 mod print;
+mod recover;
 mod status;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::recover::RecoverError;
 use crate::tls::TlsError;
 use connect::{Admins, Clients};
 
@@ -139,6 +141,23 @@ enum Command {
         #[arg(value_name = "DIR", env = "QUORATE_DATA_DIR")]
         dir: PathBuf,
     },
+    /// Make a new cluster of what one stopped member holds: the way back when a majority of the voters is gone for good.
+    ///
+    /// Shows what the directory holds and what may be lost, asks for the cluster's ID, and makes the directory the one member of a new
+    /// cluster. Entries that are not known to be committed are kept. Members of the old cluster are refused by the new one. Revisions go
+    /// up, and all older ones count as compacted: none is dealt out twice. What the directory held stays beside. When it is interrupted,
+    /// the next start of the node, or the next call, ends it. Run it as the user that the node runs as.
+    Recover {
+        /// The data directory. No node must run on it.
+        #[arg(value_name = "DIR", env = "QUORATE_DATA_DIR")]
+        dir: PathBuf,
+        /// By how much revisions go up: more than the lost members can have used beyond this one.
+        #[arg(long, value_name = "N", default_value_t = crate::recover::REVISIONS, value_parser = clap::value_parser!(i64).range(1..))]
+        bump_revision: i64,
+        /// The ID of the cluster that is given up, for scripts. Without it, it is asked for.
+        #[arg(long, value_name = "CLUSTER_ID")]
+        yes_i_understand: Option<String>,
+    },
     /// Hand leadership over.
     Transfer {
         /// The name or ID of the voter that is to lead [default: the one that is furthest].
@@ -221,6 +240,9 @@ pub enum CtlError {
         /// Which.
         dir: PathBuf,
     },
+    /// A data directory cannot be recovered.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
@@ -247,6 +269,9 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
             keys::del(&Clients::new(&global, timeout)?, output, key, prefix).await
         }
         Command::Check { dir } => check::check(output, &dir),
+        Command::Recover { dir, bump_revision, yes_i_understand } => {
+            recover::recover(output, &dir, yes_i_understand.as_deref(), bump_revision)
+        }
         Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
         Command::Transfer { member } => {
             membership::transfer(&Admins::new(&global, timeout)?, output, member.as_deref()).await

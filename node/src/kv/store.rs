@@ -231,6 +231,14 @@ impl Store {
         RangeScan::new(self, request, Revision::end_of(self.revision), self.revision)
     }
 
+    /// Leaves `by` revisions out, which another history may have used, and gives up everything before: whoever knows that one is told that
+    /// it is compacted. False, and nothing is done, when `by` is not positive or revisions would end.
+    pub fn leap(&mut self, by: i64) -> bool {
+        let Some(revision) = self.revision.checked_add(by).filter(|_| by > 0) else { return false };
+        self.revision = revision;
+        self.compact(revision).is_ok()
+    }
+
     /// What `key` held at `point`.
     pub(super) fn version(&self, key: &[u8], point: Revision, steps: &mut Steps) -> Option<&Version> {
         let newest = if self.is_newest(point) { self.index.get_live(key) } else { self.index.get(key) };

@@ -15,7 +15,7 @@ use crate::server::start::{self, CopyFound, Found};
 use crate::snapshots::Archive;
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
-use crate::storage::{self, DirLock, Wal, WalOptions};
+use crate::storage::{self, DirLock, Wal, WalOptions, replacement};
 
 /// What the data directory holds.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub(super) struct Disks {
 impl Disks {
     pub(super) fn open(dir: &Path, with_copy: bool) -> Result<Self, RunError> {
         let lock = storage::lock(dir)?;
+        if let Some(before) = replacement::finish(&OsDisk, dir)? {
+            tracing::info!(before = %before.display(), "ended the exchange of the data directory that raftctl recover had begun");
+        }
         let identity = Identity::open(&OsDisk, dir, random_member()?)?;
         let found = start::read(dir, &WalOptions::new(identity.member), |is_known| {
             with_copy.then(|| open_copy(dir, &identity, is_known)).flatten()
@@ -47,6 +50,22 @@ impl Disks {
         }
         let Found { wal, archive, restored, state, copy, .. } = found;
         Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found: restored, state, copy })
+    }
+
+    /// Notes, durably, that this process promises not to elect another leader for a while, as leases ask for. Without room for the note
+    /// it must not promise anything: then it reads as it does without leases, and so it can be started on a full disk.
+    pub(super) fn allow_leases(&mut self) -> Result<bool, RunError> {
+        match self.identity.set_leases(&OsDisk, &self.dir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_full() => {
+                tracing::warn!(
+                    %error,
+                    "--lease-reads has no effect until the next start: there is no room to note that this member gives leases"
+                );
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Founds a cluster, unless there is one already.

@@ -190,12 +190,29 @@ impl Archive {
     }
 }
 
+/// The newest whole snapshot in data directory `dir`, which is not changed, and its state. None if there is none.
+pub fn newest(disk: &dyn Disk, data_dir: &Path) -> Result<Option<(Manifest, Store)>, SnapshotError> {
+    for path in found(disk, data_dir)?.into_iter().rev() {
+        let file = disk.open(&path).during("open", &path);
+        match file.and_then(|file| Kept::open(file, path)).and_then(|kept| Ok((restore(&kept)?, kept))) {
+            Ok((store, kept)) => return Ok(Some((kept.manifest, store))),
+            Err(error) => tracing::warn!(%error, "a snapshot is of no use"),
+        }
+    }
+    Ok(None)
+}
+
 /// What stands in data directory `dir`, which is not changed: each file that has a snapshot's name, oldest first, and whether it is
 /// whole to its last piece.
 pub fn inspect(
     disk: &dyn Disk,
     data_dir: &Path,
 ) -> Result<Vec<Result<Manifest, SnapshotError>>, SnapshotError> {
+    Ok(found(disk, data_dir)?.into_iter().map(|path| verified(disk, path)).collect())
+}
+
+/// The files of snapshots in a data directory, oldest first.
+fn found(disk: &dyn Disk, data_dir: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
     let dir = data_dir.join(DIR);
     let names = match disk.list(&dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -204,7 +221,7 @@ pub fn inspect(
     let mut found: Vec<(LogId, String)> =
         names.into_iter().filter_map(|name| Some((id_of(&name)?, name))).collect();
     found.sort_unstable();
-    Ok(found.into_iter().map(|(_, name)| verified(disk, dir.join(name))).collect())
+    Ok(found.into_iter().map(|(_, name)| dir.join(name)).collect())
 }
 
 /// The manifest of a file, all of whose pieces are as it says.

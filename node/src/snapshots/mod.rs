@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use quorate_raft::Index;
 
-pub use archive::{Archive, inspect};
+pub use archive::{Archive, inspect, newest};
 #[cfg(test)]
 pub(crate) use manifest::Draft;
 pub use manifest::{Manifest, ManifestError};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -89,7 +89,7 @@ pub struct OsDisk;
 
 impl Disk for OsDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir(path)
+        fs::DirBuilder::new().mode(super::lock::PRIVATE).create(path)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -56,6 +56,11 @@ pub fn random_member() -> io::Result<MemberId> {
 }
 
 impl Identity {
+    /// A member of `cluster` that nothing has happened to yet.
+    pub(crate) fn of(member: MemberId, cluster: u64) -> Self {
+        Self { member, cluster, removed: 0, leases: false }
+    }
+
     /// Reads the identity in data directory `dir`. None if there is none.
     pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, OpenError> {
         let path = dir.join(NAME);
@@ -79,7 +84,7 @@ impl Identity {
         if let Some(identity) = identity {
             return Ok(identity);
         }
-        let identity = Self { member: fresh, cluster: 0, removed: 0, leases: false };
+        let identity = Self::of(fresh, 0);
         identity.save(disk, dir)?;
         Ok(identity)
     }
@@ -122,7 +127,8 @@ impl Identity {
         Ok(())
     }
 
-    fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    /// Stores it, durably, in the place of what there is.
+    pub(crate) fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
         let path = dir.join(NAME);
         let temporary = dir.join("identity.new");
         match disk.remove(&temporary) {

@@ -5,6 +5,7 @@
 //!          identity                who this member is, and of which cluster
 //!          wal/0000000000000001.wal …   the segments of the log, oldest first; the last one may be prepared and unused
 //!              *.free              a file on its way to become the next segment
+//!          replacement…            while all of that is replaced: see `replacement.rs`
 //! ```
 //!
 //! Invariants: nothing is acknowledged before it is durable; what lies ahead of the log's end is zero; a block that holds a
@@ -18,6 +19,7 @@ mod lock;
 mod prepare;
 mod record;
 mod recovery;
+pub mod replacement;
 mod replay;
 mod segment;
 mod terms;
@@ -119,6 +121,15 @@ pub struct Damage {
 }
 
 impl OpenError {
+    /// Whether the disk, or this user's share of it, is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => disk::is_full(source),
+            Self::Begin(error) => matches!(error, WalError::NoSpace { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether nothing but a free descriptor was missing.
     pub fn lacks_descriptors(&self) -> bool {
         match self {

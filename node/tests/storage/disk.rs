@@ -253,6 +253,14 @@ impl Disk for MemDisk {
         state.begin().map_err(|e| e.0)?;
         let inode = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), inode);
+        // A directory takes along what is in it.
+        let within: Vec<PathBuf> =
+            state.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for path in within {
+            let inode = state.names.remove(&path).flatten();
+            let rest = path.strip_prefix(from).expect("it is within");
+            state.names.insert(to.join(rest), inode);
+        }
         Ok(())
     }
 

@@ -10,6 +10,8 @@ mod flips;
 mod identity;
 mod kill;
 mod model;
+mod recover;
+mod replacement;
 mod reset;
 mod room;
 mod torn;
