@@ -10,13 +10,27 @@ use crate::address::{Address, Scheme};
 use crate::level::{Level, Levels};
 use crate::tls::TlsFiles;
 
+/// See [`crate::process::Exit`].
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  it was told to stop
+  1  anything else
+  2  flags or addresses make no sense
+  3  the data is a newer version's: start that one
+  4  the data directory is damaged: restore the volume, or start a new member with an empty one
+  5  the data directory is another member's or cluster's, or its member was removed
+  6  it cannot found a cluster: its data directory has joined one, or was to found another
+  7  another process runs on the data directory
+  8  the disk fails, or is full at the start
+  9  an address cannot be listened on";
+
 /// A node of Quorate: a replicated, strongly consistent key-value store with the etcd v3 API.
 ///
 /// Start the first node of a cluster with --bootstrap and the others with --join and the peer address of any member. Without
 /// either, a node that is new waits to be told by an operator. A node that has belonged to a cluster before needs neither:
 /// what it is stands in its data directory.
 #[derive(Debug, Parser)]
-#[command(name = "quorate-node", version, args_override_self = true)]
+#[command(name = "quorate-node", version, args_override_self = true, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// Where the node keeps its log and its identity. Made if it is missing.
     #[arg(long, value_name = "DIR", env = "QUORATE_DATA_DIR")]

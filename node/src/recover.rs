@@ -19,12 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use prost::Message as _;
 use quorate_api::log;
 use quorate_raft::{Configuration, Entry, HardState, LogId, MemberId, Payload, Snapshot, Write, WriteId};
 
 use crate::codec;
+use crate::command;
 use crate::kv::{SnapshotPolicy, Store};
+use crate::level::Levels;
 use crate::snapshots::{self, Archive, Job, Report, SnapshotError, Worker};
 use crate::storage::disk::Disk;
 use crate::storage::identity::Identity;
@@ -122,9 +123,9 @@ fn apply(entry: &Entry, state: &mut Store, configuration: &mut Configuration) ->
         Payload::Configuration(newer) => configuration.clone_from(newer),
         Payload::Command(bytes) => {
             let unknown = || RecoverError::Unknown(entry.index);
-            let command = log::Command::decode(bytes.clone()).map_err(|_| unknown())?;
+            let command = command::read(bytes.clone(), Levels::ALL).map_err(|_| unknown())?;
             // What the state refuses it refuses here too, as it did on every member.
-            let _ = state.apply(&command.operation.ok_or_else(unknown)?);
+            let _ = state.apply(&command.operation);
         }
     }
     Ok(())

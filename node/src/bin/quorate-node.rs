@@ -5,17 +5,20 @@ use std::process::ExitCode;
 
 use quorate_node::cli::{Cli, LogForm};
 use quorate_node::{copy, process};
+use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     end_with_any_defect();
+    // Whatever file it makes, and whatever makes files for it, is its user's alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = Cli::read();
     start_log(cli.log);
     match process::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quorate-node: {error}");
-            ExitCode::from(error.code())
+            ExitCode::from(error.exit() as u8)
         }
     }
 }

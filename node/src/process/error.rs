@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::join::JoinError;
 use crate::doors::event::ClusterError;
 use crate::level::Unsupported;
 use crate::server::start::StartError;
@@ -39,8 +40,8 @@ pub enum RunError {
     #[error("{0}")]
     Cluster(#[from] ClusterError),
     /// A membership that cannot be.
-    #[error("{0}")]
-    Enrol(String),
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The system denies threads, randomness or signals.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -68,12 +69,90 @@ impl From<StartError> for RunError {
 }
 
 impl RunError {
-    /// What the process exits with: 3 where only another version can go on.
-    pub fn code(&self) -> u8 {
+    /// What the process exits with.
+    pub fn exit(&self) -> Exit {
         match self {
-            RunError::Usage(_) => 2,
-            RunError::Unsupported(_) => 3,
-            _ => 1,
+            Self::Usage(_) => Exit::Usage,
+            Self::Unsupported(_) => Exit::TooOld,
+            Self::Listen { .. } => Exit::Listen,
+            Self::Open(error) => of_open(error),
+            Self::Snapshots(SnapshotError::Io { .. }) | Self::DiskFailed(_) | Self::Found(_) => Exit::Disk,
+            Self::Snapshots(SnapshotError::Foreign { .. }) => Exit::Foreign,
+            Self::Snapshots(SnapshotError::Unsupported(_)) => Exit::TooOld,
+            Self::Snapshots(_) => Exit::Damaged,
+            Self::Cluster(ClusterError::NotFounder(_) | ClusterError::HalfFounded) => Exit::NotFounder,
+            Self::Cluster(ClusterError::Other { .. }) | Self::Join(_) => Exit::Foreign,
+            Self::Cluster(ClusterError::Storage(_)) => Exit::Disk,
+            Self::Cluster(ClusterError::NoId | ClusterError::InProgress)
+            | Self::Tls(_)
+            | Self::System(_)
+            | Self::Lost => Exit::Failed,
+        }
+    }
+}
+
+fn of_open(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Damaged(_) | OpenError::OnlyVoter(_) | OpenError::NoSnapshot { .. } => Exit::Damaged,
+        OpenError::Foreign { .. } => Exit::Foreign,
+        OpenError::Unsupported(_) => Exit::TooOld,
+        OpenError::Locked { .. } => Exit::InUse,
+        OpenError::Io { .. } | OpenError::Begin(_) => Exit::Disk,
+    }
+}
+
+/// What the process exits with, for whoever starts it again, or does not. The same table stands in `quorate-node --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Whatever has no number of its own.
+    Failed = 1,
+    /// Flags or addresses make no sense. Nothing was begun.
+    Usage = 2,
+    /// The data was written by a newer version: only that one can go on.
+    TooOld = 3,
+    /// The data directory is damaged, and nobody can repair it from within.
+    Damaged = 4,
+    /// The data directory belongs to another member or cluster, or its member was removed.
+    Foreign = 5,
+    /// It was to found a cluster and cannot: its directory has joined one, or was to found another.
+    NotFounder = 6,
+    /// Another process runs on the data directory.
+    InUse = 7,
+    /// The disk fails: a write or a read, an fsync, no space at the start.
+    Disk = 8,
+    /// An address cannot be listened on.
+    Listen = 9,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        let help = Cli::command().render_long_help().to_string();
+        let table = help.split("Exit codes:").nth(1).expect("there is a table");
+        let all = [
+            Exit::Failed,
+            Exit::Usage,
+            Exit::TooOld,
+            Exit::Damaged,
+            Exit::Foreign,
+            Exit::NotFounder,
+            Exit::InUse,
+            Exit::Disk,
+            Exit::Listen,
+        ];
+        for (number, exit) in (1..).zip(all) {
+            assert_eq!(exit as u8, number);
+            assert!(
+                table.lines().any(|line| line.trim_start().starts_with(&format!("{number}  "))),
+                "{exit:?}"
+            );
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Join {
 
 /// Why it can never be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum JoinError {
+pub enum JoinError {
     /// The data directory is another cluster's.
     #[error(
         "this node belongs to cluster {mine:016x}, and the one at {address} to {theirs:016x}: \

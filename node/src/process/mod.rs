@@ -12,5 +12,6 @@ mod node;
 mod peer_port;
 mod runtime;
 
-pub use error::RunError;
+pub use error::{Exit, RunError};
+pub use join::JoinError;
 pub use node::run;

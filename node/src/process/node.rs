@@ -47,7 +47,6 @@ use crate::server::timing::{
     DISK_DEADLINE, ELECTION, HEARTBEAT, KEPT_LOG_BYTES, LEASE, REQUEST_TIMEOUT, START, ticks,
 };
 use crate::snapshots::{Archive, Manifest, Worker};
-use crate::storage::disk::OsDisk;
 use crate::storage::identity::Identity;
 use crate::storage::{DirLock, Wal};
 use crate::tls::{Dialer, Tls, TlsError};
@@ -109,9 +108,7 @@ impl Node {
         if cli.bootstrap {
             disks.bootstrap(&me)?;
         }
-        if cli.lease_reads {
-            disks.identity.set_leases(&OsDisk, &disks.dir)?;
-        }
+        let lease_reads = cli.lease_reads && disks.allow_leases()?;
         let view = NodeView::new(NodeStatus {
             cluster_id: disks.identity.cluster,
             member_id: me.id,
@@ -133,7 +130,7 @@ impl Node {
         let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
         *store.write() = state;
         let data_dir = (dir, identity);
-        let wishes = Wishes { priority: cli.priority, lease_reads: cli.lease_reads };
+        let wishes = Wishes { priority: cli.priority, lease_reads };
         let health = shown.health.clone();
         let start = Start {
             found,
@@ -375,6 +372,6 @@ fn fatal(ended: Result<End, oneshot::error::RecvError>) -> RunError {
 fn join_error(error: JoinError) -> RunError {
     match error {
         JoinError::Unsupported(unsupported) => RunError::Unsupported(unsupported),
-        error => RunError::Enrol(error.to_string()),
+        error => RunError::Join(error),
     }
 }
