@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use quorate_api::etcdserverpb::{PutRequest, StatusRequest};
+use quorate_api::etcdserverpb::{PutRequest, StatusRequest, StatusResponse};
 use quorate_tests::faulty_disk::{Faults, FaultyDisk};
 use quorate_tests::ports;
 use quorate_tests::process::Process;
@@ -193,6 +193,18 @@ impl Cluster {
         Err(format!("no leader after {START:?}"))
     }
 
+    /// The newest term that a node knows: how often a leader was sought.
+    pub(crate) fn term(&self) -> Result<u64, String> {
+        crate::load::runtime()?.block_on(async {
+            let mut newest = 0;
+            for node in &self.nodes {
+                let asked = timeout(Duration::from_secs(5), status(node.client)).await;
+                newest = newest.max(asked.map_err(|_| "no status".to_owned())??.raft_term);
+            }
+            Ok(newest)
+        })
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self, node: usize) -> Result<(), String> {
         self.nodes[node].process.kill().map(drop).map_err(|error| error.to_string())
@@ -275,10 +287,14 @@ fn free() -> Addresses {
     [ports::free(), ports::free(), ports::free()]
 }
 
-async fn leads(client: SocketAddr) -> Result<bool, String> {
+async fn status(client: SocketAddr) -> Result<StatusResponse, String> {
     let mut maintenance = Connection::maintenance(client).await?;
-    let answer =
-        maintenance.status(StatusRequest {}).await.map_err(|status| status.to_string())?.into_inner();
+    let answer = maintenance.status(StatusRequest {}).await;
+    Ok(answer.map_err(|status| status.to_string())?.into_inner())
+}
+
+async fn leads(client: SocketAddr) -> Result<bool, String> {
+    let answer = status(client).await?;
     Ok(answer.header.is_some_and(|header| header.member_id == answer.leader))
 }
 

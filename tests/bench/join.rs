@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::client::{Connection, origin};
 use crate::cluster::{Cluster, Product};
-use crate::load::{self, Clients, WARM_UP, key, largest};
+use crate::load::{self, Clients, VALUE, WARM_UP, key, largest};
 use crate::report::Run;
 use crate::restart::first_read;
 use crate::row::{Load, Request};
@@ -20,7 +20,7 @@ use crate::{data, statistics};
 /// Bytes of a value: a gigabyte is to be there in a minute.
 const LARGE: usize = 4096;
 /// They leave the servers some time for the new member.
-const LOAD: Load = Load { request: Request::Put, clients: 16, connections: 4 };
+const LOAD: Load = Load { request: Request::Put, clients: 16, connections: 4, value: VALUE };
 const AGAIN: Duration = Duration::from_millis(20);
 const TELL: Duration = Duration::from_secs(5);
 /// Whoever has not joined after this long never will.

@@ -19,7 +19,7 @@ use crate::data;
 use crate::report::{Figures, Run};
 use crate::row::{Load, Request};
 use crate::statistics::percentile;
-use crate::usage;
+use crate::usage::{self, Cpu};
 use crate::written::Written;
 
 /// Bytes of a value.
@@ -46,6 +46,7 @@ struct Shared {
     keys: Vec<Bytes>,
     value: Bytes,
     request: Request,
+    begun: Instant,
     measuring: AtomicBool,
     stopping: AtomicBool,
 }
@@ -55,9 +56,19 @@ struct Shared {
 pub(crate) struct Seen {
     /// Microseconds from request to answer; sorted at the end.
     pub(crate) latencies: Vec<u32>,
+    /// When the answers came, in microseconds from when the clients were started; sorted at the end.
+    pub(crate) answers: Vec<u64>,
     pub(crate) errors: usize,
     /// The last of them.
     pub(crate) error: Option<String>,
+}
+
+impl Seen {
+    /// The longest time without an answer, in milliseconds.
+    pub(crate) fn silence_ms(&self) -> f64 {
+        let longest = self.answers.windows(2).map(|pair| pair[1] - pair[0]).max();
+        longest.unwrap_or_default() as f64 / 1e3
+    }
 }
 
 /// Clients at work.
@@ -70,9 +81,10 @@ impl Clients {
     /// Starts the clients of `load` on `threads` threads; their connections go to `targets` in turn.
     pub(crate) fn start(targets: &[SocketAddr], load: &Load, threads: usize) -> Self {
         let shared = Arc::new(Shared {
-            keys: keys(),
-            value: Bytes::from(vec![b'v'; VALUE]),
+            keys: keys_of(load),
+            value: Bytes::from(vec![b'v'; load.value]),
             request: load.request,
+            begun: Instant::now(),
             measuring: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         });
@@ -102,6 +114,7 @@ impl Clients {
         for worker in self.workers {
             let seen = worker.join().map_err(|_| "a client has panicked")??;
             all.latencies.extend(seen.latencies);
+            all.answers.extend(seen.answers);
             all.errors += seen.errors;
             all.error = all.error.or(seen.error);
         }
@@ -111,6 +124,7 @@ impl Clients {
             return Err(format!("no request was answered; {} failed, one with: {error}", all.errors));
         }
         all.latencies.sort_unstable();
+        all.answers.sort_unstable();
         Ok(all)
     }
 }
@@ -131,23 +145,26 @@ pub(crate) fn run(cluster: &Cluster, load: &Load, duration: Duration, threads: u
     let clients = Clients::start(&targets, load, threads);
     thread::sleep(WARM_UP);
     clients.measure(true);
-    let before = Sample::take(cluster)?;
+    let (before, terms) = (Sample::take(cluster)?, cluster.term()?);
     thread::sleep(duration);
-    let after = Sample::take(cluster)?;
+    let (after, terms) = (Sample::take(cluster)?, cluster.term()?.saturating_sub(terms));
     let all = clients.stop()?;
     let operations = all.latencies.len().max(1) as f64;
     let elapsed = after.at.duration_since(before.at).as_secs_f64();
-    let (servers, client) = (after.servers - before.servers, after.client - before.client);
-    let strangers = (after.machine - before.machine).saturating_sub(servers + client);
+    let (servers, client) = (after.servers.since(before.servers), after.client.since(before.client));
+    let strangers = (after.machine - before.machine).saturating_sub(servers.total() + client.total());
     let written = after.written.since(&before.written);
     let puts = load.request == Request::Put;
     Ok(Run::Load(Figures {
         rate: all.latencies.len() as f64 / elapsed,
         p50_ms: f64::from(percentile(&all.latencies, 50)) / 1e3,
         p99_ms: f64::from(percentile(&all.latencies, 99)) / 1e3,
-        server_cpu_us: servers as f64 / operations,
-        client_cpu_us: client as f64 / operations,
-        written: puts.then(|| written.for_each(operations * user_bytes() as f64)),
+        server_cpu_us: servers.total() as f64 / operations,
+        server_user_us: servers.user as f64 / operations,
+        server_system_us: servers.system as f64 / operations,
+        client_cpu_us: client.total() as f64 / operations,
+        terms,
+        written: puts.then(|| written.for_each(operations * (key(0).len() + load.value) as f64)),
         resident_mib: largest(&cluster.processes())?,
         strangers: strangers as f64 / 1e6 / elapsed,
         errors: all.errors,
@@ -164,6 +181,12 @@ pub(crate) fn key(n: usize) -> Bytes {
     Bytes::from(format!("key/{n:08}"))
 }
 
+/// Large values go to few keys: what is measured is not how much memory they take.
+fn keys_of(load: &Load) -> Vec<Bytes> {
+    let count = if load.value > VALUE { load.clients } else { KEYS };
+    (0..count).map(key).collect()
+}
+
 fn keys() -> Vec<Bytes> {
     (0..KEYS).map(key).collect()
 }
@@ -172,8 +195,8 @@ fn keys() -> Vec<Bytes> {
 struct Sample {
     at: Instant,
     /// CPU in microseconds.
-    servers: u64,
-    client: u64,
+    servers: Cpu,
+    client: Cpu,
     machine: u64,
     written: Written,
 }
@@ -198,7 +221,7 @@ pub(crate) fn settle(cluster: &Cluster) -> Result<(), String> {
     loop {
         thread::sleep(GLANCE);
         let now = usage::cpu(&processes)?;
-        let quiet = u128::from(now - before) < GLANCE.as_micros() / QUIET;
+        let quiet = u128::from(now.since(before).total()) < GLANCE.as_micros() / QUIET;
         if quiet || Instant::now() > end {
             return Ok(());
         }
@@ -225,6 +248,7 @@ fn worker(connections: &[SocketAddr], clients: usize, shared: &Arc<Shared>) -> R
         for task in tasks {
             let seen = task.await.map_err(|error| error.to_string())?;
             all.latencies.extend(seen.latencies);
+            all.answers.extend(seen.answers);
             all.errors += seen.errors;
             all.error = seen.error.or(all.error);
         }
@@ -244,6 +268,7 @@ async fn client(mut kv: KvClient<Connection>, shared: Arc<Shared>) -> Seen {
             // Requests that began while it warmed up count as well: they end within the time measured.
             Ok(()) if shared.measuring.load(Ordering::Relaxed) => {
                 seen.latencies.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+                seen.answers.push(shared.begun.elapsed().as_micros() as u64);
             }
             Ok(()) => {}
             Err(status) => {

@@ -6,7 +6,9 @@
 mod client;
 mod cluster;
 mod data;
+mod disturbed;
 mod failover;
+mod idle;
 mod join;
 mod load;
 mod report;
@@ -24,12 +26,19 @@ use clap::Parser;
 use quorate_tests::binaries;
 
 use crate::cluster::{Cluster, Product, System};
+use crate::disturbed::Disturbance;
 use crate::failover::Loss;
 use crate::report::{Report, Run};
 use crate::row::Row;
 
 /// How many keys of [`load::VALUE`] bytes there are when all nodes are restarted.
 const RESTART_KEYS: usize = 1_000_000;
+/// How many keys there are beside those that are put, for requests that look at all of them.
+const DISTURBED_KEYS: usize = 200_000;
+/// How many connections do nothing.
+const IDLE_CONNECTIONS: usize = 10_000;
+/// What a slow disk writes in a second, in bytes.
+const SLOW_DISK: u64 = 50_000_000;
 /// How much a new member has to learn.
 const JOIN_BYTES: usize = 1 << 30;
 
@@ -143,10 +152,21 @@ fn measure(system: &System, row: Row, options: &Options) -> Result<Option<Run>, 
         let Some(cluster) = Cluster::start_on_faulty_disks(system, &options.data)? else { return Ok(None) };
         return failover::run(cluster, Loss::Stalled, options.kills).map(Some);
     }
-    let cluster = Cluster::start(system, &options.data)?;
+    let cluster = if row.is_on_slow_disks() {
+        let Some(cluster) = Cluster::start_on_faulty_disks(system, &options.data)? else { return Ok(None) };
+        (0..cluster.size()).for_each(|node| cluster.faults(node).limit_bandwidth(SLOW_DISK));
+        cluster
+    } else {
+        Cluster::start(system, &options.data)?
+    };
+    if let Some(disturbance) = Disturbance::of(row) {
+        return disturbed::run(&cluster, disturbance, part(DISTURBED_KEYS), duration, options.threads)
+            .map(Some);
+    }
     let run = match (row, row.load()) {
         (_, Some(load)) => load::run(&cluster, &load, duration, options.threads),
         (Row::Restart, _) => restart::run(cluster, part(RESTART_KEYS)),
+        (Row::Idle, _) => idle::run(&cluster, part(IDLE_CONNECTIONS)),
         (Row::Join, _) => join::run(cluster, part(JOIN_BYTES), duration, options.threads),
         _ => failover::run(cluster, Loss::Killed, options.kills),
     };

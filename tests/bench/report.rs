@@ -21,7 +21,12 @@ pub(crate) struct Figures {
     pub(crate) p99_ms: f64,
     /// CPU of all three servers for each operation, whatever they do beside included.
     pub(crate) server_cpu_us: f64,
+    /// The part of it in their own code, and in the kernel.
+    pub(crate) server_user_us: f64,
+    pub(crate) server_system_us: f64,
     pub(crate) client_cpu_us: f64,
+    /// How many terms have begun meanwhile: elections.
+    pub(crate) terms: u64,
     /// None for a load that writes nothing.
     pub(crate) written: Option<Amplification>,
     /// Of the largest node, at the end.
@@ -61,6 +66,28 @@ pub(crate) enum Run {
         error: Option<String>,
         resident_mib: f64,
     },
+    /// Puts beside something that costs much.
+    Disturbed {
+        /// Of the puts before it began.
+        p99_before_ms: f64,
+        /// And meanwhile.
+        p99_ms: f64,
+        /// The longest time without an answer to any of them.
+        silence_ms: f64,
+        terms: u64,
+        /// How often what costs much was done, and refused.
+        done: usize,
+        refused: usize,
+        refusal: Option<String>,
+        errors: usize,
+        resident_mib: f64,
+    },
+    Idle {
+        connections: usize,
+        /// Of the largest node before there were any.
+        before_mib: f64,
+        resident_mib: f64,
+    },
 }
 
 impl fmt::Display for Run {
@@ -78,6 +105,18 @@ impl fmt::Display for Run {
                     Some(error) => write!(f, "; {} requests FAILED, one with: {error}", run.errors),
                     None => Ok(()),
                 }
+            }
+            Self::Disturbed { p99_before_ms, p99_ms, silence_ms, terms, done, refused, refusal, .. } => {
+                write!(f, "p99 {p99_before_ms:.2} ms before, {p99_ms:.2} ms meanwhile, ")?;
+                write!(f, "{silence_ms:.0} ms of silence, {terms} terms, ")?;
+                write!(f, "{done} done and {refused} refused")?;
+                refusal.as_ref().map_or(Ok(()), |refusal| write!(f, " ({refusal})"))
+            }
+            Self::Idle { connections, before_mib, resident_mib } => {
+                write!(
+                    f,
+                    "{connections} connections: {before_mib:.1} MiB before, {resident_mib:.1} with them"
+                )
             }
             Self::Failover { gaps_ms, .. } => {
                 let gaps: Vec<_> = gaps_ms.iter().map(|gap| format!("{gap:.0}")).collect();
@@ -118,7 +157,7 @@ const fn aside(name: &'static str, decimals: usize, figure: fn(&Run) -> Option<f
     Column { name, decimals, compared: false, figure }
 }
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [Column; 19] = [
     column("ops/s", 0, |run| run.load().map(|load| load.rate)),
     column("read s", 2, |run| run.reads().map(|spread| spread.median)),
     column("last read s", 2, |run| run.reads().map(|spread| spread.max)),
@@ -126,17 +165,40 @@ const COLUMNS: [Column; 15] = [
     column("p50 ms", 2, |run| run.load().map(|load| load.p50_ms).or(run.gaps().map(|spread| spread.median))),
     column("p99 ms", 2, Run::p99),
     column("p99 before", 2, Run::p99_before),
-    column("max ms", 2, |run| run.gaps().map(|spread| spread.max)),
+    column("max ms", 2, Run::silence),
     column("server us/op", 1, |run| run.load().map(|load| load.server_cpu_us)),
+    column("user us/op", 1, |run| run.load().map(|load| load.server_user_us)),
+    column("system us/op", 1, |run| run.load().map(|load| load.server_system_us)),
     aside("client us/op", 1, |run| run.load().map(|load| load.client_cpu_us)),
     column("disk B/B", 1, |run| run.written().and_then(|written| written.disk)),
     aside("dirtied B/B", 1, |run| run.written().map(|written| written.processes)),
     aside("other cores", 2, |run| run.load().map(|load| load.strangers)),
     column("resident MiB", 0, |run| Some(run.resident())),
     column("restarted", 0, Run::restarted),
+    column(
+        "before MiB",
+        1,
+        |run| if let Run::Idle { before_mib, .. } = run { Some(*before_mib) } else { None },
+    ),
+    aside("terms", 0, |run| run.terms().map(|terms| terms as f64)),
 ];
 
 impl Run {
+    /// The longest time without an answer, in milliseconds.
+    fn silence(&self) -> Option<f64> {
+        if let Self::Disturbed { silence_ms, .. } = self {
+            return Some(*silence_ms);
+        }
+        self.gaps().map(|spread| spread.max)
+    }
+
+    fn terms(&self) -> Option<u64> {
+        match self {
+            Self::Load(Figures { terms, .. }) | Self::Disturbed { terms, .. } => Some(*terms),
+            _ => None,
+        }
+    }
+
     fn load(&self) -> Option<&Figures> {
         if let Self::Load(figures) = self { Some(figures) } else { None }
     }
@@ -179,7 +241,9 @@ impl Run {
 
     fn errors(&self) -> usize {
         match self {
-            Self::Load(Figures { errors, .. }) | Self::Join { errors, .. } => *errors,
+            Self::Load(Figures { errors, .. })
+            | Self::Join { errors, .. }
+            | Self::Disturbed { errors, .. } => *errors,
             _ => 0,
         }
     }
@@ -189,7 +253,9 @@ impl Run {
             Self::Load(Figures { resident_mib, .. })
             | Self::Failover { resident_mib, .. }
             | Self::Restart { resident_mib, .. }
-            | Self::Join { resident_mib, .. } => *resident_mib,
+            | Self::Join { resident_mib, .. }
+            | Self::Disturbed { resident_mib, .. }
+            | Self::Idle { resident_mib, .. } => *resident_mib,
         }
     }
 }

@@ -3,6 +3,11 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::load::VALUE;
+
+/// Bytes of a large value.
+const LARGE: usize = 1 << 20;
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +32,18 @@ pub(crate) enum Row {
     Restart,
     /// A fourth node joins, with a gigabyte of data, while clients write.
     Join,
+    /// Large puts on slow disks.
+    PutLarge,
+    /// Puts, while one client asks for read-only transactions of many compares over all keys.
+    Compares,
+    /// Puts, while one client asks for writing transactions that read all keys.
+    Ranges,
+    /// Puts, while one client deletes many keys and puts them again.
+    Deletions,
+    /// Puts, while one client reads the past of keys with many versions.
+    Versions,
+    /// Memory with connections that do nothing.
+    Idle,
 }
 
 /// What a client asks again and again.
@@ -43,10 +60,12 @@ pub(crate) struct Load {
     pub(crate) clients: usize,
     /// One connection goes to the leader, more are spread over the nodes.
     pub(crate) connections: usize,
+    /// Bytes of each value.
+    pub(crate) value: usize,
 }
 
 impl Row {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Put1,
         Self::Put1000,
         Self::Range1,
@@ -57,6 +76,12 @@ impl Row {
         Self::Stall,
         Self::Restart,
         Self::Join,
+        Self::PutLarge,
+        Self::Compares,
+        Self::Ranges,
+        Self::Deletions,
+        Self::Versions,
+        Self::Idle,
     ];
 
     pub(crate) const fn title(self) -> &'static str {
@@ -74,6 +99,12 @@ impl Row {
             Self::Restart => {
                 "restart of all nodes with 1 M keys of 256 B until each answers a linearizable read"
             }
+            Self::PutLarge => "put of 1 MiB, 64 clients, disks of 50 MB/s (through FUSE)",
+            Self::Compares => "put, 16 clients, beside transactions of 128 compares of 200,000 keys each",
+            Self::Ranges => "put, 16 clients, beside transactions that put and read 200,000 keys",
+            Self::Deletions => "put, 16 clients, beside deletions of 200,000 keys",
+            Self::Versions => "put, 16 clients, beside reads of the past of 64 keys of 3,125 versions each",
+            Self::Idle => "10,000 connections that do nothing",
             Self::Join => "a new member with 1 GiB of data until it votes and answers, while 16 clients put",
         }
     }
@@ -81,6 +112,11 @@ impl Row {
     /// Whether it takes minutes, most of them to load the data.
     pub(crate) const fn is_long(self) -> bool {
         matches!(self, Self::Restart | Self::Join)
+    }
+
+    /// Whether its nodes have disks that are slow.
+    pub(crate) const fn is_on_slow_disks(self) -> bool {
+        matches!(self, Self::PutLarge)
     }
 
     /// The load of the row; none for those that are about something else.
@@ -92,8 +128,19 @@ impl Row {
             Self::Range1000 => (Request::Range { serializable: false }, 1000, 100),
             Self::Serializable1 => (Request::Range { serializable: true }, 1, 1),
             Self::Serializable1000 => (Request::Range { serializable: true }, 1000, 100),
-            Self::Failover | Self::Stall | Self::Restart | Self::Join => return None,
+            Self::PutLarge => {
+                return Some(Load { request: Request::Put, clients: 64, connections: 4, value: LARGE });
+            }
+            Self::Failover
+            | Self::Stall
+            | Self::Restart
+            | Self::Join
+            | Self::Compares
+            | Self::Ranges
+            | Self::Deletions
+            | Self::Versions
+            | Self::Idle => return None,
         };
-        Some(Load { request, clients, connections })
+        Some(Load { request, clients, connections, value: VALUE })
     }
 }

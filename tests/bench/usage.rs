@@ -7,10 +7,35 @@ use std::path::Path;
 /// The kernel counts CPU time for user space in hundredths of a second (`USER_HZ`, part of its ABI).
 const TICK_MICROSECONDS: u64 = 10_000;
 
-/// CPU that these processes have used since they started, in user and kernel mode, in microseconds.
-pub(crate) fn cpu(processes: &[u32]) -> Result<u64, String> {
-    let cpu = |process: &u32| cpu_of(&read(*process, "stat")?).ok_or("cannot read /proc/PID/stat".to_owned());
-    processes.iter().map(cpu).sum()
+/// CPU time in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    /// In the processes' own code.
+    pub(crate) user: u64,
+    /// In the kernel, for them.
+    pub(crate) system: u64,
+}
+
+impl Cpu {
+    /// Both.
+    pub(crate) fn total(self) -> u64 {
+        self.user + self.system
+    }
+
+    /// What was used after `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { user: self.user - before.user, system: self.system - before.system }
+    }
+}
+
+/// CPU that these processes have used since they started.
+pub(crate) fn cpu(processes: &[u32]) -> Result<Cpu, String> {
+    let mut all = Cpu::default();
+    for process in processes {
+        let cpu = cpu_of(&read(*process, "stat")?).ok_or("cannot read /proc/PID/stat".to_owned())?;
+        all = Cpu { user: all.user + cpu.user, system: all.system + cpu.system };
+    }
+    Ok(all)
 }
 
 /// Bytes that were written to the disk of `folder` since the machine started, whoever wrote them; none if it is no disk.
@@ -63,12 +88,12 @@ fn read(process: u32, file: &str) -> Result<String, String> {
 }
 
 /// utime and stime, the 14th and 15th field; the second is a name in brackets that may hold blanks.
-fn cpu_of(stat: &str) -> Option<u64> {
+fn cpu_of(stat: &str) -> Option<Cpu> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    Some((user + system) * TICK_MICROSECONDS)
+    Some(Cpu { user: user * TICK_MICROSECONDS, system: system * TICK_MICROSECONDS })
 }
 
 fn number(text: &str, field: &str) -> Option<u64> {
@@ -83,7 +108,9 @@ mod tests {
     #[test]
     fn fields_are_counted_after_the_name() {
         let stat = "71 (a (b) c) S 1 71 71 0 -1 4194560 9 0 0 0 120 30 0 0 20 0 1 0";
-        assert_eq!(cpu_of(stat), Some(150 * TICK_MICROSECONDS));
+        let used = Cpu { user: 120 * TICK_MICROSECONDS, system: 30 * TICK_MICROSECONDS };
+        assert_eq!(cpu_of(stat), Some(used));
+        assert_eq!(used.total(), 150 * TICK_MICROSECONDS);
     }
 
     #[test]

@@ -119,6 +119,28 @@ async fn disk_fills_up(scenario: &mut Scenario, node: Number) {
     scenario.cluster.mend(&[0, 1, 2]).await;
 }
 
+/// There is no room to note that it makes promises: it starts all the same, and makes none.
+#[tokio::test]
+async fn a_node_with_a_full_disk_starts_with_leases_for_the_first_time() {
+    let name = "a_node_with_a_full_disk_starts_with_leases_for_the_first_time";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    scenario.cluster.kill(1);
+    scenario.cluster.faults(1).fill_up(0);
+    scenario.cluster.members[1].settings.more.push("--lease-reads".to_owned());
+    scenario.cluster.restart(1);
+    let says = "--lease-reads has no effect until the next start";
+    scenario
+        .cluster
+        .wait("node-1 to say that it has no leases", async |cluster: &mut Cluster| {
+            let log = std::fs::read_to_string(&cluster.members[1].settings.log).unwrap_or_default();
+            if log.contains(says) { Ok(()) } else { Err("it has not said so") }
+        })
+        .await;
+    scenario.progress().await;
+    scenario.cluster.mend(&[1]).await;
+    scenario.finish().await;
+}
+
 /// It goes on to the end of its segment of the log, hands leadership over, and takes nothing more in; it never ends. When there are
 /// descriptors again it catches up.
 #[tokio::test]

@@ -1,11 +1,16 @@
 //! More is written than the log keeps: members that were away, and new ones, come back by a snapshot; and so does everybody who starts
 //! again.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use quorate_api::etcdserverpb::PutRequest;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_tests::clients::endpoint;
+use tokio::time::MissedTickBehavior;
 
 use crate::cluster::Cluster;
+use crate::network::{Fault, others};
 use crate::scenario::Scenario;
 
 /// A value of this size, so often: some snapshots' worth, and more than is kept behind one.
@@ -33,6 +38,53 @@ async fn those_who_were_away_come_back_by_a_snapshot() {
     (0..4).for_each(|node| scenario.cluster.restart(node));
     scenario.progress().await;
     scenario.finish().await;
+}
+
+/// A member that is 50 ms away, and lacks what the log does not hold any more, catches up while the others take 11 MB/s.
+#[tokio::test]
+async fn far_follower_catches_up_while_others_write() {
+    let mut scenario = Scenario::start("far_follower_catches_up_while_others_write").await;
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    let far = (leader + 1) % 3;
+    scenario.cluster.kill(far);
+    fill(&mut scenario.cluster, leader).await;
+    let network = scenario.cluster.network.clone();
+    network.part(&[far], &others(3, far), Fault::Delay(Duration::from_millis(50)));
+    let writer = tokio::spawn(write_steadily(scenario.cluster.members[leader].settings.client));
+    scenario.cluster.restart(far);
+    installs(&mut scenario.cluster, far).await;
+    scenario
+        .cluster
+        .wait(&format!("node-{far} to catch up"), async |cluster: &mut Cluster| {
+            let (_, status) = cluster.wait_for_leader().await;
+            let id = cluster.members[far].id;
+            let progress = status.progress.iter().find(|progress| progress.member_id == id);
+            match progress {
+                Some(progress) if progress.caught_up => Ok(()),
+                Some(progress) => {
+                    Err(format!("it has {} of {} entries", progress.r#match, status.last_index))
+                }
+                None => Err("the leader does not know it".to_owned()),
+            }
+        })
+        .await;
+    assert!(!writer.is_finished(), "nothing was written any more");
+    writer.abort();
+    scenario.finish().await;
+}
+
+/// Puts 11 MB in a second, as far as the machine allows, to a few keys.
+async fn write_steadily(address: SocketAddr) {
+    let client = KvClient::new(endpoint(address).connect_lazy());
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(BYTES as f64 / 11e6));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for number in 0_u64.. {
+        ticks.tick().await;
+        let key = format!("steady-{}", number % 8).into();
+        let put = PutRequest { key, value: vec![number as u8; BYTES].into(), ..PutRequest::default() };
+        // Whether one is refused makes no difference.
+        let _ = client.clone().put(put).await;
+    }
 }
 
 /// Writes more than the log keeps, and waits until a snapshot covers it.
