@@ -17,6 +17,7 @@ use crate::doors::event::{ClusterError, Event};
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeStatus, NodeView, VERSION};
 use crate::net::Caller;
+use crate::tls::Tls;
 
 /// The least time between two statuses of one watch that differ only in how far the members have come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,12 +30,14 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct AdminService {
     view: NodeView,
     mailbox: Mailbox,
+    /// Of the peer port.
+    tls: Option<Tls>,
 }
 
 impl AdminService {
-    /// A service that shows `view`, and hands requests to `mailbox`.
-    pub(crate) fn server(view: NodeView, mailbox: Mailbox) -> AdminServer<Self> {
-        AdminServer::new(AdminService { view, mailbox })
+    /// A service that shows `view` and what `tls` trusts, and hands requests to `mailbox`.
+    pub(crate) fn server(view: NodeView, mailbox: Mailbox, tls: Option<Tls>) -> AdminServer<Self> {
+        AdminServer::new(AdminService { view, mailbox, tls })
     }
 
     /// Leaves an event that has a reply, and waits for that.
@@ -82,7 +85,7 @@ type Watch = Pin<Box<dyn Stream<Item = Result<StatusResponse, Status>> + Send>>;
 #[tonic::async_trait]
 impl Admin for AdminService {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(response(&self.view)))
+        Ok(Response::new(response(&self.view, self.tls.as_ref())))
     }
 
     type WatchStatusStream = Watch;
@@ -90,7 +93,7 @@ impl Admin for AdminService {
     async fn watch_status(&self, _: Request<pb::StatusRequest>) -> Result<Response<Watch>, Status> {
         let mut changes = self.view.subscribe();
         changes.mark_changed();
-        let watcher = Watcher { view: self.view.clone(), changes, shown: None };
+        let watcher = Watcher { view: self.view.clone(), tls: self.tls.clone(), changes, shown: None };
         let statuses = futures::stream::unfold(watcher, |mut watcher| async move {
             let response = watcher.next().await?;
             Some((Ok(response), watcher))
@@ -112,7 +115,7 @@ impl Admin for AdminService {
             ClusterError::InProgress => Status::unavailable(error.to_string()),
             ClusterError::Storage(_) => Status::internal(error.to_string()),
         })?;
-        Ok(Response::new(pb::BootstrapResponse { status: Some(response(&self.view)) }))
+        Ok(Response::new(pb::BootstrapResponse { status: Some(response(&self.view, self.tls.as_ref())) }))
     }
 
     async fn change_membership(
@@ -175,6 +178,7 @@ fn note<T>(request: &Request<T>, what: &str) {
 /// One watch of the status.
 struct Watcher {
     view: NodeView,
+    tls: Option<Tls>,
     changes: watch::Receiver<Arc<NodeStatus>>,
     shown: Option<Shown>,
 }
@@ -196,7 +200,7 @@ impl Watcher {
             });
             if worthwhile {
                 self.shown = Some(Shown { status, at: Instant::now() });
-                return Some(response(&self.view));
+                return Some(response(&self.view, self.tls.as_ref()));
             }
         }
     }
@@ -214,7 +218,7 @@ fn differs_in_progress_only(before: &NodeStatus, after: &NodeStatus) -> bool {
 }
 
 /// The status as admin clients read it.
-pub(crate) fn response(view: &NodeView) -> StatusResponse {
+pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
     let status = view.status();
     let configuration = status.configuration.as_ref().map(|c| pb::ConfigurationStatus {
         id: Some(configuration_id(c.id)),
@@ -243,6 +247,7 @@ pub(crate) fn response(view: &NodeView) -> StatusResponse {
         progress: progress.collect(),
         peer_address: status.peer_address.clone(),
         client_urls: status.client_urls.clone(),
+        peer_authorities: tls.map(Tls::authorities).unwrap_or_default(),
         level: status.level,
         oldest_level: status.levels.oldest,
         newest_level: status.levels.newest,

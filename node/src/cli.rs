@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::address::{Address, Scheme};
 use crate::level::{Level, Levels};
@@ -125,9 +126,24 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "QUORATE_PEER_CA", requires = "peer_cert")]
     pub peer_ca: Option<PathBuf>,
 
-    /// The form of the log on stderr. `RUST_LOG` sets how much it says.
-    #[arg(long, value_name = "FORM", env = "QUORATE_LOG", default_value = "text")]
-    pub log: LogForm,
+    /// What is logged on stderr, as in `info` or `quorate_node=debug` [default: `RUST_LOG`, or else info].
+    #[arg(long, value_name = "FILTER", env = "QUORATE_LOG", value_parser = log_filter)]
+    pub log: Option<String>,
+
+    /// The form of the log.
+    #[arg(long, value_name = "FORM", env = "QUORATE_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogForm,
+}
+
+/// A filter of the log that makes sense.
+fn log_filter(text: &str) -> Result<String, String> {
+    if matches!(text, "text" | "json") {
+        return Err(format!(
+            "this says what is logged; the form is set by --log-format {text} (QUORATE_LOG_FORMAT)"
+        ));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 /// What the log looks like.

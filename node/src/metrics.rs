@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::doors::view::{NodeStatus, NodeView, Role, VERSION};
 use crate::net::Connections;
+use crate::tls::Tls;
 
 /// How often the kernel counts a process's time, as it tells programs: 100 a second on every architecture.
 const CLOCK_TICKS: f64 = 100.0;
@@ -71,11 +72,14 @@ impl Metrics {
     }
 
     /// Everything that is served, that which is read from `view` and `ports` included.
-    pub(crate) fn registry(&self, view: NodeView, ports: Vec<Connections>) -> Registry {
+    pub(crate) fn registry(&self, view: NodeView, ports: Vec<Connections>, peer: Option<Tls>) -> Registry {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process));
         let quorate = registry.sub_registry_with_prefix("quorate");
         quorate.register_collector(Box::new(PortsCollector(ports)));
+        if let Some(peer) = peer {
+            quorate.register_collector(Box::new(AuthoritiesCollector(peer)));
+        }
         quorate.register_collector(Box::new(ViewCollector(view)));
         quorate.register(
             "proposals",
@@ -191,6 +195,22 @@ impl Collector for PortsCollector {
                 let labels = [("port", limits.port), ("reason", reason)];
                 ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// Shows which authorities the peer port trusts.
+#[derive(Debug)]
+struct AuthoritiesCollector(Tls);
+
+impl Collector for AuthoritiesCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "An authority that the peer port trusts now, by the SHA-256 of its certificate";
+        let one = ConstGauge::new(1_u64);
+        let mut family = encoder.encode_descriptor("peer_authority", help, None, one.metric_type())?;
+        for sha256 in self.0.authorities() {
+            one.encode(family.encode_family(&[("sha256", sha256)])?)?;
         }
         Ok(())
     }
@@ -346,7 +366,7 @@ mod tests {
         metrics.proposals.inc_by(2);
         metrics.appended(2, 4096, Duration::from_micros(100));
         let mut text = String::new();
-        encode(&mut text, &metrics.registry(view, Vec::new())).unwrap();
+        encode(&mut text, &metrics.registry(view, Vec::new(), None)).unwrap();
         for line in [
             "quorate_node_info{version=",
             "quorate_ready 1",

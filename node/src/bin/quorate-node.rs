@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     // Whatever file it makes, and whatever makes files for it, is its user's alone.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = Cli::read();
-    start_log(cli.log);
+    start_log(cli.log.as_deref(), cli.log_format);
     match process::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,8 +34,11 @@ fn end_with_any_defect() {
     }));
 }
 
-fn start_log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(filter: Option<&str>, form: LogForm) {
+    let filter = match filter {
+        Some(filter) => EnvFilter::new(filter),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)

@@ -1,16 +1,16 @@
 //! The ways to the nodes.
 
-use std::fs;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::admin::admin_client::AdminClient;
 use quorate_api::admin::{StatusRequest, StatusResponse};
 use quorate_api::etcdserverpb::kv_client::KvClient;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tokio_rustls::rustls::ClientConfig;
+use tonic::transport::Channel;
 
 use super::{CtlError, Global};
-use crate::tls::{Dialer, Tls, TlsError, TlsFiles, chain};
+use crate::tls::{self, Dialer, Tls, TlsFiles};
 
 /// How often a leader is looked for where another says that it is.
 const HOPS: usize = 4;
@@ -28,7 +28,7 @@ impl Admins {
     pub(super) fn new(global: &Global, timeout: Duration) -> Result<Self, CtlError> {
         let files = global.peer_cert.clone().zip(global.peer_key.clone());
         let files = files.map(|(cert, key)| TlsFiles { cert, key, ca: global.peer_ca.clone() });
-        let tls = files.map(Tls::load).transpose()?;
+        let tls = files.map(Tls::load_client).transpose()?;
         Ok(Self { dialer: Dialer::new(tls), endpoints: global.peer_endpoints.clone(), timeout })
     }
 
@@ -98,22 +98,17 @@ impl Admins {
 /// The way to client ports.
 #[derive(Debug)]
 pub(super) struct Clients {
-    tls: Option<ClientTlsConfig>,
+    tls: Option<Arc<ClientConfig>>,
     endpoints: Vec<String>,
     pub(super) timeout: Duration,
 }
 
 impl Clients {
     pub(super) fn new(global: &Global, timeout: Duration) -> Result<Self, CtlError> {
-        let read =
-            |path: &PathBuf| fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source });
         let mut tls = None;
         if let Some(ca) = &global.client_ca {
-            let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
-            if let Some((cert, key)) = global.client_cert.as_ref().zip(global.client_key.as_ref()) {
-                config = config.identity(Identity::from_pem(read(cert)?, read(key)?));
-            }
-            tls = Some(config);
+            let own = global.client_cert.as_deref().zip(global.client_key.as_deref());
+            tls = Some(tls::client(ca, own)?);
         } else if global.client_cert.is_some() {
             let what = "--client-cert is given without --client-ca, the authority that the node's own certificate is checked with";
             return Err(CtlError::Usage(what.to_owned()));
@@ -143,12 +138,14 @@ impl Clients {
         let url =
             if endpoint.contains("://") { endpoint.to_owned() } else { format!("{scheme}://{endpoint}") };
         let secure = url.starts_with("https://");
-        let mut target = Endpoint::from_shared(url).map_err(|e| chain(&e))?.connect_timeout(self.timeout);
-        if secure {
-            let tls = self.tls.clone().ok_or("https wants --client-ca, the authority of its certificate")?;
-            target = target.tls_config(tls).map_err(|e| chain(&e))?;
-        }
-        target.connect().await.map_err(|e| chain(&e))
+        let config = if secure {
+            Some(self.tls.clone().ok_or("https wants --client-ca, the authority of its certificate")?)
+        } else {
+            None
+        };
+        let address =
+            url.split_once("://").map_or(url.as_str(), |(_, address)| address).trim_end_matches('/');
+        tls::connect(address, config, |endpoint| endpoint.connect_timeout(self.timeout)).await
     }
 }
 

@@ -123,7 +123,7 @@ type ReadReply = oneshot::Sender<Result<(), RequestError>>;
 #[derive(Debug, Default)]
 struct Requests {
     /// Not yet handed to the replica.
-    writes: Vec<(Operation, WriteReply)>,
+    writes: Vec<(Operation, usize, WriteReply)>,
     reads: Vec<ReadReply>,
     /// With the replica.
     pending_writes: HashMap<u64, (WriteReply, usize)>,
@@ -151,14 +151,15 @@ impl Gateway {
     /// Has `operation` committed and applied, and returns the state's answer, as far as applying tells it.
     pub async fn propose(&self, operation: Operation) -> Result<Reply, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.arrive(|requests| requests.writes.push((operation, reply)))?;
+        let bytes = operation.encoded_len();
+        self.shared.arrive(bytes, |requests| requests.writes.push((operation, bytes, reply)))?;
         answer.await.unwrap_or(Err(RequestError::Stopping))
     }
 
     /// Waits until the local state holds everything that was acknowledged, anywhere, before this call (ReadIndex).
     pub async fn read_barrier(&self) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.arrive(|requests| requests.reads.push(reply))?;
+        self.shared.arrive(0, |requests| requests.reads.push(reply))?;
         answer.await.unwrap_or(Err(RequestError::Stopping))
     }
 
@@ -189,8 +190,8 @@ impl Gateway {
 }
 
 impl Shared {
-    /// Takes in a request, and has it handed over soon.
-    fn arrive(&self, push: impl FnOnce(&mut Requests)) -> Result<(), RequestError> {
+    /// Takes in a request of so many bytes, and has it handed over soon. It counts from here on.
+    fn arrive(&self, bytes: usize, push: impl FnOnce(&mut Requests)) -> Result<(), RequestError> {
         let mut requests = self.requests.lock();
         if requests.stopped {
             return Err(RequestError::Stopping);
@@ -199,6 +200,7 @@ impl Shared {
             return Err(RequestError::Overloaded);
         }
         requests.waiting += 1;
+        requests.waiting_bytes += bytes;
         let first = requests.writes.is_empty() && requests.reads.is_empty();
         push(&mut requests);
         drop(requests);
@@ -241,11 +243,10 @@ impl Shared {
         let mut number = self.numbers.take(requests.writes.len());
         let arrived = std::mem::take(&mut requests.writes);
         let mut commands = Vec::with_capacity(arrived.len());
-        for (operation, reply) in arrived {
+        for (operation, weight, reply) in arrived {
             let needs = command::needs(&operation);
             let bytes = command::encode(self.numbers.origin, number, operation);
-            requests.waiting_bytes += bytes.len();
-            requests.pending_writes.insert(number, (reply, bytes.len()));
+            requests.pending_writes.insert(number, (reply, weight));
             commands.push(Command { number, bytes, needs });
             number = number.wrapping_add(1);
         }

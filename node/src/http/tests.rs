@@ -33,7 +33,7 @@ fn shown(status: NodeStatus) -> Shown {
     let health = Health::default();
     let view = NodeView::new(status);
     let scrape = Scrape::default();
-    scrape.shows(Metrics::default().registry(view.clone(), Vec::new()));
+    scrape.shows(Metrics::default().registry(view.clone(), Vec::new(), None));
     health.shows(view);
     health.serves();
     health.moves();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::select_all;
@@ -40,10 +41,17 @@ pub(crate) fn lane() -> (Lane, mpsc::Receiver<Accepted>) {
 /// over; when none can, nothing is accepted until one of them does.
 pub(crate) async fn accept(listener: StdListener, table: Connections, lanes: Vec<Lane>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let closing = table.clone();
+    let mut closed = pin!(closing.closed());
     let mut turn = 0;
     let mut full = Seldom::default();
     loop {
-        let socket = match listener.accept().await.and_then(|(socket, _)| socket.into_std()) {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // Dropping the listener closes the port.
+            () = &mut closed => return Ok(()),
+        };
+        let socket = match accepted.and_then(|(socket, _)| socket.into_std()) {
             Ok(socket) => socket,
             Err(error) => {
                 recover(&error, &table, &mut full).await;

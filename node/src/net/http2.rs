@@ -48,17 +48,16 @@ pub(crate) struct Http2 {
 /// Serves `connection` on the runtime of now, until it ends or its table wants it to.
 pub(crate) async fn serve<S>(connection: Connection, slot: Slot, settings: &Http2, service: S)
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone,
     S::Future: Send + 'static,
 {
     let slot = Arc::new(slot);
     let caller = connection.caller();
     let io = TokioIo::new(Heard { connection, slot: Arc::clone(&slot), bytes: 0 });
     let (asking, is_stream) = (Arc::clone(&slot), settings.is_stream);
-    let answer = service_fn(move |request: Request<Incoming>| {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
         let asked = asking.asks();
         let is_stream = is_stream(request.uri().path());
-        let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller.clone());
         let response = service.clone().call(request);
         async move {

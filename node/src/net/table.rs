@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// How many that have been told to go may still be there, beyond the limit. When there are more, the next one waits to be accepted.
@@ -57,6 +57,8 @@ struct Shared {
     places: Mutex<Places>,
     /// A place has become free.
     freed: Notify,
+    /// Nobody is admitted any more.
+    closing: watch::Sender<bool>,
     counts: Counts,
 }
 
@@ -145,6 +147,7 @@ impl Connections {
             begun: Instant::now(),
             places: Mutex::default(),
             freed: Notify::new(),
+            closing: watch::Sender::new(false),
             counts: Counts::default(),
         };
         Connections { shared: Arc::new(shared) }
@@ -191,6 +194,7 @@ impl Connections {
     /// latter case.
     pub(crate) async fn close(&self, patience: Duration) -> bool {
         self.shared.places.lock().closed = true;
+        self.shared.closing.send_replace(true);
         self.shared.freed.notify_waiters();
         self.shared.tell_all(Word::Leave, patience);
         let in_time = tokio::time::timeout(patience, self.emptied()).await.is_ok();
@@ -198,6 +202,11 @@ impl Connections {
             self.shared.tell_all(Word::Cut, Duration::ZERO);
         }
         in_time
+    }
+
+    /// Waits until nobody is admitted any more.
+    pub(crate) async fn closed(&self) {
+        let _ = self.shared.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     async fn emptied(&self) {

@@ -22,7 +22,7 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone)]
 struct Large;
 
-impl Service<Request<Body>> for Large {
+impl Service<Request<Incoming>> for Large {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Body>, Infallible>>;
@@ -31,7 +31,7 @@ impl Service<Request<Body>> for Large {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let pieces = if request.uri().path() == "/large" { LARGE / PIECE } else { 0 };
         let pieces = (0..pieces).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; PIECE]))));
         ready(Ok(Response::new(Body::new(StreamBody::new(futures::stream::iter(pieces))))))

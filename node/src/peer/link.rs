@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use quorate_api::peer as pb;
 use quorate_api::peer::peer_client::PeerClient;
 use quorate_raft::MemberId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -41,6 +41,7 @@ pub(super) struct Link {
     queue: Mutex<Queue>,
     /// The address has changed.
     moved: Notify,
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Queue {
 impl Link {
     pub(super) fn new(peer: MemberId, address: String) -> Self {
         let queue = Queue { address, messages: VecDeque::new(), bytes: 0, closed: false, waker: None };
-        Link { peer, queue: Mutex::new(queue), moved: Notify::new() }
+        Link { peer, queue: Mutex::new(queue), moved: Notify::new(), ended: watch::Sender::new(false) }
     }
 
     /// Queues messages. Returns those for which there is no room.
@@ -102,12 +103,22 @@ impl Link {
 
     /// Delivers messages until the link is closed.
     pub(super) async fn run(self: Arc<Self>, view: NodeView, mailbox: Mailbox, dialer: Dialer) {
+        self.deliver(&view, &mailbox, &dialer).await;
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until the link has ended, its last words with it.
+    pub(super) async fn ended(&self) {
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    async fn deliver(self: &Arc<Self>, view: &NodeView, mailbox: &Mailbox, dialer: &Dialer) {
         let mut outage = Outage::default();
         while self.has_messages().await {
             let address = self.queue.lock().address.clone();
             let started = Instant::now();
             let attempt = tokio::select! {
-                result = self.stream(&address, &view, &dialer) => result,
+                result = self.stream(&address, view, dialer) => result,
                 () = self.moved.notified() => Ok(()),
             };
             if self.queue.lock().closed {
@@ -119,7 +130,7 @@ impl Link {
             if let Err(reason) = attempt {
                 outage.goes_on(self.peer, &address, &reason);
             }
-            self.give_back(&mailbox);
+            self.give_back(mailbox);
             tokio::time::sleep(outage.backoff()).await;
         }
     }

@@ -10,6 +10,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_api::{log, peer as pb};
@@ -29,6 +30,9 @@ pub(crate) use service::PeerService;
 
 /// The most bytes that one message between peers may have when it comes in.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// How long the other members may take to hear that this one goes: one that cannot be reached does not hold it up.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// The links to the other members. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -106,10 +110,20 @@ impl Peers {
         runtime.spawn(link.run(view.clone(), mailbox.clone(), dialer.clone()));
     }
 
-    /// Says goodbye to everyone: a stream that ends in order is no sign of a crash.
-    pub(crate) fn close(&self) {
-        for link in self.shared.links.lock().values() {
+    /// Says goodbye to everyone, after what is queued: a stream that ends in order is no sign of a crash. Returns when all links have
+    /// ended, or after [`GOODBYE`].
+    pub(crate) async fn leave(&self) {
+        let links: Vec<_> = self.shared.links.lock().values().cloned().collect();
+        for link in &links {
             link.close();
+        }
+        let ended = async {
+            for link in &links {
+                link.ended().await;
+            }
+        };
+        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+            tracing::debug!("not every member has taken a goodbye");
         }
     }
 }

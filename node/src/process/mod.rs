@@ -9,6 +9,7 @@ mod error;
 mod handover;
 mod join;
 mod node;
+mod notify;
 mod peer_port;
 mod runtime;
 

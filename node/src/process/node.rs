@@ -18,6 +18,7 @@ use super::disks::Disks;
 use super::error::RunError;
 use super::handover::hand_over;
 use super::join::{Join, JoinError};
+use super::notify::Notify;
 use super::peer_port;
 use super::runtime::PortsRuntime;
 use crate::admin::AdminService;
@@ -69,8 +70,10 @@ struct Certificates {
 
 impl Certificates {
     fn load(cli: &Cli) -> Result<Self, TlsError> {
-        let load = |files: Option<_>| files.map(Tls::load).transpose();
-        Ok(Certificates { client: load(cli.client_tls())?, peer: load(cli.peer_tls())? })
+        Ok(Certificates {
+            client: cli.client_tls().map(Tls::load).transpose()?,
+            peer: cli.peer_tls().map(Tls::load_mutual).transpose()?,
+        })
     }
 }
 
@@ -84,6 +87,7 @@ struct Node {
     join: Join,
     end: oneshot::Receiver<End>,
     ports: PortsRuntime,
+    notify: Notify,
     _lock: DirLock,
 }
 
@@ -97,6 +101,8 @@ impl Node {
         let advertised = Advertised::new(&cli, &taken)?;
         let addresses = [&taken.client, &taken.peer, &taken.http].map(Bound::address);
         let ports = PortsRuntime::start()?;
+        let notify = Notify::from_environment();
+        let asks = ports.handle().spawn(notify.clone().more_time());
         let tables = Tables::new(descriptors::clients(descriptors, cli.max_client_connections));
         let shown =
             Shown { health: Health::default(), scrape: Arc::default(), data_dir: cli.data_dir.clone() };
@@ -153,7 +159,7 @@ impl Node {
             tables.peer.clone(),
             certificates.peer.clone(),
             PeerService::server(view.clone(), mailbox.clone(), peers.clone()),
-            AdminService::server(view.clone(), mailbox.clone()),
+            AdminService::server(view.clone(), mailbox.clone(), certificates.peer.clone()),
             ports.handle(),
         );
         let peer_scheme = if certificates.peer.is_some() { PeerScheme::Https } else { PeerScheme::Http };
@@ -165,20 +171,23 @@ impl Node {
             streams: cli.max_concurrent_streams,
         };
         let clients = Clients::start(listen(taken.client)?, &port, gateways, ports.handle())?;
+        let peer_tls = certificates.peer.clone();
         for tls in [certificates.client, certificates.peer].into_iter().flatten() {
             ports.handle().spawn(tls.watch());
         }
-        shown.scrape.shows(metrics.registry(view.clone(), tables.all()));
+        shown.scrape.shows(metrics.registry(view.clone(), tables.all(), peer_tls));
         shown.health.serves();
+        asks.abort();
+        notify.ready();
 
         let join = cli.join.iter().map(ToString::to_string).collect();
         let join = Join { view: view.clone(), dialer, me, join, let_in: false };
-        Ok(Node { view, mailbox, peers, clients, join, end, ports, _lock: lock })
+        Ok(Node { view, mailbox, peers, clients, join, end, ports, notify, _lock: lock })
     }
 
     /// Lives until the end.
     async fn live(self) -> Result<(), RunError> {
-        let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, _lock } = self;
+        let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, notify, _lock } = self;
         let mut enrolled = tokio::spawn(join.run());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -197,10 +206,12 @@ impl Node {
             }
         }
         tracing::info!("stopping");
+        notify.stopping();
         mailbox.post(Event::Stopping);
         hand_over(&view, &mailbox).await;
         clients.stop().await;
-        peers.close();
+        // The loop's end holds up this thread: what is to be said to the others is said before.
+        peers.leave().await;
         mailbox.post(Event::Stop);
         match end.await {
             Ok(End::Stopped) => Ok(()),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use quorate_api::admin::admin_server::AdminServer;
 use quorate_api::peer::peer_server::PeerServer;
 use tokio::runtime::Handle;
@@ -124,7 +125,7 @@ struct PeerPort {
     ports: Handle,
 }
 
-impl Service<Request<Body>> for PeerPort {
+impl Service<Request<Incoming>> for PeerPort {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Self::Error>;
@@ -133,7 +134,7 @@ impl Service<Request<Body>> for PeerPort {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
         if path.starts_with(PEER) {
             return self.peer.call(request);

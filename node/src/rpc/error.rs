@@ -1,5 +1,7 @@
 //! Every error that clients get from here: etcd's code and text for it.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 
 use crate::doors::gateway::RequestError;
@@ -77,4 +79,36 @@ pub(super) fn unimplemented(method: &str) -> Status {
 /// The state answered something else than what was asked.
 pub(super) fn mismatched() -> Status {
     Status::new(Code::Internal, "the answer does not belong to the request: this is a defect of the server")
+}
+
+/// Too much is under way already.
+pub(super) fn too_many_requests() -> Status {
+    RequestError::Overloaded.into()
+}
+
+/// A message is larger than any request may be: what etcd's gRPC library says of it.
+pub(super) fn message_too_large(bytes: usize, most: usize) -> Status {
+    Status::new(
+        Code::ResourceExhausted,
+        format!("grpc: received message larger than max ({bytes} vs. {most})"),
+    )
+}
+
+/// An answer is larger than any message may be: the same.
+pub(super) fn answer_too_large(bytes: usize, most: usize) -> Status {
+    let text = format!("grpc: trying to send message larger than max ({bytes} vs. {most})");
+    Status::new(Code::ResourceExhausted, text)
+}
+
+/// A request was begun and not finished.
+pub(super) fn message_too_slow(limit: Duration) -> Status {
+    Status::new(
+        Code::DeadlineExceeded,
+        format!("the request's message did not arrive within {} s", limit.as_secs()),
+    )
+}
+
+/// The time that the client gave its request is over.
+pub(super) fn deadline_exceeded() -> Status {
+    Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }

@@ -3,15 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio_stream::wrappers::WatchStream;
-use tokio_stream::{Stream, StreamExt};
+use futures::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::services::SERVED;
-use crate::doors::view::{NodeStatus, NodeView};
+use crate::doors::view::{NodeStatus, NodeView, Unready};
 
 /// The health service of one client runtime. All services are healthy together.
 #[derive(Debug, Clone)]
@@ -45,16 +45,41 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let known = is_known(&request.get_ref().service);
-        let mut told = None;
-        let statuses = WatchStream::new(self.view.subscribe())
-            .map(
-                move |status: Arc<NodeStatus>| {
-                    if known { serving(&status) } else { ServingStatus::ServiceUnknown }
-                },
-            )
-            .filter(move |status| told.replace(*status) != Some(*status))
-            .map(|status| Ok(answer(status)));
+        let watch = Watch { changes: self.view.subscribe(), known, told: None, ended: false };
+        let statuses = futures::stream::unfold(watch, |mut watch| async move {
+            let status = watch.next().await?;
+            Some((Ok(answer(status)), watch))
+        });
         Ok(Response::new(Box::pin(statuses)))
+    }
+}
+
+/// One stream of statuses.
+struct Watch {
+    changes: watch::Receiver<Arc<NodeStatus>>,
+    known: bool,
+    told: Option<ServingStatus>,
+    ended: bool,
+}
+
+impl Watch {
+    /// The next status that differs. The last is that the node stops: a stream that stayed open would hold that up.
+    async fn next(&mut self) -> Option<ServingStatus> {
+        while !self.ended {
+            let (status, stopping) = {
+                let node = self.changes.borrow_and_update();
+                let status = if self.known { serving(&node) } else { ServingStatus::ServiceUnknown };
+                (status, node.unready == Some(Unready::Stopping))
+            };
+            self.ended = stopping;
+            if self.told.replace(status) != Some(status) {
+                return Some(status);
+            }
+            if !stopping {
+                self.changes.changed().await.ok()?;
+            }
+        }
+        None
     }
 }
 

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::{answer_lost, mismatched, unimplemented};
 use super::member::Member;
+use super::pieces;
 use super::read;
 use crate::kv::{self, Collected, check};
 
@@ -57,7 +58,7 @@ impl Kv for KvService {
         }
         let mut response = read::range(self.member.gateway.store(), &request).await?;
         self.member.complete(&mut response.header);
-        Ok(Response::new(response))
+        pieces::respond(response, &self.member.answers).await
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -86,7 +87,7 @@ impl Kv for KvService {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
-        Ok(Response::new(response))
+        pieces::respond(response, &self.member.answers).await
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
@@ -103,7 +104,7 @@ impl Kv for KvService {
             response
         };
         self.member.complete(&mut response.header);
-        Ok(Response::new(response))
+        pieces::respond(response, &self.member.answers).await
     }
 
     type RangeStreamStream = Empty<Result<pb::RangeStreamResponse, Status>>;

@@ -3,6 +3,7 @@
 use quorate_api::etcdserverpb as pb;
 use tonic::{Request, Status};
 
+use super::arrival::Budget;
 use super::error::not_for_learners;
 use crate::doors::gateway::{Gateway, RequestError};
 use crate::doors::view::{NodeView, Role};
@@ -32,6 +33,8 @@ pub(super) struct Member {
     pub(super) gateway: Gateway,
     pub(super) view: NodeView,
     pub(super) peer_scheme: PeerScheme,
+    /// Bytes of large answers that are on their way out.
+    pub(super) answers: Budget,
 }
 
 impl Member {

@@ -3,13 +3,17 @@
 //!
 //! Codes and texts of errors are etcd's: clients tell errors by them. All of them stand in [`error`].
 
+mod arrival;
 mod cluster;
 mod error;
 mod health;
 mod kv;
 mod maintenance;
 mod member;
+mod pieces;
 mod read;
+#[cfg(test)]
+mod served;
 mod services;
 #[cfg(test)]
 mod tests;

@@ -4,19 +4,22 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::task::{Context, Poll};
 
+use hyper::body::{Body as HttpBody, Bytes};
 use quorate_api::etcdserverpb::cluster_server::ClusterServer;
 use quorate_api::etcdserverpb::kv_server::KvServer;
 use quorate_api::etcdserverpb::maintenance_server::MaintenanceServer;
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service};
+use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic_health::pb::health_server::HealthServer;
 
+use super::arrival::{self, Arrival, Budget};
 use super::cluster::ClusterService;
-use super::error::unimplemented;
+use super::error::{deadline_exceeded, mismatched, unimplemented};
 use super::health::HealthService;
 use super::kv::KvService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
+use super::pieces;
 use crate::doors::gateway::Gateway;
 use crate::doors::view::NodeView;
 use crate::kv::check::MAX_REQUEST_BYTES;
@@ -27,7 +30,13 @@ pub(super) const SERVED: [&str; 4] =
 
 /// Bytes of a message that is received: as in etcd, somewhat more than a request may have, so that one that is a little too
 /// large gets the error that says so.
-const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
+
+/// The most bytes of requests that are on their way in at one client runtime. Beyond that they are refused, as etcd refuses what is too much.
+const MAX_ARRIVING_BYTES: usize = 64 << 20;
+
+/// The most bytes of large answers that are on their way out at one client runtime.
+const MAX_ANSWERING_BYTES: usize = 64 << 20;
 
 /// Whether the answer to this path is a stream, whose reader may be as slow as it likes: it holds a place in a history, and no answer
 /// that waits for it.
@@ -52,22 +61,30 @@ pub struct Services {
     maintenance: MaintenanceServer<MaintenanceService>,
     cluster: ClusterServer<ClusterService>,
     health: HealthServer<HealthService>,
+    /// Bytes of requests that are on their way in.
+    arriving: Budget,
 }
 
 impl Services {
     /// Services that reach the replica through `gateway` and show what `view` shows.
     pub fn new(gateway: Gateway, view: NodeView, peer_scheme: PeerScheme) -> Self {
-        let member = Member { gateway, view: view.clone(), peer_scheme };
+        let answers = Budget::new(MAX_ANSWERING_BYTES);
+        let member = Member { gateway, view: view.clone(), peer_scheme, answers };
         Self {
             kv: KvServer::new(KvService::new(member.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
             maintenance: MaintenanceServer::new(MaintenanceService::new(member.clone())),
             cluster: ClusterServer::new(ClusterService::new(member)),
             health: HealthServer::new(HealthService::new(view)),
+            arriving: Budget::new(MAX_ARRIVING_BYTES),
         }
     }
 }
 
-impl Service<http::Request<Body>> for Services {
+impl<B> Service<http::Request<B>> for Services
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<StdError>,
+{
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Self::Error>;
@@ -76,14 +93,52 @@ impl Service<http::Request<Body>> for Services {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let service = request.uri().path().trim_start_matches('/').split('/').next();
-        match service {
-            Some("etcdserverpb.KV") => self.kv.call(request),
-            Some("etcdserverpb.Maintenance") => self.maintenance.call(request),
-            Some("etcdserverpb.Cluster") => self.cluster.call(request),
-            Some("grpc.health.v1.Health") => self.health.call(request),
-            _ => Box::pin(ready(Ok(unimplemented(request.uri().path()).into_http()))),
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        let timeout = arrival::timeout(request.headers());
+        let (share, is_stream) = (self.arriving.share(), is_stream(path));
+        let service = Served::of(path);
+        let unknown = service.is_none().then(|| unimplemented(path));
+        let request = request.map(|body| Arrival::new(body, share, is_stream));
+        let answer = match service {
+            Some(Served::Kv) => self.kv.call(request),
+            Some(Served::Maintenance) => self.maintenance.call(request),
+            Some(Served::Cluster) => self.cluster.call(request),
+            Some(Served::Health) => self.health.call(request),
+            None => Box::pin(ready(Ok(unknown.unwrap_or_else(mismatched).into_http()))),
+        };
+        Box::pin(async move {
+            let answered = match timeout {
+                None => answer.await,
+                Some(timeout) => match tokio::time::timeout(timeout, answer).await {
+                    Ok(answered) => answered,
+                    // Whether a write was done is not known: the client gave it too little time to be told.
+                    Err(_) => Ok(deadline_exceeded().into_http()),
+                },
+            };
+            answered.map(pieces::send)
+        })
+    }
+}
+
+/// A service that answers.
+#[derive(Debug, Clone, Copy)]
+enum Served {
+    Kv,
+    Maintenance,
+    Cluster,
+    Health,
+}
+
+impl Served {
+    /// The service of the path `/service/method`.
+    fn of(path: &str) -> Option<Self> {
+        match path.trim_start_matches('/').split('/').next()? {
+            "etcdserverpb.KV" => Some(Served::Kv),
+            "etcdserverpb.Maintenance" => Some(Served::Maintenance),
+            "etcdserverpb.Cluster" => Some(Served::Cluster),
+            "grpc.health.v1.Health" => Some(Served::Health),
+            _ => None,
         }
     }
 }

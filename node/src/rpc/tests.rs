@@ -19,6 +19,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 
+use super::arrival::Budget;
 use super::cluster::ClusterService;
 use super::health::HealthService;
 use super::kv::KvService;
@@ -60,7 +61,12 @@ fn status(member_id: u64) -> NodeStatus {
 
 fn member_with(status: NodeStatus) -> Member {
     let gateway = Gateway::local(Arc::new(RwLock::new(Store::new())));
-    Member { gateway, view: NodeView::new(status), peer_scheme: PeerScheme::Https }
+    Member {
+        gateway,
+        view: NodeView::new(status),
+        peer_scheme: PeerScheme::Https,
+        answers: Budget::new(1 << 20),
+    }
 }
 
 fn put(key: &'static str, value: impl Into<Bytes>) -> Request<pb::PutRequest> {
@@ -120,6 +126,7 @@ async fn long_ranges_are_read_whole() {
         gateway: Gateway::local(store),
         view: NodeView::new(status(LEADER)),
         peer_scheme: PeerScheme::Http,
+        answers: Budget::new(1 << 20),
     };
     let all = pb::RangeRequest {
         range_end: Bytes::from_static(b"\0"),

@@ -79,7 +79,7 @@ impl Home {
         let any = || ports::free().to_string();
         let [client, peer, http] = self.ports.clone().unwrap_or_else(|| [any(), any(), any()]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-node"));
-        command.args(["--name", &self.name, "--log", "json"]).arg("--data-dir").arg(self.data_dir());
+        command.args(["--name", &self.name, "--log-format", "json"]).arg("--data-dir").arg(self.data_dir());
         command.args(["--listen-client", &client, "--listen-peer", &peer, "--listen-http", &http]).args(more);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command

@@ -1,0 +1,234 @@
+//! Requests on their way in: what they may weigh, and how long they may take.
+//!
+//! Bytes count from the moment that they arrive, those of a message that is not complete among them: what comes within one turn of the
+//! runtime must not pass a check that counts later. Once a message is whole and decoded the gateway counts it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::HeaderMap;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::Status;
+
+use super::error;
+use super::services::MAX_MESSAGE_BYTES;
+
+/// How long the one message of a request may take to arrive: for 2 MiB, some 70 kB a second.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A compression flag, and the length.
+const HEADER_BYTES: usize = 5;
+
+/// Bytes of one kind that are under way at one client runtime. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    used: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// A part of a [`Budget`], given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(super) fn new(most: usize) -> Self {
+        Budget { used: Arc::default(), most }
+    }
+
+    /// An empty share.
+    pub(super) fn share(&self) -> Share {
+        Share { budget: self.clone(), bytes: 0 }
+    }
+}
+
+impl Share {
+    /// Takes `bytes` more. False when others have taken all that there is; one request by itself is never too large.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        if before > self.bytes && before + bytes > self.budget.most {
+            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The body of a request, as it arrives.
+pub(super) struct Arrival<B> {
+    body: B,
+    share: Share,
+    lengths: Lengths,
+    /// Whether it is a stream of messages, which may take for ever.
+    is_stream: bool,
+    /// Set when the message did not come together with its headers.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Arrival<B> {
+    pub(super) fn new(body: B, share: Share, is_stream: bool) -> Self {
+        Arrival { body, share, lengths: Lengths::default(), is_stream, late: None }
+    }
+}
+
+impl<B> Body for Arrival<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if !this.is_stream {
+                let late = this.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
+                ready!(late.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(error::message_too_slow(MESSAGE_TIMEOUT))));
+            }
+            return Poll::Pending;
+        };
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(|error| Status::from_error(error.into()))?;
+        if let Some(data) = frame.data_ref() {
+            this.lengths.read(data)?;
+            // A stream's messages are taken one by one: what counts is what is not taken yet, and that is bounded by its window.
+            if !this.is_stream && !this.share.grow(data.len()) {
+                return Poll::Ready(Some(Err(error::too_many_requests())));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Reads the lengths of messages as they pass, so that one that is too large is refused as etcd refuses it.
+#[derive(Debug, Default)]
+struct Lengths {
+    header: [u8; HEADER_BYTES],
+    /// Of the header of the next message.
+    read: usize,
+    /// Of the message that is passing.
+    left: usize,
+}
+
+impl Lengths {
+    fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
+        while !data.is_empty() {
+            let take = if self.left > 0 { self.left } else { HEADER_BYTES - self.read };
+            let (now, rest) = data.split_at(take.min(data.len()));
+            data = rest;
+            if self.left > 0 {
+                self.left -= now.len();
+                continue;
+            }
+            self.header[self.read..self.read + now.len()].copy_from_slice(now);
+            self.read += now.len();
+            if self.read == HEADER_BYTES {
+                let [_, length @ ..] = self.header;
+                self.left = u32::from_be_bytes(length) as usize;
+                self.read = 0;
+                if self.left > MAX_MESSAGE_BYTES {
+                    return Err(error::message_too_large(self.left, MAX_MESSAGE_BYTES));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The time that the client gives the request, if it gives one.
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_refused_when_others_have_taken_all() {
+        let budget = Budget::new(100);
+        let mut first = budget.share();
+        assert!(first.grow(60) && first.grow(60), "one by itself is never too large");
+        let mut second = budget.share();
+        assert!(!second.grow(1));
+        drop(first);
+        assert!(second.grow(100));
+        assert!(!budget.share().grow(1));
+        drop(second);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn lengths_are_read_however_the_bytes_are_cut() {
+        let mut bytes = vec![0, 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 0, 0];
+        bytes.extend([0, 0xff, 0xff, 0xff, 0xff]);
+        for size in 1..=bytes.len() {
+            let mut lengths = Lengths::default();
+            let read: Result<Vec<()>, Status> = bytes.chunks(size).map(|chunk| lengths.read(chunk)).collect();
+            assert_eq!(
+                read.unwrap_err().message(),
+                "grpc: received message larger than max (4294967295 vs. 2097152)"
+            );
+        }
+    }
+
+    #[test]
+    fn timeouts_are_read() {
+        let read = |text: &str| {
+            timeout(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]))
+        };
+        assert_eq!(read("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(read("20m"), Some(Duration::from_millis(20)));
+        for nonsense in ["", "S", "123456789S", "1X", "-1S", "é"] {
+            assert_eq!(
+                "x".parse::<http::HeaderValue>()
+                    .ok()
+                    .and_then(|_| nonsense.parse::<http::HeaderValue>().ok())
+                    .and_then(|value| timeout(&HeaderMap::from_iter([(
+                        "grpc-timeout".parse().unwrap(),
+                        value
+                    )]))),
+                None,
+                "{nonsense}"
+            );
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Large answers, encoded and sent a piece at a time.
+//!
+//! A message that is encoded as a whole takes its size once more beside the state, and its thread for as long as that takes. Here the keys and
+//! values stay where they are, shared with the state, until their piece goes out: the client's own window sets the pace, and between
+//! pieces the other clients of the thread have their turn.
+//!
+//! Protobuf allows it: a message is the concatenation of its fields, repeated ones in their order and the others in any.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
+
+use http::{HeaderMap, HeaderValue};
+use hyper::body::{Body as HttpBody, Bytes, Frame};
+use parking_lot::Mutex;
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
+use quorate_api::etcdserverpb::response_op::Response as Op;
+use quorate_api::etcdserverpb::{DeleteRangeResponse, RangeResponse, ResponseOp, TxnResponse};
+use quorate_api::mvccpb::KeyValue;
+use tonic::body::Body;
+use tonic::{Response, Status};
+
+use super::arrival::{Budget, Share};
+use super::error;
+
+/// From how many bytes of keys and values on an answer is sent in pieces. What is smaller is handed over as a whole, however slowly its client
+/// reads.
+const LARGE: usize = 128 << 10;
+
+/// What is encoded at a time.
+const PIECE: usize = 128 << 10;
+
+/// Keys that are measured at a time.
+const MEASURED_AT_ONCE: usize = 4096;
+
+/// The largest message that etcd sends, and that clients can be asked to take.
+const MAX_MESSAGE: usize = i32::MAX as usize;
+
+/// An answer that may be large.
+pub(super) trait InPieces: Message + Default + 'static {
+    /// Keys and values in it, in bytes; it may stop counting beyond `enough`.
+    fn weight(&self, enough: usize) -> usize;
+    /// Adds its parts to `plan`.
+    async fn plan(self, plan: &mut Plan);
+}
+
+/// `answer` as a response. A large one takes its share of `under_way` until it has been sent, and is refused when others have it all.
+pub(super) async fn respond<M: InPieces>(answer: M, under_way: &Budget) -> Result<Response<M>, Status> {
+    if answer.weight(LARGE) < LARGE {
+        return Ok(Response::new(answer));
+    }
+    let mut plan = Plan::default();
+    answer.plan(&mut plan).await;
+    if plan.bytes > MAX_MESSAGE {
+        return Err(error::answer_too_large(plan.bytes, MAX_MESSAGE));
+    }
+    let mut share = under_way.share();
+    if !share.grow(plan.bytes) {
+        return Err(error::too_many_requests());
+    }
+    // tonic encodes an empty message; `send` puts this one in its place.
+    let mut response = Response::new(M::default());
+    response.extensions_mut().insert(Large(Arc::new(Mutex::new(Some(Pieces {
+        plan,
+        share,
+        begun: false,
+        rest: false,
+        ended: false,
+    })))));
+    Ok(response)
+}
+
+/// The response as it goes out: with its pieces, if it has some.
+pub(super) fn send(mut response: http::Response<Body>) -> http::Response<Body> {
+    let large = response.extensions_mut().remove::<Large>();
+    match large.and_then(|large| large.0.lock().take()) {
+        Some(pieces) => response.map(|_| Body::new(pieces)),
+        None => response,
+    }
+}
+
+/// Extensions can be cloned; what is in this one is taken once.
+#[derive(Clone)]
+struct Large(Arc<Mutex<Option<Pieces>>>);
+
+/// What is to be encoded, in order.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    parts: VecDeque<Part>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Part {
+    Encoded(Vec<u8>),
+    KeyValues { field: u32, rest: vec::IntoIter<KeyValue> },
+}
+
+impl Plan {
+    fn encoded(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.parts.back(), Some(Part::Encoded(_))) {
+            self.parts.push_back(Part::Encoded(Vec::new()));
+        }
+        if let Some(Part::Encoded(bytes)) = self.parts.back_mut() {
+            let before = bytes.len();
+            encode(bytes);
+            self.bytes += bytes.len() - before;
+        }
+    }
+
+    async fn key_values(&mut self, field: u32, values: Vec<KeyValue>) {
+        for some in values.chunks(MEASURED_AT_ONCE) {
+            self.bytes += some.iter().map(|value| message::encoded_len(field, value)).sum::<usize>();
+            tokio::task::yield_now().await;
+        }
+        self.parts.push_back(Part::KeyValues { field, rest: values.into_iter() });
+    }
+
+    /// Adds a field that holds what `inner` holds.
+    fn nested(&mut self, field: u32, inner: Plan) {
+        self.encoded(|bytes| {
+            encode_key(field, WireType::LengthDelimited, bytes);
+            encode_varint(inner.bytes as u64, bytes);
+        });
+        self.bytes += inner.bytes;
+        self.parts.extend(inner.parts);
+    }
+}
+
+fn weight(values: &[KeyValue], enough: usize) -> usize {
+    let mut sum = 0;
+    for value in values {
+        sum += value.key.len() + value.value.len();
+        if sum >= enough {
+            break;
+        }
+    }
+    sum
+}
+
+impl InPieces for RangeResponse {
+    fn weight(&self, enough: usize) -> usize {
+        weight(&self.kvs, enough)
+    }
+
+    async fn plan(mut self, plan: &mut Plan) {
+        let values = std::mem::take(&mut self.kvs);
+        plan.encoded(|bytes| self.encode_raw(bytes));
+        plan.key_values(2, values).await;
+    }
+}
+
+impl InPieces for DeleteRangeResponse {
+    fn weight(&self, enough: usize) -> usize {
+        weight(&self.prev_kvs, enough)
+    }
+
+    async fn plan(mut self, plan: &mut Plan) {
+        let values = std::mem::take(&mut self.prev_kvs);
+        plan.encoded(|bytes| self.encode_raw(bytes));
+        plan.key_values(3, values).await;
+    }
+}
+
+impl InPieces for TxnResponse {
+    fn weight(&self, enough: usize) -> usize {
+        let mut sum = 0;
+        for op in &self.responses {
+            sum += match &op.response {
+                Some(Op::ResponseRange(range)) => range.weight(enough),
+                Some(Op::ResponseDeleteRange(deletion)) => deletion.weight(enough),
+                Some(Op::ResponseTxn(txn)) => txn.weight(enough),
+                Some(Op::ResponsePut(_)) | None => 0,
+            };
+            if sum >= enough {
+                break;
+            }
+        }
+        sum
+    }
+
+    async fn plan(mut self, plan: &mut Plan) {
+        let responses = std::mem::take(&mut self.responses);
+        plan.encoded(|bytes| self.encode_raw(bytes));
+        for op in responses {
+            let mut inner = Plan::default();
+            // Small ones, all puts among them, are encoded as they are.
+            let field = match op.response {
+                Some(Op::ResponseRange(range)) => {
+                    range.plan(&mut inner).await;
+                    1
+                }
+                Some(Op::ResponseDeleteRange(deletion)) => {
+                    deletion.plan(&mut inner).await;
+                    3
+                }
+                Some(Op::ResponseTxn(txn)) => {
+                    Box::pin(txn.plan(&mut inner)).await;
+                    4
+                }
+                other => {
+                    plan.encoded(|bytes| message::encode(3, &ResponseOp { response: other }, bytes));
+                    continue;
+                }
+            };
+            let length = key_len(field) + encoded_len_varint(inner.bytes as u64) + inner.bytes;
+            plan.encoded(|bytes| {
+                encode_key(3, WireType::LengthDelimited, bytes);
+                encode_varint(length as u64, bytes);
+            });
+            plan.nested(field, inner);
+        }
+    }
+}
+
+/// A message on its way out.
+struct Pieces {
+    plan: Plan,
+    #[expect(dead_code, reason = "what is under way counts until this is dropped")]
+    share: Share,
+    begun: bool,
+    /// Others of the thread have their turn before the next piece.
+    rest: bool,
+    /// The status has been sent, too.
+    ended: bool,
+}
+
+impl Pieces {
+    /// The next bytes. None at the end.
+    fn next(&mut self) -> Option<Bytes> {
+        let mut piece = Vec::with_capacity(PIECE.min(self.plan.bytes + 5));
+        if !std::mem::replace(&mut self.begun, true) {
+            piece.push(0);
+            piece.extend(u32::try_from(self.plan.bytes).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        while piece.len() < PIECE
+            && let Some(part) = self.plan.parts.front_mut()
+        {
+            match part {
+                Part::Encoded(bytes) => piece.append(bytes),
+                Part::KeyValues { field, rest } => {
+                    if let Some(value) = rest.next() {
+                        message::encode(*field, &value, &mut piece);
+                        continue;
+                    }
+                }
+            }
+            self.plan.parts.pop_front();
+        }
+        (!piece.is_empty()).then(|| piece.into())
+    }
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.rest) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(piece) = this.next() {
+            this.rest = true;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if std::mem::replace(&mut this.ended, true) {
+            return Poll::Ready(None);
+        }
+        let status = (http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([status])))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use quorate_api::etcdserverpb::{PutResponse, ResponseHeader};
+
+    use super::*;
+
+    fn values(count: usize, bytes: usize) -> Vec<KeyValue> {
+        let value = |n: usize| KeyValue {
+            key: format!("key/{n:06}").into(),
+            value: vec![n as u8; bytes].into(),
+            version: n as i64,
+            ..KeyValue::default()
+        };
+        (0..count).map(value).collect()
+    }
+
+    fn range(count: usize, bytes: usize) -> RangeResponse {
+        let header = Some(ResponseHeader { revision: 7, ..ResponseHeader::default() });
+        RangeResponse { header, kvs: values(count, bytes), more: true, count: 99 }
+    }
+
+    /// What a client reads of it, and in how many pieces.
+    async fn sent<M: InPieces + Clone>(answer: &M) -> (M, usize) {
+        let budget = Budget::new(1);
+        let response = respond(answer.clone(), &budget).await.unwrap();
+        let (mut parts, _) = http::Response::new(()).into_parts();
+        parts.extensions = response.extensions().clone();
+        let mut body = send(http::Response::from_parts(parts, Body::empty())).into_body();
+        let (mut bytes, mut pieces, mut status) = (Vec::new(), 0, None);
+        while let Some(frame) = body.frame().await {
+            match frame.unwrap().into_data() {
+                Ok(data) => {
+                    bytes.extend(data);
+                    pieces += 1;
+                }
+                Err(frame) => status = frame.into_trailers().unwrap().get("grpc-status").cloned(),
+            }
+        }
+        assert_eq!(status.unwrap(), "0");
+        let (header, message) = bytes.split_at(5);
+        assert_eq!(header, [&[0][..], &(message.len() as u32).to_be_bytes()].concat());
+        (M::decode(message).unwrap(), pieces)
+    }
+
+    #[tokio::test]
+    async fn a_large_range_arrives_whole_and_in_order() {
+        let answer = range(30_000, 100);
+        let (read, pieces) = sent(&answer).await;
+        assert_eq!(read, answer);
+        assert!(pieces > 10, "{pieces}");
+    }
+
+    #[tokio::test]
+    async fn a_large_deletion_and_a_large_transaction_arrive_whole() {
+        let deletion = DeleteRangeResponse { header: None, deleted: 3, prev_kvs: values(3, 1 << 20) };
+        assert_eq!(sent(&deletion).await.0, deletion);
+        let op = |response| ResponseOp { response: Some(response) };
+        let inner = TxnResponse {
+            header: None,
+            succeeded: false,
+            responses: vec![
+                op(Op::ResponseDeleteRange(deletion)),
+                op(Op::ResponsePut(PutResponse::default())),
+            ],
+        };
+        let txn = TxnResponse {
+            header: Some(ResponseHeader { revision: 8, ..ResponseHeader::default() }),
+            succeeded: true,
+            responses: vec![
+                op(Op::ResponseRange(range(2, 10))),
+                op(Op::ResponseTxn(inner)),
+                op(Op::ResponseRange(range(0, 0))),
+                ResponseOp { response: None },
+                op(Op::ResponseRange(range(9, 1 << 18))),
+            ],
+        };
+        assert_eq!(sent(&txn).await.0, txn);
+    }
+
+    #[tokio::test]
+    async fn small_answers_stay_as_they_are_and_large_ones_have_a_bound() {
+        let budget = Budget::new(4 << 20);
+        let small = respond(range(10, 100), &budget).await.unwrap();
+        assert_eq!(small.get_ref(), &range(10, 100));
+        let first = respond(range(3, 1 << 20), &budget).await.unwrap();
+        let refused = respond(range(3, 1 << 20), &budget).await.unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: too many requests");
+        drop(first);
+        respond(range(3, 1 << 20), &budget).await.unwrap();
+    }
+}
