@@ -114,6 +114,13 @@ impl<R: Borrow<RangeRequest>> RangeScan<R> {
         Ok(self.finish())
     }
 
+    /// How many keys and values are to be sorted for the answer; 0 if they lie in its order.
+    pub fn unsorted(&self) -> usize {
+        let request = self.request.borrow();
+        let in_order = request.sort_target() == SortTarget::Key && request.sort_order() != SortOrder::Descend;
+        if in_order { 0 } else { self.kvs.len() }
+    }
+
     /// The answer, once the end was reached.
     pub fn finish(mut self) -> RangeResponse {
         self.sort();

@@ -65,12 +65,8 @@ impl<'r> ReadTxn<'r> {
     }
 
     /// Begins to read one of them.
-    pub fn scan(
-        &self,
-        store: &Store,
-        request: &'r pb::RangeRequest,
-    ) -> Result<RangeScan<&'r pb::RangeRequest>, KvError> {
-        let point = Revision::end_of(self.revision);
+    pub fn scan(&self, store: &Store, request: &pb::RangeRequest) -> Result<RangeScan, KvError> {
+        let (point, request) = (Revision::end_of(self.revision), request.clone());
         if request.revision > 0 {
             return RangeScan::new(store, request, point, self.revision);
         }

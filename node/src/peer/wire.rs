@@ -148,7 +148,10 @@ pub(super) fn received(
 pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> Result<Message, WireError> {
     let term = message.term;
     let body = match message.body.ok_or(WireError::Unknown)? {
-        Wire::Forward(pb::Forward { commands }) => return Ok(Message::Forward { from, to, term, commands }),
+        Wire::Forward(pb::Forward { commands }) => {
+            let commands = commands.iter().map(codec::own).collect();
+            return Ok(Message::Forward { from, to, term, commands });
+        }
         Wire::ForwardRejected(rejected) => {
             let reason = reason_from_wire(&rejected);
             return Ok(Message::ForwardRejected { from, to, term, numbers: rejected.requests, reason });

@@ -56,7 +56,7 @@ impl Kv for KvService {
         } else {
             self.member.gateway.read_barrier().await?;
         }
-        let mut response = read::range(self.member.gateway.store(), &request).await?;
+        let mut response = read::range(self.member.gateway.store(), request).await?;
         self.member.complete(&mut response.header);
         pieces::respond(response, &self.member.answers).await
     }

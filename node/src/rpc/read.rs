@@ -9,10 +9,13 @@ use crate::kv::{KvError, RangeScan, ReadTxn, Reply, Response, Store};
 /// runtime.
 const PIECE: usize = 512;
 
+/// More keys than this are sorted on another thread: some milliseconds.
+const SORTED_HERE: usize = 10_000;
+
 /// Answers a Range.
 pub(super) async fn range(
     store: &RwLock<Store>,
-    request: &pb::RangeRequest,
+    request: pb::RangeRequest,
 ) -> Result<pb::RangeResponse, KvError> {
     let scan = {
         let store = store.read();
@@ -50,15 +53,20 @@ pub(super) async fn rest(store: &RwLock<Store>, mut reply: Reply) -> Result<Resp
 }
 
 /// Reads on to the end, piece by piece; between pieces, writers and the other requests of this thread get their turn.
-async fn finish(
-    store: &RwLock<Store>,
-    mut scan: RangeScan<&pb::RangeRequest>,
-) -> Result<pb::RangeResponse, KvError> {
-    loop {
-        let ended = scan.advance(&store.read(), PIECE)?;
-        if ended {
-            return Ok(scan.finish());
-        }
+async fn finish(store: &RwLock<Store>, mut scan: RangeScan) -> Result<pb::RangeResponse, KvError> {
+    while !scan.advance(&store.read(), PIECE)? {
         tokio::task::yield_now().await;
+    }
+    if scan.unsorted() <= SORTED_HERE {
+        return Ok(scan.finish());
+    }
+    // The other clients of this thread do not wait for it.
+    match tokio::task::spawn_blocking(move || scan.finish()).await {
+        Ok(response) => Ok(response),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and this request with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

@@ -113,21 +113,58 @@ async fn transactions_read_and_write() {
     assert_eq!(read.responses, written.responses[1..]);
 }
 
-#[tokio::test]
-async fn long_ranges_are_read_whole() {
+/// A member whose state has so many keys, from the first on.
+fn member_with_keys(keys: usize) -> Member {
     let store = Arc::new(RwLock::new(Store::new()));
-    let keys = 3_000;
     for number in 0..keys {
         let key = Bytes::from(format!("key{number:05}"));
         let put = pb::PutRequest { key, ..pb::PutRequest::default() };
         store.write().apply(&log::command::Operation::Put(put)).expect("a plain put");
     }
-    let member = Member {
+    Member {
         gateway: Gateway::local(store),
         view: NodeView::new(status(LEADER)),
         peer_scheme: PeerScheme::Http,
         answers: Budget::new(1 << 20),
+    }
+}
+
+/// What it reads is read after it was applied, at its own point of the history, whatever is written and compacted meanwhile.
+#[tokio::test]
+async fn transaction_that_writes_is_answered_from_its_own_point() {
+    use quorate_api::etcdserverpb::response_op::Response as Answer;
+    let kv = KvService::new(member_with_keys(3_000));
+    let operation = |request| pb::RequestOp { request: Some(request) };
+    let all = pb::RangeRequest { range_end: Bytes::from_static(b"\0"), ..get("k", false).into_inner() };
+    let (key, range_end) = (all.key.clone(), all.range_end.clone());
+    let deletion = pb::DeleteRangeRequest { key, range_end, prev_kv: true };
+    let request = pb::TxnRequest {
+        success: vec![
+            operation(Op::RequestRange(all.clone())),
+            operation(Op::RequestDeleteRange(deletion)),
+            operation(Op::RequestRange(all)),
+        ],
+        ..pb::TxnRequest::default()
     };
+    let later = async {
+        kv.put(put("key00001", "new")).await.expect("a plain put");
+        kv.compact(Request::new(pb::CompactionRequest { revision: 3_003, physical: false })).await
+    };
+    let (answer, compacted) = tokio::join!(kv.txn(Request::new(request)), later);
+    compacted.expect("a revision that exists");
+    let counts = answer.expect("a plain transaction").into_inner().responses.into_iter();
+    let counts = counts.map(|operation| match operation.response {
+        Some(Answer::ResponseRange(range)) => (range.count, range.kvs.len()),
+        Some(Answer::ResponseDeleteRange(deleted)) => (deleted.deleted, deleted.prev_kvs.len()),
+        other => panic!("not asked for: {other:?}"),
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [(3_000, 3_000), (3_000, 3_000), (0, 0)]);
+}
+
+#[tokio::test]
+async fn long_ranges_are_read_whole() {
+    let keys = 3_000;
+    let member = member_with_keys(3_000);
     let all = pb::RangeRequest {
         range_end: Bytes::from_static(b"\0"),
         serializable: true,
@@ -136,6 +173,20 @@ async fn long_ranges_are_read_whole() {
     let read = KvService::new(member).range(Request::new(all)).await.expect("a plain range").into_inner();
     assert_eq!((read.count, read.kvs.len(), read.more), (keys, 3_000, false));
     assert!(read.kvs.is_sorted_by(|a, b| a.key < b.key));
+}
+
+#[tokio::test]
+async fn long_answers_are_sorted_beside_the_other_clients() {
+    let kv = KvService::new(member_with_keys(10_100));
+    let newest_first = pb::RangeRequest {
+        range_end: Bytes::from_static(b"\0"),
+        sort_order: pb::range_request::SortOrder::Descend as i32,
+        sort_target: pb::range_request::SortTarget::Mod as i32,
+        ..get("k", true).into_inner()
+    };
+    let read = kv.range(Request::new(newest_first)).await.expect("a plain range").into_inner();
+    assert_eq!(read.kvs.len(), 10_100);
+    assert!(read.kvs.is_sorted_by(|a, b| a.mod_revision > b.mod_revision));
 }
 
 #[tokio::test]

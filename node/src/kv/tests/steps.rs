@@ -236,6 +236,25 @@ fn writing_transaction_compares_a_bounded_number_of_keys() {
     assert_eq!(store.revision(), before);
 }
 
+/// They are read afterwards, in pieces, by the member that answers; a member that does not reads nothing at all.
+#[test]
+fn ranges_of_a_writing_transaction_cost_applying_nothing() {
+    let mut store = store_of(MANY);
+    let everything = Request::RequestRange(pb::RangeRequest { count_only: true, ..range("\0", "\0") });
+    let request = txn([Request::RequestPut(put("key", ""))].into_iter().chain(vec![everything; 3]));
+    for answers in [true, false] {
+        let mut applying = Applying::new(Operation::Txn(request.clone()), &Bytes::new(), answers);
+        let reply = at_most(50, || applying.step(&mut store, PIECE)).expect("little to do");
+        let mut reply = reply.expect("a plain transaction");
+        assert_eq!(reply.is_whole(), !answers);
+        let mut pieces = 0;
+        while !hold(|| reply.advance(&store, PIECE)).expect("its point is pinned") {
+            pieces += 1;
+        }
+        assert_eq!(pieces > 3 * MANY / PIECE, answers);
+    }
+}
+
 #[test]
 fn snapshot_is_taken_in_short_holds_beside_other_readers() {
     let mut store = store_of(MANY / 2);
