@@ -70,6 +70,7 @@ impl Address {
     }
 
     /// The same host with another port.
+    #[must_use]
     pub fn with_port(&self, port: u16) -> Self {
         Address { port, ..self.clone() }
     }

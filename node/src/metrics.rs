@@ -134,7 +134,7 @@ impl Metrics {
 /// How long a text is good for: readers that come more often than that cost nothing.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// All metrics as OpenMetrics text, made at most once in [`FRESH`].
+/// All metrics as `OpenMetrics` text, made at most once in [`FRESH`].
 #[derive(Debug, Default)]
 pub(crate) struct Scrape {
     registry: OnceLock<Registry>,

@@ -30,7 +30,7 @@ const TO: &[u8] = b"large0";
 /// Compares in one transaction: as many as are allowed.
 const COMPARES: usize = 128;
 /// Keys that have many versions each.
-const OLD_KEYS: usize = 64;
+const OLD_KEYS: u8 = 64;
 
 /// What costs much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Disturbance {
 
     /// The keys to begin with, `count` of them: all different, or the same few again and again.
     fn keys(self, count: usize) -> Vec<Bytes> {
-        let number = |n: usize| if self == Self::Versions { n % OLD_KEYS } else { n };
+        let number = |n: usize| if self == Self::Versions { n % usize::from(OLD_KEYS) } else { n };
         (0..count).map(|n| Bytes::from(format!("large/{:08}", number(n)))).collect()
     }
 }
@@ -172,7 +172,7 @@ async fn ask(kv: &mut KvClient<Connection>, disturbance: Disturbance) -> Result<
         }
         Disturbance::Versions => {
             // The first revision at which all of them are there: the furthest in the past.
-            let revision = 2 + OLD_KEYS as i64;
+            let revision = 2 + i64::from(OLD_KEYS);
             kv.range(RangeRequest { revision, count_only: true, ..all() }).await?;
         }
     }

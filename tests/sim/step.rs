@@ -372,10 +372,9 @@ impl World {
         let Some(process) = host.process_mut() else { return };
         let log = process.wal.room();
         let room = match log.lacks {
-            None => Room::Enough,
             Some(_) if !log.spare && log.active < last => Room::Out,
             Some(Lack::Space) => Room::Low,
-            Some(Lack::Descriptors) => Room::Enough,
+            Some(Lack::Descriptors) | None => Room::Enough,
         };
         let retries = process.prepared && log.lacks.is_some();
         process.prepared &= log.lacks.is_none();

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = Cli::read();
     start_log(cli.log.as_deref(), cli.log_format);
-    match process::run(cli) {
+    match process::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quorate-node: {error}");

@@ -27,10 +27,11 @@ pub(super) fn recover(output: Output, dir: &Path, understood: Option<&str>, by: 
             "ended a recovery that was interrupted; what was there before is in {}",
             before.display()
         );
-        return Ok(match output {
+        match output {
             Output::Text => print::text(&format!("{what}\n"))?,
             Output::Json => print::json(&json!({ "done": what }))?,
-        });
+        }
+        return Ok(());
     }
     let remains = recover::read(dir)?;
     let shown = json_of(dir, &remains);

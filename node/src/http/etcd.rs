@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::answer::{Answer, JSON};
 use crate::doors::health::Health;
-use crate::doors::view::{ETCD_STORAGE_VERSION, ETCD_VERSION, Unready, VERSION};
+use crate::doors::view::{ETCD_STORAGE_VERSION, ETCD_VERSION, NodeView, Unready, VERSION};
 
 /// `/health`: as etcd judges, with its words where it has some.
 pub(super) fn health(health: &Health) -> Answer {
-    let reason = match health.view().map(|view| view.status()) {
+    let reason = match health.view().map(NodeView::status) {
         None => Some("STARTING".to_owned()),
         Some(_) if health.stands_still() => Some("LOOP STANDS STILL".to_owned()),
         Some(status) => match status.unready {

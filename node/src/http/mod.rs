@@ -7,7 +7,7 @@
 //! | `/readyz` | 200 when clients are served, 503 with the reason and how far the node is when not; `?verbose` says more |
 //! | `/health` | the same in etcd's JSON: `{"health":"true","reason":""}` |
 //! | `/version` | etcd's JSON: the version of etcd that the API is that of |
-//! | `/metrics` | OpenMetrics where `Accept` asks for it, or else Prometheus' text |
+//! | `/metrics` | `OpenMetrics` where `Accept` asks for it, or else Prometheus' text |
 //! | `/role` | always 200: `leader`, `follower`, `candidate`, `learner`, `waiting` or `removed` |
 //! | `/leader` | 200 on a leader that a quorum has answered within the last rounds, 503 elsewhere; the body says who leads |
 //!

@@ -1,6 +1,6 @@
 //! The metrics, in the text that the reader knows.
 //!
-//! OpenMetrics is for those that ask for it. All others get Prometheus' older text, which knows no units, no `info`, and counters by the
+//! `OpenMetrics` is for those that ask for it. All others get Prometheus' older text, which knows no units, no `info`, and counters by the
 //! names of their samples: Telegraf and Vector among others drop a whole scrape over one type that they do not know.
 
 use http::StatusCode;
@@ -23,7 +23,7 @@ pub(super) fn metrics(asked: &Asked<'_>, scrape: &Scrape) -> Answer {
     }
 }
 
-/// OpenMetrics as Prometheus' text.
+/// `OpenMetrics` as Prometheus' text.
 fn older(text: &str) -> String {
     let mut kinds = std::collections::BTreeMap::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -44,10 +44,10 @@ fn older(text: &str) -> String {
                 "unknown" => "untyped",
                 kind => kind,
             };
-            older.push_str(&format!("# TYPE {} {kind}\n", named(name)));
+            older.extend(["# TYPE ", &named(name), " ", kind, "\n"]);
         } else if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' '))
         {
-            older.push_str(&format!("# HELP {} {help}\n", named(name)));
+            older.extend(["# HELP ", &named(name), " ", help, "\n"]);
         } else if !line.starts_with('#') {
             older.push_str(line);
             older.push('\n');

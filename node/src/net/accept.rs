@@ -79,7 +79,7 @@ async fn deal(mut accepted: Accepted, lanes: &[Lane], turn: usize) -> bool {
         match lanes[(turn + offset) % lanes.len()].try_send(accepted) {
             Ok(()) => return true,
             Err(mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back)) => {
-                accepted = back
+                accepted = back;
             }
         }
     }

@@ -53,11 +53,10 @@ impl Handshakes {
             Ok(connection) => Some((connection, slot)),
             Err(error) => {
                 let from = address.map(tracing::field::display);
-                match refusal(&error).filter(|reason| self.may_say(reason)) {
-                    Some(reason) => {
-                        tracing::warn!(port = self.port, from, reason, "a connection was refused")
-                    }
-                    None => tracing::debug!(port = self.port, from, %error, "a connection has failed"),
+                if let Some(reason) = refusal(&error).filter(|reason| self.may_say(reason)) {
+                    tracing::warn!(port = self.port, from, reason, "a connection was refused");
+                } else {
+                    tracing::debug!(port = self.port, from, %error, "a connection has failed");
                 }
                 None
             }

@@ -539,7 +539,7 @@ mod tests {
         let goes = tokio::spawn(async move {
             assert_eq!(slot.told(Word::Stay).await, Word::Leave);
         });
-        assert!(table.close(Duration::from_secs(60)).await);
+        assert!(table.close(Duration::from_mins(1)).await);
         goes.await.unwrap();
         assert_eq!(table.admit().await.unwrap_err(), NoPlace::Closed);
     }

@@ -45,7 +45,7 @@ fn limits(most: usize) -> Limits {
         most,
         silence: Duration::from_millis(200),
         unread: Duration::from_millis(200),
-        grace: Duration::from_secs(60),
+        grace: Duration::from_mins(1),
         life: None,
     }
 }
@@ -137,10 +137,10 @@ async fn a_full_port_tells_an_idle_connection_to_go_and_serves_a_new_one() {
 
 #[tokio::test]
 async fn what_is_under_way_is_finished_when_a_port_closes() {
-    let (address, connections) = start(Limits { unread: Duration::from_secs(60), ..limits(8) });
+    let (address, connections) = start(Limits { unread: Duration::from_mins(1), ..limits(8) });
     let (mut requests, connection) = client(address).await;
     let answer = ask(&mut requests, "/large").await.unwrap();
-    let closing = tokio::spawn(async move { connections.close(Duration::from_secs(60)).await });
+    let closing = tokio::spawn(async move { connections.close(Duration::from_mins(1)).await });
     let answer = answer.into_body().collect().await.unwrap();
     assert_eq!(answer.to_bytes().len(), LARGE);
     assert!(closing.await.unwrap());

@@ -73,16 +73,18 @@ impl RunError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Unsupported(_) => Exit::TooOld,
+            Self::Unsupported(_) | Self::Snapshots(SnapshotError::Unsupported(_)) => Exit::TooOld,
             Self::Listen { .. } => Exit::Listen,
             Self::Open(error) => of_open(error),
-            Self::Snapshots(SnapshotError::Io { .. }) | Self::DiskFailed(_) | Self::Found(_) => Exit::Disk,
-            Self::Snapshots(SnapshotError::Foreign { .. }) => Exit::Foreign,
-            Self::Snapshots(SnapshotError::Unsupported(_)) => Exit::TooOld,
+            Self::Snapshots(SnapshotError::Io { .. })
+            | Self::DiskFailed(_)
+            | Self::Found(_)
+            | Self::Cluster(ClusterError::Storage(_)) => Exit::Disk,
+            Self::Snapshots(SnapshotError::Foreign { .. })
+            | Self::Cluster(ClusterError::Other { .. })
+            | Self::Join(_) => Exit::Foreign,
             Self::Snapshots(_) => Exit::Damaged,
             Self::Cluster(ClusterError::NotFounder(_) | ClusterError::HalfFounded) => Exit::NotFounder,
-            Self::Cluster(ClusterError::Other { .. }) | Self::Join(_) => Exit::Foreign,
-            Self::Cluster(ClusterError::Storage(_)) => Exit::Disk,
             Self::Cluster(ClusterError::NoId | ClusterError::InProgress)
             | Self::Tls(_)
             | Self::System(_)

@@ -23,6 +23,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node that wants to be a member.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names, reason = "the name of the flag")]
 pub(crate) struct Join {
     pub(crate) view: NodeView,
     pub(crate) dialer: Dialer,

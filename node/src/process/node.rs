@@ -53,7 +53,7 @@ use crate::storage::{DirLock, Wal};
 use crate::tls::{Dialer, Tls, TlsError};
 
 /// Runs a node until it is told to stop (SIGTERM, SIGINT), or cannot go on.
-pub fn run(cli: Cli) -> Result<(), RunError> {
+pub fn run(cli: &Cli) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let node = Node::start(cli)?;
@@ -93,12 +93,12 @@ struct Node {
 
 impl Node {
     /// Puts everything together. Inside the runtime that is to carry it.
-    fn start(cli: Cli) -> Result<Self, RunError> {
+    fn start(cli: &Cli) -> Result<Self, RunError> {
         let levels = cli.levels();
         let descriptors = raise_descriptors();
-        let certificates = Certificates::load(&cli)?;
-        let taken = Ports::bind(&cli)?;
-        let advertised = Advertised::new(&cli, &taken)?;
+        let certificates = Certificates::load(cli)?;
+        let taken = Ports::bind(cli)?;
+        let advertised = Advertised::new(cli, &taken)?;
         let addresses = [&taken.client, &taken.peer, &taken.http].map(Bound::address);
         let ports = PortsRuntime::start()?;
         let notify = Notify::from_environment();

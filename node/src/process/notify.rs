@@ -14,7 +14,7 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// How much it asks for: some intervals, for a machine that is busy.
-const MORE_TIME: Duration = Duration::from_secs(60);
+const MORE_TIME: Duration = Duration::from_mins(1);
 
 /// The way to systemd, if it is there. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -287,7 +287,7 @@ mod tests {
         let value = |n: usize| KeyValue {
             key: format!("key/{n:06}").into(),
             value: vec![n as u8; bytes].into(),
-            version: n as i64,
+            version: i64::try_from(n).unwrap(),
             ..KeyValue::default()
         };
         (0..count).map(value).collect()
@@ -302,7 +302,7 @@ mod tests {
     async fn sent<M: InPieces + Clone>(answer: &M) -> (M, usize) {
         let budget = Budget::new(1);
         let response = respond(answer.clone(), &budget).await.unwrap();
-        let (mut parts, _) = http::Response::new(()).into_parts();
+        let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.extensions = response.extensions().clone();
         let mut body = send(http::Response::from_parts(parts, Body::empty())).into_body();
         let (mut bytes, mut pieces, mut status) = (Vec::new(), 0, None);

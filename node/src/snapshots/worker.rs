@@ -102,7 +102,7 @@ struct Taking {
 enum Receiving {
     /// Its pieces are coming.
     Pieces {
-        manifest: Manifest,
+        manifest: Box<Manifest>,
         part: file::Part,
         /// Which have not come.
         missing: Vec<bool>,
@@ -234,7 +234,7 @@ impl Worker {
             Ok(part) => {
                 let left = manifest.pieces();
                 let missing = vec![true; left as usize];
-                let back = ReadBack::default();
+                let (manifest, back) = (Box::new(manifest), ReadBack::default());
                 self.receiving = Some(Receiving::Pieces { manifest, part, missing, left, back });
                 None
             }
@@ -264,7 +264,7 @@ impl Worker {
     /// All pieces are there: from here on the snapshot is one of this member's own.
     fn end_receiving(&mut self, id: LogId, number: u32) -> Option<Report> {
         let Some(Receiving::Pieces { manifest, part, back, .. }) = self.receiving.take() else { return None };
-        if let Err(error) = self.archive.keep(part, manifest) {
+        if let Err(error) = self.archive.keep(part, *manifest) {
             return Some(Report::NotReceived(id, error));
         }
         self.receiving = Some(Receiving::Restoring { id, back });

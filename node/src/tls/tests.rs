@@ -32,7 +32,7 @@ fn self_signed(dir: &TempDir, name: &str, purposes: &[Purpose]) -> TlsFiles {
 async fn shake(server: &Tls, client: &Tls, name: &'static str) -> Result<(), String> {
     let (near, far) = duplex(1 << 16);
     let acceptor = server.acceptor();
-    let serves = tokio::spawn(async move {
+    let accepted = tokio::spawn(async move {
         let mut stream = acceptor.accept(near).await.map_err(|error| error.to_string())?;
         stream.write_all(b"!").await.map_err(|error| error.to_string())
     });
@@ -42,7 +42,7 @@ async fn shake(server: &Tls, client: &Tls, name: &'static str) -> Result<(), Str
         stream.read_u8().await
     };
     let connected = connects.await.map(drop).map_err(|error| error.to_string());
-    connected.and(serves.await.unwrap())
+    connected.and(accepted.await.unwrap())
 }
 
 #[tokio::test]
