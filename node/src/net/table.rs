@@ -157,8 +157,8 @@ impl Connections {
         &self.shared.limits
     }
 
-    /// Takes a place for a connection that was just accepted. When there is none free, tells another one to go, and waits only when
-    /// [`LEAVING`] others are on their way out already.
+    /// Takes a place for a connection that was just accepted. When there is none free, tells another one to go. When [`LEAVING`] others are on
+    /// their way out already, cuts one of them off, and waits until that has gone.
     pub(crate) async fn admit(&self) -> Result<Slot, NoPlace> {
         loop {
             let freed = self.shared.freed.notified();
@@ -244,6 +244,8 @@ impl Shared {
         }
         if places.taken.len() - places.leaving >= self.limits.most {
             if places.leaving >= LEAVING {
+                // A crowd that is told to go and does not must not hold up the queue behind it.
+                self.cut_one(&places);
                 return None;
             }
             if !self.evict(&mut places) {
@@ -275,8 +277,19 @@ impl Shared {
         let idle = staying.filter_map(|place| Some((place.worth()?, place)));
         let Some((_, place)) = idle.min_by_key(|(worth, _)| *worth) else { return false };
         self.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        places.leaving += usize::from(self.tell(place, Word::Leave, self.limits.grace));
+        // Who has not spoken yet would not understand a farewell.
+        let word = if place.spoke.load(Ordering::Relaxed) { Word::Leave } else { Word::Cut };
+        places.leaving += usize::from(self.tell(place, word, self.limits.grace));
         true
+    }
+
+    /// Cuts off the one that was told to go first and has nothing under way, or else the first one.
+    fn cut_one(&self, places: &Places) {
+        let leaving = || places.taken.values().filter(|place| place.word() == Word::Leave);
+        let idle = leaving().find(|place| place.requests.load(Ordering::Acquire) == 0);
+        if let Some(place) = idle.or_else(|| leaving().next()) {
+            self.tell(place, Word::Cut, Duration::ZERO);
+        }
     }
 
     /// Gives a connection the word, and so much time. True when it leaves because of this.
@@ -439,7 +452,7 @@ mod tests {
         }
         let request = busy.asks();
         drop(idle.asks());
-        let words = |slots: [&Slot; 4]| slots.map(|slot| slot.place.word() == Word::Leave);
+        let words = |slots: [&Slot; 4]| slots.map(|slot| slot.place.word() != Word::Stay);
         let fifth = admit(&table).await;
         assert_eq!(
             words([&busy, &idle, &fresh, &silent]),
@@ -484,12 +497,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_go_is_cut_off_and_waited_for() {
+    async fn who_does_not_go_is_cut_off_for_the_next_one() {
+        // Nobody sweeps: those that wait must not depend on a deadline.
         let table = table(1);
-        tokio::spawn(table.clone().sweep());
         let mut stubborn = Vec::new();
         for _ in 0..=LEAVING {
-            stubborn.push(admit(&table).await);
+            let slot = admit(&table).await;
+            slot.speaks();
+            stubborn.push(slot);
         }
         let next = tokio::spawn({
             let table = table.clone();
