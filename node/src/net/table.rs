@@ -196,7 +196,8 @@ impl Connections {
         self.shared.places.lock().closed = true;
         self.shared.closing.send_replace(true);
         self.shared.freed.notify_waiters();
-        self.shared.tell_all(Word::Leave, patience);
+        // Who has nothing under way gets no more than its grace; the patience is for requests.
+        self.shared.tell_all(Word::Leave, self.shared.limits.grace);
         let in_time = tokio::time::timeout(patience, self.emptied()).await.is_ok();
         if !in_time {
             self.shared.tell_all(Word::Cut, Duration::ZERO);
