@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -40,6 +41,9 @@ pub struct Metrics {
     pub snapshots_failed: Counter,
     /// Bytes of snapshots that are durable.
     pub snapshot_written: Counter,
+    apply_backlog_entries: Gauge<u64, AtomicU64>,
+    apply_backlog: Gauge<u64, AtomicU64>,
+    apply_behind: Gauge<f64, AtomicU64>,
     wal_append: Histogram,
     wal_group_entries: Histogram,
     wal_written: Counter,
@@ -55,6 +59,9 @@ impl Default for Metrics {
             snapshots_received: Counter::default(),
             snapshots_failed: Counter::default(),
             snapshot_written: Counter::default(),
+            apply_backlog_entries: Gauge::default(),
+            apply_backlog: Gauge::default(),
+            apply_behind: Gauge::default(),
             // From 32 us to 1 s.
             wal_append: Histogram::new(exponential_buckets(0.000_032, 2.0, 16)),
             wal_group_entries: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
@@ -69,6 +76,13 @@ impl Metrics {
         self.wal_append.observe(took.as_secs_f64());
         self.wal_group_entries.observe(entries as f64);
         self.wal_written.inc_by(bytes);
+    }
+
+    /// So much is committed and not applied, and its oldest entry has waited for so long.
+    pub fn backlog(&self, entries: u64, bytes: u64, waited: Duration) {
+        self.apply_backlog_entries.set(entries);
+        self.apply_backlog.set(bytes);
+        self.apply_behind.set(waited.as_secs_f64());
     }
 
     /// Everything that is served, that which is read from `view` and `ports` included.
@@ -114,6 +128,15 @@ impl Metrics {
             Unit::Bytes,
             self.snapshot_written.clone(),
         );
+        quorate.register(
+            "apply_backlog_entries",
+            "Entries that are committed and not applied",
+            self.apply_backlog_entries.clone(),
+        );
+        let help = "The same in bytes of the log";
+        quorate.register_with_unit("apply_backlog", help, Unit::Bytes, self.apply_backlog.clone());
+        let help = "For how long the oldest of them has waited";
+        quorate.register_with_unit("apply_behind", help, Unit::Seconds, self.apply_behind.clone());
         quorate.register_with_unit(
             "wal_append",
             "Time to make a group of entries durable: one write and one fdatasync",
@@ -365,6 +388,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.proposals.inc_by(2);
         metrics.appended(2, 4096, Duration::from_micros(100));
+        metrics.backlog(3, 200, Duration::from_millis(1500));
         let mut text = String::new();
         encode(&mut text, &metrics.registry(view, Vec::new(), None)).unwrap();
         for line in [
@@ -379,6 +403,9 @@ mod tests {
             "quorate_raft_match_index{member_id=\"000000000000000a\"} 5",
             "quorate_proposals_total 2",
             "quorate_raft_leader_changes_total 0",
+            "quorate_apply_backlog_entries 3",
+            "quorate_apply_backlog_bytes 200",
+            "quorate_apply_behind_seconds 1.5",
             "quorate_wal_append_seconds_count 1",
             "quorate_wal_group_entries_sum 2.0",
             "quorate_wal_written_bytes_total 4096",

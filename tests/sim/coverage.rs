@@ -28,6 +28,8 @@ pub(crate) const NAMES: &[&str] = &[
     "commands given up: no answer in time",
     "requests refused: no member",
     "requests refused: no space",
+    "requests refused: too far behind",
+    "requests answered twice",
     "read rounds asked of the leader",
     "read rounds refused by a member that does not lead",
     "reads served by the leader",
@@ -35,6 +37,10 @@ pub(crate) const NAMES: &[&str] = &[
     "reads given up",
     "reads served by a leader that may have a lease",
     "ticks overslept, with leases",
+    // Applying.
+    "entries applied late",
+    "leaders that led on while applying stood still",
+    "runs in which nothing but applying was slow",
     // Membership.
     "learners added",
     "joint configurations entered",

@@ -30,6 +30,7 @@ impl World {
     /// The whole run.
     pub(crate) fn run(&mut self) {
         self.run_until(self.plan.duration);
+        self.nobody_was_deposed_by_applying();
         let over = self.heal();
         self.run_until(over);
         self.clients.answers.clear();
@@ -40,6 +41,20 @@ impl World {
         self.coverage.add("files on disks at the end", files as u64);
         self.same_everywhere();
         self.check_histories();
+    }
+
+    /// No election comes of applying alone, however slow it is.
+    fn nobody_was_deposed_by_applying(&mut self) {
+        if self.plan.faults.is_empty() || !self.plan.faults.iter().all(|fault| fault.kind.is_of_applying()) {
+            return;
+        }
+        self.coverage.count("runs in which nothing but applying was slow");
+        assert_eq!(
+            self.late_leaders,
+            0,
+            "ELECTION: a leader was elected while nothing but applying was slow\n{}",
+            self.describe()
+        );
     }
 
     /// All faults are over. When the last of their effects is: a disk that hangs, a process that is paused.
@@ -53,6 +68,9 @@ impl World {
             host.disk.heal();
             host.engine.iter().for_each(SimEngine::heal);
             host.clock.heal();
+            host.pace.heal();
+            // Whatever its applier is at is done now.
+            self.agenda.after(0, Event::Apply(host.id, host.life));
             host.killed_when_it_writes = false;
             host.killed_when_it_starts = false;
             over = over.max(host.paused_until).max(host.disk.ends());
@@ -110,9 +128,7 @@ impl World {
         let ends: BTreeSet<(Index, Index)> = members
             .iter()
             .map(|id| {
-                self.hosts[id]
-                    .process()
-                    .map_or((0, 0), |p| (p.replica.status().last.index, p.replica.applied()))
+                self.hosts[id].process().map_or((0, 0), |p| (p.replica.status().last.index, p.state().0))
             })
             .collect();
         match ends.first() {
@@ -127,7 +143,7 @@ impl World {
         let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
         let mut held = members
             .iter()
-            .filter_map(|id| Some((id, self.hosts[id].process()?.replica.store().read().range(&all))));
+            .filter_map(|id| Some((id, self.hosts[id].process()?.applier.store().read().range(&all))));
         let Some((first, one)) = held.next() else { return };
         for (id, other) in held {
             assert_eq!(
@@ -169,7 +185,7 @@ impl World {
                         status.leader.map(name),
                         status.last,
                         status.commit,
-                        process.replica.applied(),
+                        process.state().0,
                         process.replica.progress()
                     )
                 }

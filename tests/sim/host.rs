@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use quorate_node::copy::Keeper;
 use quorate_node::kv::SnapshotPolicy;
 use quorate_node::level::Levels;
-use quorate_node::replica::{Options, Replica};
+use quorate_node::replica::{Applied, Applier, Options, Replica, Work};
 use quorate_node::server::start::{self, Found, StartError};
 use quorate_node::server::write_queue::{Group, WriteQueue};
 use quorate_node::snapshots::{Report, Worker};
@@ -19,6 +19,7 @@ use quorate_tests::linearizability::kv::Input;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::applying::Pace;
 use crate::clock::Clock;
 use crate::copying::Seen;
 use crate::disk::{Latency, SimDisk, SimEngine};
@@ -48,6 +49,8 @@ pub(crate) struct Host {
     /// Of the copy of its state, if the run has such.
     pub(crate) engine: Option<SimEngine>,
     pub(crate) clock: Clock,
+    /// Of its applier.
+    pub(crate) pace: Pace,
     pub(crate) random: ChaCha8Rng,
     /// In which order its disk does what may be done in any.
     pub(crate) order: ChaCha8Rng,
@@ -91,6 +94,13 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) replica: Replica,
+    pub(crate) applier: Applier,
+    /// A step of the applier is under way.
+    pub(crate) applies: bool,
+    /// What the applier has not got yet: the mark of a removal is to be stored before.
+    pub(crate) work: Vec<Work>,
+    /// What it has done and the replica has not heard of.
+    pub(crate) reports: Vec<Applied>,
     pub(crate) identity: Identity,
     pub(crate) wal: Wal,
     /// Writes that wait for the disk.
@@ -119,6 +129,8 @@ pub(crate) struct Process {
     pub(crate) acts: bool,
     pub(crate) steps: u64,
     pub(crate) pending: BTreeMap<u64, Pending>,
+    /// Numbers of those that have theirs, and whether it came from the applier.
+    pub(crate) answered: BTreeMap<u64, bool>,
     pub(crate) next_number: u64,
     /// What it showed last.
     pub(crate) shown: (Role, Term),
@@ -163,6 +175,7 @@ impl Host {
             disk,
             engine,
             clock: Clock::new(drift),
+            pace: Pace::new(plan, id),
             random,
             order: stream(plan.seed, "order", id.0),
             life: 0,
@@ -255,10 +268,14 @@ impl Host {
         let keeper = copy.zip(plan.copying.as_ref()).map(|(copy, copying)| {
             copy.keeper(self.id, Arc::clone(&state)).in_blocks_of(copying.block_bytes)
         });
-        let replica =
-            start::replica(options, restored.clone(), state).expect("all members are of one version");
+        let (replica, applier) =
+            start::member(options, restored.clone(), state).expect("all members are of one version");
         let mut process = Process {
             replica,
+            applier: applier.in_pieces_of(plan.applying.piece),
+            applies: false,
+            work: Vec::new(),
+            reports: Vec::new(),
             identity,
             wal,
             queue: WriteQueue::default(),
@@ -276,6 +293,7 @@ impl Host {
             acts: false,
             steps: 0,
             pending: BTreeMap::new(),
+            answered: BTreeMap::new(),
             next_number: self.random.random_range(1..u64::MAX / 2),
             shown: (Role::Learner, restored.hard_state.term),
             heard: false,

@@ -81,8 +81,7 @@ impl World {
     /// What a process is after it has applied what was committed, before anybody has asked it for anything.
     fn shows_itself(&mut self, id: MemberId) {
         let process = self.hosts[&id].process().expect("it has begun");
-        let (status, applied) = (process.replica.status(), process.replica.applied());
-        let revision = process.replica.revision();
+        let (status, (applied, revision)) = (process.replica.status(), process.state());
         self.showed(&status);
         self.stands(id);
         self.invariants.applied(id, applied, revision);

@@ -7,6 +7,7 @@
 
 #![allow(clippy::panic, reason = "a run that breaks panics, in its helpers too")]
 
+mod applying;
 mod arguments;
 mod clients;
 mod clock;
@@ -45,6 +46,9 @@ use simulation::{Failure, run};
 /// How many fresh seeds a test runs, and how many of them twice.
 const FRESH: u64 = 300;
 const TWICE: u64 = 3;
+
+/// How many with faults of applying alone: no election may come of them.
+const APPLYING: u64 = 30;
 
 fn main() -> ExitCode {
     match arguments::read() {
@@ -144,6 +148,12 @@ fn test() -> ExitCode {
     if let Err((seed, failure)) = many(first, FRESH, None, &mut total) {
         tell(seed, None, false, &failure);
         return ExitCode::FAILURE;
+    }
+    for seed in (0..APPLYING).map(|number| first.wrapping_add(number)) {
+        let kept = schedule::Plan::draw(seed).of_applying();
+        if !one(seed, Some(&kept), &mut total) {
+            return ExitCode::FAILURE;
+        }
     }
     for seed in (0..TWICE).map(|number| first.wrapping_add(number)) {
         let digests: BTreeSet<Option<u64>> =

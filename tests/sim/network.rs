@@ -16,6 +16,7 @@ use crate::time::Time;
 /// What is wrong with some links for a while.
 #[derive(Debug, Clone)]
 pub(crate) struct Condition {
+    pub(crate) since: Time,
     pub(crate) until: Time,
     /// Messages that cross the border of this group are affected.
     pub(crate) group: Vec<MemberId>,
@@ -78,7 +79,7 @@ impl Network {
 
     /// Whether nothing goes from one to the other.
     pub(crate) fn is_cut(&self, now: Time, from: MemberId, to: MemberId) -> bool {
-        self.conditions.iter().any(|c| c.effect == Effect::Cut && c.until > now && c.affects(from, to))
+        self.conditions.iter().any(|c| c.effect == Effect::Cut && c.holds(now) && c.affects(from, to))
     }
 
     /// When a message that is sent now arrives: never, once or twice.
@@ -92,7 +93,7 @@ impl Network {
         let mut arrives = now + self.latency + link.random.random_range(0..=self.jitter);
         let (mut copies, mut in_order) = (1, true);
         self.conditions.retain(|condition| condition.until > now);
-        for condition in self.conditions.iter().filter(|condition| condition.affects(from, to)) {
+        for condition in self.conditions.iter().filter(|c| c.holds(now) && c.affects(from, to)) {
             match condition.effect {
                 Effect::Cut => copies = 0,
                 Effect::Lose(probability) if link.random.random_bool(probability) => copies = 0,
@@ -123,6 +124,10 @@ impl Network {
 }
 
 impl Condition {
+    fn holds(&self, now: Time) -> bool {
+        (self.since..self.until).contains(&now)
+    }
+
     fn affects(&self, from: MemberId, to: MemberId) -> bool {
         let (out, inward) = (self.group.contains(&from), self.group.contains(&to));
         match self.direction {

@@ -5,11 +5,14 @@ use quorate_node::snapshots::{Found, Report};
 use quorate_raft::{Body, Configuration, LogId, MemberId, Payload, Role, Status, Write};
 
 use crate::host::{ELECTION_TICKS, name, names};
-use crate::time::MILLI;
+use crate::time::{MILLI, SECOND};
 use crate::world::World;
 
 /// A leader's disk hangs when a write takes so long: two election timeouts, on a clock that may be too fast.
 const HUNG: u64 = 15 * ELECTION_TICKS as u64 * MILLI;
+
+/// By then somebody leads that is preferred, if nothing goes wrong.
+const BEGINNING: u64 = 10 * SECOND;
 
 impl World {
     pub(crate) fn note_write(&mut self, id: MemberId, write: &Write) {
@@ -67,6 +70,7 @@ impl World {
         let (is_leader, was_leader) = (status.role == Role::Leader, role == Role::Leader);
         if is_leader && (!was_leader || term != status.term) {
             self.coverage.count("leaders elected");
+            self.late_leaders += u64::from(now > BEGINNING);
             if status.configuration.learners.contains(&id) {
                 self.coverage.count("learners elected");
             }

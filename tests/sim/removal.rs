@@ -74,6 +74,7 @@ impl World {
             self.invariants.stored_removal(id, mark);
         }
         self.say(|| format!("{} stores that entry {mark} has removed it: {stored:?}", name(id)));
+        self.use_applier(id, Vec::new());
     }
 
     /// How a member stands in its cluster.

@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::faults::{self, Fault, KINDS_OF_COPIES, KINDS_OF_LIMITS, KINDS_OF_MARKS};
+use crate::applying::Applying;
+use crate::faults::{
+    self, Fault, KINDS_OF_APPLYING, KINDS_OF_COPIES, KINDS_OF_LEASES, KINDS_OF_LIMITS, KINDS_OF_MARKS,
+};
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
@@ -45,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) start_ticks: u32,
     /// How members keep a copy of their state, if they do: then they start from it.
     pub(crate) copying: Option<Copying>,
+    /// What applying costs.
+    pub(crate) applying: Applying,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -96,6 +101,7 @@ impl Plan {
             leases: random.random_bool(0.3),
             start_ticks: ELECTION_TICKS,
             copying: None,
+            applying: Applying::draw(&mut stream(seed, "applying", 0)),
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);
@@ -117,7 +123,19 @@ impl Plan {
         if random.random_bool(0.5) {
             plan.group_bytes = logarithmic(&mut random, 64, 64 << 10) as usize;
         }
+        let mut random = stream(seed, "applying", 1);
+        faults::draw_more(KINDS_OF_APPLYING, &mut random, duration, &mut plan.faults);
+        if plan.leases {
+            let mut random = stream(seed, "answers", 0);
+            faults::draw_more(KINDS_OF_LEASES, &mut random, duration, &mut plan.faults);
+        }
         plan
+    }
+
+    /// The numbers of the faults that concern applying, and nothing else.
+    pub(crate) fn of_applying(&self) -> BTreeSet<usize> {
+        let faults = self.faults.iter().filter(|fault| fault.kind.is_of_applying());
+        faults.map(|fault| fault.number).collect()
     }
 
     /// The same run with no other faults than these.

@@ -118,7 +118,7 @@ impl World {
         }
         process.steps += 1;
         let looks = process.steps.is_multiple_of(FULL_LOOK);
-        let Effects { write, messages, answers, jobs, release, status_changed, end } =
+        let Effects { write, messages, apply, answers, jobs, release, status_changed, end } =
             process.replica.output();
         assert_eq!(end, None, "all members are of one version");
         for job in jobs {
@@ -126,7 +126,6 @@ impl World {
         }
         process.release = process.release.max(release);
         let status = (status_changed || looks).then(|| process.replica.status());
-        let (applied, revision) = (process.replica.applied(), process.replica.revision());
         if status_changed {
             process.note_removal();
         }
@@ -140,7 +139,7 @@ impl World {
         for message in messages {
             self.send(id, message);
         }
-        self.invariants.applied(id, applied, revision);
+        self.use_applier(id, apply);
         for answer in answers {
             self.answered(id, answer);
         }
@@ -183,11 +182,22 @@ impl World {
         }
     }
 
-    /// An answer for a client.
-    fn answered(&mut self, id: MemberId, answer: Answer) {
+    /// An answer for a client. A request that is given up just before it is applied, or before the replica has heard of that, has two: the
+    /// first counts.
+    pub(crate) fn answered(&mut self, id: MemberId, answer: Answer) {
         let Answer { number, outcome, .. } = answer;
         let host = self.hosts.get_mut(&id).expect("a member");
         let process = host.process_mut().expect("it answers");
+        let by_applier = matches!(outcome, Outcome::Applied(_));
+        let is_asked = process.pending.contains_key(&number) || process.compactions.contains(&number);
+        if !is_asked && !process.answered.contains_key(&number) {
+            assert!(by_applier, "only what an earlier process has taken in is answered without being asked");
+            return;
+        }
+        if let Some(before) = process.answered.insert(number, by_applier) {
+            assert!(before != by_applier, "a request is answered once by each");
+            return self.coverage.count("requests answered twice");
+        }
         if process.compactions.remove(&number) {
             let done = matches!(outcome, Outcome::Applied(Ok(_)));
             return self.coverage.count(if done {
@@ -196,17 +206,17 @@ impl World {
                 "compactions refused or given up"
             });
         }
-        let pending = process.pending.remove(&number).expect("a request is answered once");
+        let pending = process.pending.remove(&number).expect("it is asked");
         let leads = process.shown.0 == Role::Leader;
         let reply = match outcome {
             Outcome::Applied(reply) => {
                 let reply = reply.expect("nothing asks for what the state refuses");
-                let output = clients::output(&process.replica.store().read(), reply);
+                let output = clients::output(&process.applier.store().read(), reply);
                 self.invariants.acknowledged(id, number, output.revision);
                 Reply::Done(output)
             }
             Outcome::Readable => {
-                let output = clients::read(&process.replica.store().read(), &pending.input);
+                let output = clients::read(&process.applier.store().read(), &pending.input);
                 self.invariants.read(id, pending.began, output.revision);
                 self.coverage.count(if leads && self.plan.leases {
                     "reads served by a leader that may have a lease"
@@ -226,6 +236,7 @@ impl World {
                     Failure::Unsupported => {
                         unreachable!("nothing is asked for that is not of the first level")
                     }
+                    Failure::TooFarBehind => "requests refused: too far behind",
                 });
                 if failure == Failure::TimedOut { Reply::Unknown } else { Reply::NotDone }
             }
@@ -425,7 +436,7 @@ impl World {
         if stale {
             let standing = process.replica.standing();
             let reply = match standing {
-                Standing::Member => Reply::Done(clients::read(&process.replica.store().read(), &input)),
+                Standing::Member => Reply::Done(clients::read(&process.applier.store().read(), &input)),
                 Standing::Outsider | Standing::Removed => Reply::NotDone,
             };
             return self.agenda.after(self.plan.latency, Event::Answer { client, token, reply });

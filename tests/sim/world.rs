@@ -30,6 +30,10 @@ pub(crate) enum Event {
     Tick(MemberId, u32),
     /// A member acts upon what has come.
     Act(MemberId, u32),
+    /// A step of its applier is done.
+    Apply(MemberId, u32),
+    /// Its replica hears of that.
+    Applied(MemberId, u32),
     /// Its disk has done what it was asked to.
     DiskDone(MemberId, u32),
     /// Its disk has had nothing to do for a while.
@@ -73,6 +77,8 @@ pub(crate) struct World {
     pub(crate) heir: Option<MemberId>,
     /// What happens to the next mark of a removal that is stored.
     pub(crate) mark_trouble: Option<Trouble>,
+    /// Leaders that were elected once the beginning was over.
+    pub(crate) late_leaders: u64,
     /// The faults are over.
     pub(crate) calm: bool,
 }
@@ -91,6 +97,7 @@ impl World {
             struck: BTreeMap::new(),
             heir: None,
             mark_trouble: None,
+            late_leaders: 0,
             calm: false,
             plan,
         };
@@ -143,6 +150,8 @@ impl World {
         match event {
             Event::Tick(id, life) => self.on_tick(id, life),
             Event::Act(id, life) => self.on_act(id, life),
+            Event::Apply(id, life) => self.on_apply(id, life),
+            Event::Applied(id, life) => self.on_applied(id, life),
             Event::DiskDone(id, life) => self.on_disk_done(id, life),
             Event::DiskIdle(id, life) => self.on_disk_idle(id, life),
             Event::Keep(id, life) => self.on_keep(id, life),
@@ -170,6 +179,8 @@ impl World {
         match event {
             Event::Tick(id, _)
             | Event::Act(id, _)
+            | Event::Apply(id, _)
+            | Event::Applied(id, _)
             | Event::DiskDone(id, _)
             | Event::DiskIdle(id, _)
             | Event::Keep(id, _) => Some(*id),

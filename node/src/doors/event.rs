@@ -4,7 +4,7 @@ use quorate_raft::{ChangeError, Configuration, Index, LogId, MemberId, TransferE
 use tokio::sync::oneshot;
 
 use crate::level::Unsupported;
-use crate::replica::{Client, Command, Message, Room};
+use crate::replica::{Applied, Client, Command, Message, Room};
 use crate::snapshots::Report;
 
 /// What the replica's loop acts upon. Nothing reaches the replica in any other way, but for time.
@@ -59,6 +59,8 @@ pub(crate) enum Event {
     Persisted(WriteId),
     /// Everything before this write is durable, and of that one what it has up to this entry.
     PersistedPart(WriteId, Index),
+    /// The state has come this far.
+    Applied(Applied),
     /// Something has come of a job on snapshots.
     Snapshot(Report),
     /// The disk has more room than before, or less.

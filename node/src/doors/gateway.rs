@@ -67,27 +67,39 @@ impl From<Failure> for RequestError {
             Failure::NotAMember => RequestError::NotAMember,
             Failure::NoSpace => RequestError::NoSpace,
             Failure::Unsupported => RequestError::Unsupported,
+            Failure::TooFarBehind => RequestError::Overloaded,
         }
     }
 }
 
-/// Gives every command of this process its number.
+/// Gives every command of one client runtime its number.
 ///
-/// It starts anywhere in 64 bits, so that the numbers of two lives of a member do not meet.
-#[derive(Debug, Clone)]
+/// They start anywhere in 63 bits, so that the numbers of two lives of a member do not meet, and the remainder by the count of runtimes
+/// is the runtime: whoever has an answer knows from its number alone where it belongs.
+#[derive(Debug)]
 pub(crate) struct Numbers {
-    next: Arc<AtomicU64>,
     origin: u64,
+    next: AtomicU64,
+    runtimes: u64,
 }
 
 impl Numbers {
-    /// For the member `origin`, from `start` on.
-    pub(crate) fn new(origin: u64, start: u64) -> Self {
-        Numbers { next: Arc::new(AtomicU64::new(start)), origin }
+    /// For `client`, one of so many `runtimes` of the member `origin`; `start` is the same for all of them.
+    pub(crate) fn new(origin: u64, start: u64, client: Client, runtimes: usize) -> Self {
+        let (start, runtimes) = (start >> 1, runtimes as u64);
+        let next = AtomicU64::new(start - start % runtimes + client.0 as u64);
+        Numbers { origin, next, runtimes }
     }
 
-    fn take(&self, count: usize) -> u64 {
-        self.next.fetch_add(count as u64, Ordering::Relaxed)
+    /// The client whose command has this number.
+    pub(crate) fn client(number: u64, runtimes: usize) -> Client {
+        Client((number % runtimes as u64) as usize)
+    }
+
+    fn take(&self, count: usize) -> impl Iterator<Item = u64> + use<> {
+        let step = self.runtimes;
+        let first = self.next.fetch_add(count as u64 * step, Ordering::Relaxed);
+        (0..count as u64).map(move |place| first + place * step)
     }
 }
 
@@ -102,7 +114,8 @@ struct Shared {
     answers: Answers,
 }
 
-/// The replica's side of a gateway: where it leaves answers.
+/// The other side of a gateway: where the replica and the applier leave answers. A request may be answered twice, when it is given up
+/// just before it is applied: the first answer counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Answers {
     shared: Arc<(Mutex<Vec<Answer>>, Notify)>,
@@ -240,15 +253,13 @@ impl Shared {
 
     /// Numbers and encodes the writes that have arrived, and notes who waits for them.
     fn encode(&self, requests: &mut Requests) -> Vec<Command> {
-        let mut number = self.numbers.take(requests.writes.len());
         let arrived = std::mem::take(&mut requests.writes);
         let mut commands = Vec::with_capacity(arrived.len());
-        for (operation, weight, reply) in arrived {
+        for (number, (operation, weight, reply)) in self.numbers.take(arrived.len()).zip(arrived) {
             let needs = command::needs(&operation);
             let bytes = command::encode(self.numbers.origin, number, operation);
             requests.pending_writes.insert(number, (reply, weight));
             commands.push(Command { number, bytes, needs });
-            number = number.wrapping_add(1);
         }
         commands
     }
@@ -309,7 +320,7 @@ mod local {
         /// inside a runtime.
         pub(crate) fn local(store: Arc<RwLock<Store>>) -> Self {
             let (mailbox, events) = mailbox();
-            let gateway = Gateway::new(Client(0), store, mailbox, Numbers::new(1, 1));
+            let gateway = Gateway::new(Client(0), store, mailbox, Numbers::new(1, 2, Client(0), 1));
             let (store, answers) = (Arc::clone(&gateway.store), gateway.answers());
             tokio::spawn(gateway.clone().run());
             tokio::spawn(async move {

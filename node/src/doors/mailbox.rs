@@ -55,7 +55,8 @@ impl Mailbox {
         self.push(event, CAPACITY)
     }
 
-    /// Leaves an event of this node's own making, of which there are few. Dropped only when the receiver is gone.
+    /// Leaves an event of this node's own making. Dropped only when the receiver is gone: what it tells of has happened. There are few: one
+    /// for each write, job or piece of entries that the receiver itself has given out, and one a second of the disk's room.
     pub(crate) fn post(&self, event: Event) {
         let _ = self.push(event, usize::MAX);
     }

@@ -49,9 +49,17 @@ impl Applying {
 
     /// Goes on for about so many steps (at most [`super::MAX_STEPS`] where others wait for the state). The outcome, when it is done: the
     /// same on every member and however it was cut into pieces, but for what is read for an answer.
-    pub fn step(&mut self, store: &mut Store, steps: usize) -> Option<Result<Reply, KvError>> {
+    pub fn step(&mut self, store: &mut Store, mut steps: usize) -> Option<Result<Reply, KvError>> {
+        self.step_within(store, &mut steps)
+    }
+
+    /// The same of a `budget` of steps that several operations share: those that were taken are taken off.
+    pub fn step_within(&mut self, store: &mut Store, budget: &mut usize) -> Option<Result<Reply, KvError>> {
         store.unfinished.get_or_insert(store.history.end());
-        let outcome = self.advance(store, &mut Steps::new(steps))?;
+        let mut steps = Steps::new(*budget);
+        let outcome = self.advance(store, &mut steps);
+        *budget = steps.left();
+        let outcome = outcome?;
         store.unfinished = None;
         let late = std::mem::take(&mut self.writer.late);
         Some(outcome.map(|response| Reply::new(store, response, late)))

@@ -111,7 +111,8 @@ impl PeerService {
 
     async fn adopt(&self, cluster_id: u64) -> Result<(), Status> {
         let (reply, adopted) = oneshot::channel();
-        self.mailbox.post(Event::Adopt { cluster_id, reply });
+        let busy = |_| Status::unavailable("the node is too busy, or stopping");
+        self.mailbox.send(Event::Adopt { cluster_id, reply }).map_err(busy)?;
         match adopted.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Status::failed_precondition(error.to_string())),
@@ -156,7 +157,8 @@ impl Peer for PeerService {
         if let Err(status) = self.receive(from, &mut frames, first).await {
             tracing::debug!(peer = %from, %status, "a member's stream broke off");
             if self.streams.is_newest(from, stream) {
-                self.mailbox.post(Event::Disconnected(from));
+                // When there is no room for it, patience with the sender finds out.
+                let _ = self.mailbox.send(Event::Disconnected(from));
             }
             return Err(status);
         }

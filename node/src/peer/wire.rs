@@ -227,6 +227,7 @@ fn reason_to_wire(reason: Rejection) -> Reason {
         Rejection::NotLeader => Reason::NotLeader,
         Rejection::NoSpace => Reason::NoSpace,
         Rejection::Unsupported => Reason::Unsupported,
+        Rejection::TooFarBehind => Reason::TooFarBehind,
     }
 }
 
@@ -234,6 +235,7 @@ fn reason_from_wire(rejected: &pb::ForwardRejected) -> Rejection {
     match Reason::try_from(rejected.reason) {
         Ok(Reason::NotLeader) => Rejection::NotLeader,
         Ok(Reason::NoSpace) => Rejection::NoSpace,
+        Ok(Reason::TooFarBehind) => Rejection::TooFarBehind,
         Ok(Reason::Unsupported) | Err(_) => Rejection::Unsupported,
     }
 }
@@ -307,6 +309,7 @@ mod tests {
             },
             Message::ForwardRejected { from, to, term: 5, numbers: vec![1, 2], reason: Rejection::NoSpace },
             Message::ForwardRejected { from, to, term: 5, numbers: vec![], reason: Rejection::Unsupported },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![], reason: Rejection::TooFarBehind },
             Message::SnapshotRequest { from, to, id, part: Part::Manifest },
             Message::SnapshotRequest { from, to, id, part: Part::Piece(0) },
             Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },

@@ -36,6 +36,7 @@ use crate::net::{Bound, Connections, descriptors};
 use crate::peer::{PeerService, Peers};
 use crate::replica::{Client, Options};
 use crate::rpc::PeerScheme;
+use crate::server::apply_thread::ApplyThread;
 use crate::server::copy_thread::CopyThread;
 use crate::server::data_dir::DataDir;
 use crate::server::driver::{self, Driver, End};
@@ -280,9 +281,11 @@ impl Start {
         let mut status_view = StatusView::new(view.clone(), self.metrics.clone());
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
         let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
-        let replica = start::replica(options.clone(), restored, self.store)?;
+        let (replica, applier) = start::member(options.clone(), restored, self.store)?;
         data_dir.set_removed(replica.removed())?;
         status_view.publish(&replica, data_dir.cluster());
+        let state = Arc::clone(applier.store());
+        view.publish_applied(state.read().applied().index, state.read().revision());
         peers.configure(status_view.members());
         let driver = Driver {
             options,
@@ -290,6 +293,12 @@ impl Start {
             data_dir,
             snapshot_thread: SnapshotThread::start(worker, mailbox.clone(), self.metrics.clone())?,
             copy_thread: keeper.map(|keeper| CopyThread::start(keeper, path.clone())).transpose()?,
+            apply_thread: ApplyThread::start(
+                applier,
+                gateways.iter().map(Gateway::answers).collect(),
+                view.clone(),
+                mailbox.clone(),
+            )?,
             log_thread: LogThread::start(self.wal, path, mailbox, self.metrics.clone())?,
             peers: peers.clone(),
             clock: LeaseClock::start(),
@@ -311,9 +320,12 @@ impl Start {
 }
 
 fn gateways(me: &log::Member, store: &Arc<RwLock<Store>>, mailbox: &Mailbox) -> io::Result<Vec<Gateway>> {
-    let numbers = Numbers::new(me.id, getrandom::u64().map_err(io::Error::other)?);
-    let gateway = |client| Gateway::new(Client(client), Arc::clone(store), mailbox.clone(), numbers.clone());
-    Ok((0..clients::runtimes()).map(gateway).collect())
+    let (start, runtimes) = (getrandom::u64().map_err(io::Error::other)?, clients::runtimes());
+    let gateway = |client| {
+        let numbers = Numbers::new(me.id, start, Client(client), runtimes);
+        Gateway::new(Client(client), Arc::clone(store), mailbox.clone(), numbers)
+    };
+    Ok((0..runtimes).map(gateway).collect())
 }
 
 /// The connections of each port.

@@ -27,7 +27,7 @@ pub enum Message {
     },
     /// The sender did not append these, and will not.
     ForwardRejected {
-        /// Who does not lead, or not in that term.
+        /// Who was to append them.
         from: MemberId,
         /// Whose clients.
         to: MemberId,
@@ -35,7 +35,7 @@ pub enum Message {
         term: Term,
         /// The commands' numbers.
         numbers: Vec<u64>,
-        /// Why.
+        /// Why not.
         reason: Rejection,
     },
     /// The sender lacks a snapshot, and asks for a part of it.
@@ -92,15 +92,17 @@ pub enum Message {
     },
 }
 
-/// Why commands that were forwarded were not appended.
+/// Why forwarded commands are not appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// The receiver does not lead, or not in that term: another may take them.
+    /// The member that they were forwarded to does not lead, or not in that term: whoever leads next may.
     NotLeader,
-    /// There is no room for them: it is of no use to try again.
+    /// There is no room for them on disks: it is of no use to try again.
     NoSpace,
-    /// The receiver does not read them, or the cluster's level does not allow them: the same.
+    /// The leader does not read them, or the cluster's level does not allow them: the same.
     Unsupported,
+    /// The leader is too far behind with applying to answer in time.
+    TooFarBehind,
 }
 
 impl Message {

@@ -1,8 +1,12 @@
-//! One member's replica: the protocol, the state that it keeps in step, and the clients' requests that wait for it.
+//! One member, as two synchronous machines: the [`Replica`] (the protocol, the requests that wait for it, the fetching of snapshots) and
+//! the [`Applier`] (the state, and what committed entries make of it).
 //!
-//! Synchronous, without threads, clock, disk or network: inputs are calls, and what they bring about is data ([`Effects`]).
-//! The server gives it a thread, timers and queues; a simulator gives it virtual ones.
+//! Neither has threads, clock, disk or network: inputs are calls, and what they bring about is data ([`Effects`], [`Step`]).
+//! The server gives each a thread, timers and queues; a simulator gives them virtual ones. The replica waits for the applier no more than
+//! for the disk: committed entries go out ([`Effects::apply`]), and that they are applied comes in ([`Replica::applied`]).
 
+mod applier;
+mod backlog;
 mod fetch;
 mod membership;
 mod message;
@@ -12,20 +16,21 @@ mod snapshots;
 mod tail;
 mod writes;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
 use quorate_raft::{
     ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
     Role, Status, Term, TransferError, Write, WriteId,
 };
 
-use crate::command::{self, Unread};
-use crate::kv::{Applying, KvError, Reply, SnapshotPolicy, Store};
+use crate::command;
+use crate::kv::{KvError, Reply, SnapshotPolicy, Store};
 use crate::level::{Level, Levels, Subject, Unsupported};
 use crate::snapshots::Job;
 
+pub use applier::{Applied, Applier, Piece, Step, Work};
+pub use backlog::Backlog;
 pub use membership::Standing;
 pub use message::{Message, Rejection};
 pub use room::Room;
@@ -38,14 +43,16 @@ use room::Rooms;
 use tail::Tail;
 use writes::Writes;
 
-/// Steps that a tick takes to remove what was compacted: a millisecond or two.
-const COLLECTED_A_TICK: usize = 8192;
-
-/// Steps of applying an entry after which readers of the state may have their turn: less than a millisecond.
-const APPLIED_AT_ONCE: usize = 4096;
-
 /// How often, in ticks, a leader without room tries to hand over.
 const HANDS_OVER_EVERY: u64 = 100;
+
+/// With so many bytes of entries that wait to be applied no request is taken in: as much as a client runtime may have under way
+/// (`doors/gateway.rs`).
+const ADMITTED_BACKLOG_BYTES: u64 = 64 << 20;
+
+/// With so many a follower takes no entries from its leader: they stay in memory until a snapshot covers them. A leader does not come so
+/// far, for it takes in no more requests before; a follower does only if it is slower than its leader.
+const MOST_BACKLOG_BYTES: u64 = 256 << 20;
 
 /// Who waits for answers: what a client's thread is to the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +112,8 @@ pub enum Failure {
     NoSpace,
     /// The level of the cluster does not allow it yet. It was not done.
     Unsupported,
+    /// This node, or the leader, is so far behind with applying that it would not be answered in time. It was not done.
+    TooFarBehind,
 }
 
 /// All that the inputs since the last call of [`Replica::output`] have brought about.
@@ -114,6 +123,9 @@ pub struct Effects {
     pub write: Option<Write>,
     /// To be sent. Each may be lost, none may be delivered twice.
     pub messages: Vec<Message>,
+    /// For the applier, in order, once the mark of a removal is stored that [`Replica::removed`] tells of. What comes of it is to be
+    /// reported to [`Replica::applied`].
+    pub apply: Vec<Work>,
     /// To the clients.
     pub answers: Vec<Answer>,
     /// Work on snapshots, in order. What comes of it is to be reported to [`Replica::reported`].
@@ -126,21 +138,39 @@ pub struct Effects {
     pub end: Option<Unsupported>,
 }
 
+/// What the state holds when the process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Everything up to this entry.
+    pub applied: Index,
+    /// Of the cluster.
+    pub level: Level,
+}
+
+impl Held {
+    /// What `store` holds.
+    pub fn of(store: &Store) -> Self {
+        Held { applied: store.applied().index, level: store.level() }
+    }
+}
+
 /// One member.
 #[derive(Debug)]
 pub struct Replica {
     id: MemberId,
     raft: Raft,
-    store: Arc<RwLock<Store>>,
     /// The newest entry that the protocol has handed out to be applied.
     handed: Index,
-    /// The newest that the state holds: it may be ahead when the process starts.
+    /// The newest that the state holds, as far as was reported: it may be ahead when the process starts.
     applied: Index,
-    revision: i64,
-    /// Of the state.
+    /// What was handed out and is not applied yet.
+    backlog: Backlog,
+    /// Of the state, as far as was reported.
     level: Level,
+    /// That has changed since the last output.
+    level_changed: bool,
     levels: Levels,
-    /// Why nothing more is applied.
+    /// Why the process must end.
     end: Option<Unsupported>,
     /// As of the last output.
     status: Status,
@@ -151,10 +181,12 @@ pub struct Replica {
     room: Room,
     /// The others', as far as they lack it.
     rooms: Rooms,
-    policy: SnapshotPolicy,
     tail: Tail,
     fetcher: Fetcher,
+    apply: Vec<Work>,
     jobs: Vec<Job>,
+    /// Parts of snapshots that are being read for each member.
+    serving: BTreeMap<MemberId, usize>,
     /// What the newest durable snapshot covers, as far as is known here: the log on disk goes back to it. 0 while that is damaged.
     newest_snapshot: Index,
     /// That one is damaged: when another is to be taken in its place.
@@ -163,13 +195,14 @@ pub struct Replica {
     answers: Vec<Answer>,
     messages: Vec<Message>,
     now: u64,
+    /// When a leader was known last.
+    led: u64,
     request_ticks: u64,
 }
 
 impl Replica {
-    /// A replica with what its disk holds, above a `store` that is what the restored snapshot holds, or more, or empty: the committed
-    /// part of the log behind that is applied again.
-    pub fn new(options: Options, mut restored: Restored, store: Arc<RwLock<Store>>) -> Self {
+    /// A replica with what its disk holds, and a state that holds what the restored snapshot covers, or more, or nothing. The committed part of the log behind the snapshot is handed out again.
+    pub fn new(options: Options, mut restored: Restored, held: Held) -> Self {
         let id = options.raft.id;
         let mut membership = Membership::new(id, options.removed);
         let snapshot = restored.snapshot.as_ref();
@@ -179,7 +212,7 @@ impl Replica {
             membership.committed(snapshot.configuration_id.index, &snapshot.configuration);
         }
         let handed = snapshot.map_or(0, |snapshot| snapshot.id.index);
-        let applied = handed.max(store.read().applied().index);
+        let applied = handed.max(held.applied);
         let patience = u64::from(options.raft.election_ticks) * 2;
         let newest = restored.snapshot.clone();
         let keep_after = tail::before(&restored.entries, handed, options.kept_log_bytes);
@@ -189,56 +222,58 @@ impl Replica {
             // What the disk still has before that is for the day that the snapshot is damaged.
             raft.compact(newest, keep_after);
         }
-        let (revision, level) = {
-            let store = store.read();
-            (store.revision(), store.level())
-        };
-        let unsupported = options.levels.check(Subject::State, level).err();
+        let unsupported = options.levels.check(Subject::State, held.level).err();
         Replica {
             id,
-            level,
+            level: held.level,
+            level_changed: false,
             levels: options.levels,
             end: unsupported,
             status: raft.status(),
             raft,
-            revision,
-            store,
             handed,
             applied,
+            backlog: Backlog::default(),
             membership,
             writes: Writes::default(),
             reads: Reads::default(),
             room: Room::Enough,
             rooms: Rooms::default(),
-            policy: options.snapshots,
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
+            apply: Vec::new(),
             jobs: Vec::new(),
+            serving: BTreeMap::new(),
             newest_snapshot: handed,
             renews_at: None,
             release: None,
             answers: Vec::new(),
             messages: Vec::new(),
             now: 0,
+            led: 0,
             request_ticks: options.request_ticks,
         }
     }
 
-    /// Applies what the disk knows to be committed, up to `commit`, before anything else is asked of the replica. An error if the state, or
-    /// an entry, needs a level that is not supported.
+    /// Has `applier` apply what the disk knows to be committed, up to `commit`, before anything else is asked of the replica. An error if the
+    /// state, or an entry, needs a level that is not supported.
     ///
     /// # Panics
     /// If it is asked for more than that.
-    pub fn replay(&mut self, commit: Index) -> Result<(), Unsupported> {
-        self.end.take().map_or(Ok(()), Err)?;
+    pub fn replay(&mut self, commit: Index, applier: &mut Applier) -> Result<(), Unsupported> {
+        self.end.clone().map_or(Ok(()), Err)?;
         while self.handed < commit {
             let before = self.handed;
-            let Effects { write, messages, jobs, end, .. } = self.output();
-            end.map_or(Ok(()), Err)?;
+            let Effects { write, messages, apply, jobs, .. } = self.output();
             assert!(self.handed > before, "what is committed on disk can be applied");
             assert!(write.is_none() && messages.is_empty(), "nobody has asked for anything yet");
             // Those are for whoever takes the first output.
             self.jobs = jobs;
+            applier.push(apply);
+            while applier.is_busy() {
+                self.applied(applier.step().applied);
+            }
+            self.end.clone().map_or(Ok(()), Err)?;
         }
         Ok(())
     }
@@ -247,8 +282,10 @@ impl Replica {
     pub fn tick(&mut self) {
         self.now += 1;
         self.raft.tick();
-        // What compactions have left without use goes a little at a time.
-        self.store.write().collect(COLLECTED_A_TICK);
+        if self.raft.leadership().1.is_some() {
+            self.led = self.now;
+        }
+        self.backlog.tick();
         self.writes.tick(self.now, &mut self.answers);
         self.reads.tick(self.now, &mut self.answers);
         self.tick_snapshots();
@@ -256,9 +293,8 @@ impl Replica {
         if self.room != Room::Enough && self.now.is_multiple_of(room::TELLS_EVERY) {
             self.tell_room();
         }
-        // Somebody else may have room.
         if self.room == Room::Out && self.now.is_multiple_of(HANDS_OVER_EVERY) {
-            let _ = self.raft.transfer(None);
+            self.hand_leadership_over();
         }
     }
 
@@ -269,49 +305,52 @@ impl Replica {
 
     /// A client wants commands to be done, in order.
     pub fn write(&mut self, client: Client, commands: Vec<Command>) {
-        let (refused, failure) = if self.can_serve() {
-            let room = self.room_for_commands();
-            let (admitted, refused) = commands.into_iter().partition(|command| {
-                command.needs <= self.level && (room == Room::Enough || room.admits(&command.bytes))
-            });
-            self.writes.arrive(client, self.now + self.request_ticks, admitted);
-            (refused, Failure::NoSpace)
-        } else {
-            (commands, Failure::NotAMember)
+        let refusal = self.refusal();
+        let (room, level) = (self.room_for_commands(), self.level);
+        let refused_for = |command: &Command| {
+            let by_room = (room != Room::Enough && !room.admits(&command.bytes)).then_some(Failure::NoSpace);
+            let by_level = (command.needs > level).then_some(Failure::Unsupported);
+            refusal.or(by_level).or(by_room)
         };
-        let level = self.level;
-        let refuse = |Command { number, needs, .. }| {
-            let failure = if needs > level { Failure::Unsupported } else { failure };
-            Answer { client, number, outcome: Outcome::NotApplied(failure) }
-        };
-        self.answers.extend(refused.into_iter().map(refuse));
+        let mut admitted = Vec::with_capacity(commands.len());
+        for command in commands {
+            match refused_for(&command) {
+                None => admitted.push(command),
+                Some(failure) => {
+                    let (number, outcome) = (command.number, Outcome::NotApplied(failure));
+                    self.answers.push(Answer { client, number, outcome });
+                }
+            }
+        }
+        self.writes.arrive(client, self.now + self.request_ticks, admitted);
     }
 
     /// A client wants to read what is newest. `number` is its own for this read, or for many that have arrived already.
     pub fn read(&mut self, client: Client, number: u64) {
-        if self.can_serve() {
-            self.reads.arrive(client, number, self.now + self.request_ticks);
-            return;
+        match self.refusal() {
+            Some(failure) => {
+                self.answers.push(Answer { client, number, outcome: Outcome::NotReadable(failure) });
+            }
+            None => self.reads.arrive(client, number, self.now + self.request_ticks),
         }
-        self.answers.push(Answer { client, number, outcome: Outcome::NotReadable(Failure::NotAMember) });
     }
 
     /// A message has come.
     pub fn receive(&mut self, message: Message) {
         match message {
-            Message::Raft(message) if !self.room.receives(&message) => {}
+            Message::Raft(message) if !self.takes(&message) => {}
             Message::Raft(message) => self.raft.step(message),
             Message::Forward { from, term, commands, .. } => self.forwarded(from, term, commands),
-            Message::ForwardRejected { term, numbers, reason: Rejection::NotLeader, .. } => {
-                self.writes.rejected(term, &numbers);
+            Message::ForwardRejected { term, numbers, reason, .. } => {
+                let failure = match reason {
+                    Rejection::NotLeader => return self.writes.rejected(term, &numbers),
+                    Rejection::NoSpace => Failure::NoSpace,
+                    Rejection::Unsupported => Failure::Unsupported,
+                    Rejection::TooFarBehind => Failure::TooFarBehind,
+                };
+                self.writes.refused(term, &numbers, failure, &mut self.answers);
             }
-            Message::ForwardRejected { term, numbers, reason: Rejection::NoSpace, .. } => {
-                self.writes.refused(term, &numbers, Failure::NoSpace, &mut self.answers);
-            }
-            Message::ForwardRejected { term, numbers, reason: Rejection::Unsupported, .. } => {
-                self.writes.refused(term, &numbers, Failure::Unsupported, &mut self.answers);
-            }
-            Message::SnapshotRequest { from, id, part, .. } => self.jobs.push(Job::Read(from, id, part)),
+            Message::SnapshotRequest { from, id, part, .. } => self.read_snapshot(from, id, part),
             Message::SnapshotManifest { manifest, .. } if !self.levels.contains(manifest.level()) => {
                 let snapshot = Subject::Snapshot(manifest.id().index);
                 self.end = Some(self.levels.lacks(snapshot, Some(manifest.level())));
@@ -348,6 +387,22 @@ impl Replica {
         self.raft.persisted_part(id, index);
     }
 
+    /// The applier has done a step.
+    pub fn applied(&mut self, applied: Applied) {
+        let Applied { id, numbers, jobs, level, end } = applied;
+        self.level_changed |= std::mem::replace(&mut self.level, level) != level;
+        self.end = self.end.take().or(end);
+        self.applied = self.applied.max(id.index);
+        self.backlog.applied(id.index);
+        for number in numbers {
+            self.writes.applied(number);
+        }
+        // After those numbers: what is still here, and was handed over in an earlier term, is in none of the entries up to this one.
+        self.writes.entered_term(id.term);
+        self.reads.applied(self.applied, &mut self.answers);
+        self.jobs.extend(jobs);
+    }
+
     /// The connection that `peer`'s messages came by was closed by its side without a goodbye.
     pub fn disconnected(&mut self, peer: MemberId) {
         self.raft.disconnected(peer);
@@ -372,9 +427,9 @@ impl Replica {
         self.hand_over();
         self.reads.ask(&mut self.raft);
         let output = self.raft.output();
-        let mut status_changed = output.status_changed;
+        let mut status_changed = output.status_changed | std::mem::take(&mut self.level_changed);
         self.messages.extend(output.messages.into_iter().map(Message::Raft));
-        status_changed |= self.apply(output.committed);
+        status_changed |= self.hand_out(output.committed);
         for done in output.reads {
             self.reads.settled(done, self.applied, &mut self.answers);
         }
@@ -385,6 +440,7 @@ impl Replica {
         Effects {
             write: output.write,
             messages: std::mem::take(&mut self.messages),
+            apply: std::mem::take(&mut self.apply),
             answers: std::mem::take(&mut self.answers),
             jobs: std::mem::take(&mut self.jobs),
             release: self.release.take(),
@@ -408,14 +464,9 @@ impl Replica {
         self.raft.progress()
     }
 
-    /// The newest entry that the state holds.
-    pub fn applied(&self) -> Index {
-        self.applied
-    }
-
-    /// The revision of the state.
-    pub fn revision(&self) -> i64 {
-        self.revision
+    /// What was handed out to be applied, and is not yet.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// The level of the state.
@@ -465,6 +516,17 @@ impl Replica {
         self.room.max(self.rooms.of_quorum(&self.status.configuration, is_heard, (self.id, self.room)))
     }
 
+    /// Hands leadership to the voter with room that is furthest, if there is one: another without room would hand it back.
+    fn hand_leadership_over(&mut self) {
+        let voters = &self.status.configuration.voters;
+        let mut progress = self.raft.progress();
+        progress
+            .retain(|m| m.id != self.id && m.active && voters.contains(&m.id) && !self.rooms.is_short(m.id));
+        if let Some(heir) = progress.iter().max_by_key(|member| member.matched) {
+            let _ = self.raft.transfer(Some(heir.id));
+        }
+    }
+
     /// Tells the leader how much room this member has.
     fn tell_room(&mut self) {
         if let (_, Some(leader)) = self.raft.leadership()
@@ -474,14 +536,30 @@ impl Replica {
         }
     }
 
-    /// The state.
-    pub fn store(&self) -> &Arc<RwLock<Store>> {
-        &self.store
+    /// Why no request is taken in now, if so.
+    fn refusal(&self) -> Option<Failure> {
+        // One who is no member cannot say what was acknowledged, and nobody would take its commands.
+        if self.standing() != Standing::Member {
+            return Some(Failure::NotAMember);
+        }
+        // What waits already would be given up now, had it come when there was a leader last.
+        if self.raft.leadership().1.is_none() && self.now >= self.led + self.request_ticks {
+            return Some(Failure::NoLeader);
+        }
+        self.is_far_behind().then_some(Failure::TooFarBehind)
     }
 
-    /// One who is no member cannot say what was acknowledged, and nobody would take its commands.
-    fn can_serve(&self) -> bool {
-        self.standing() == Standing::Member
+    /// Whether so much waits to be applied that a request that comes now would hardly be answered in time, or would take memory that
+    /// is not there.
+    fn is_far_behind(&self) -> bool {
+        self.backlog.bytes() > ADMITTED_BACKLOG_BYTES || self.backlog.waited() > self.request_ticks / 2
+    }
+
+    /// Whether a message is taken in. A member without room, or with next to no memory for more, takes no entries: it falls behind,
+    /// as if it were away. All else goes on.
+    fn takes(&self, message: &quorate_raft::Message) -> bool {
+        let full = self.room == Room::Out || self.backlog.bytes() > MOST_BACKLOG_BYTES;
+        !full || !room::brings_entries(message)
     }
 
     /// Appends or forwards the commands that wait for it.
@@ -498,9 +576,13 @@ impl Replica {
         self.writes.reject_forwarded(self.id, &mut self.messages);
     }
 
-    /// Another member's clients have sent commands. Those that there is no room for go back at once; and so do those that this member does
-    /// not read as a whole, or that the cluster's level does not allow: in the log they would end every member that does not know better.
+    /// Another member's clients have sent commands. Those that are not taken in go back at once: all if this member is far behind, those that
+    /// there is no room for, and those that it does not read as a whole, or that the cluster's level does not allow: in the log they would
+    /// end every member that does not know better.
     fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
+        if self.is_far_behind() {
+            return self.send_back(from, term, commands, Rejection::TooFarBehind);
+        }
         let room = self.room_for_commands();
         let levels = Levels { newest: self.level, ..self.levels };
         let (readable, unsupported): (Vec<_>, Vec<_>) =
@@ -509,14 +591,7 @@ impl Replica {
             readable.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
         for (refused, reason) in [(unsupported, Rejection::Unsupported), (no_room, Rejection::NoSpace)] {
             if !refused.is_empty() {
-                let numbers = command::numbers(refused);
-                self.messages.push(Message::ForwardRejected {
-                    from: self.id,
-                    to: from,
-                    term,
-                    numbers,
-                    reason,
-                });
+                self.send_back(from, term, refused, reason);
             }
         }
         if !admitted.is_empty() {
@@ -524,78 +599,32 @@ impl Replica {
         }
     }
 
-    /// Applies what was committed, up to an entry that needs a level that is not supported. Whether the members' standing, or the level, may
-    /// have changed by it.
-    fn apply(&mut self, committed: Vec<Entry>) -> bool {
-        if committed.is_empty() || self.end.is_some() {
+    /// Tells another member which of its clients' commands are not taken in.
+    fn send_back(&mut self, to: MemberId, term: Term, commands: Vec<Bytes>, reason: Rejection) {
+        let numbers = command::numbers(commands);
+        self.messages.push(Message::ForwardRejected { from: self.id, to, term, numbers, reason });
+    }
+
+    /// Hands out what was committed. Whether the members' standing may have changed by it: that is known, and can be stored, before the
+    /// state has come so far, and so before any snapshot covers it.
+    fn hand_out(&mut self, committed: Vec<Entry>) -> bool {
+        if committed.is_empty() {
             return false;
         }
-        let mut changed = false;
-        let mut store = self.store.write();
-        let mut newest = store.applied();
-        for entry in committed {
-            assert_eq!(entry.index, self.handed + 1, "entries are applied in order, without a gap");
-            let read = match &entry.payload {
-                Payload::Command(bytes) => Some(command::read(bytes.clone(), self.levels)).transpose(),
-                Payload::Noop | Payload::Configuration(_) => Ok(None),
-            };
-            let command = match read {
-                Ok(command) => command,
-                Err(Unread(needs)) => {
-                    self.end = Some(self.levels.lacks(Subject::Entry(entry.index), needs));
-                    break;
-                }
-            };
+        let mut configured = false;
+        for entry in &committed {
+            assert_eq!(entry.index, self.handed + 1, "entries are handed out in order, without a gap");
             self.handed = entry.index;
-            let is_new = entry.index > self.applied;
-            self.applied = self.applied.max(entry.index);
-            self.writes.entered_term(entry.term);
-            newest = newest.max(entry.id());
-            if let (Some(command), Payload::Command(bytes)) = (command.filter(|_| is_new), &entry.payload) {
-                self.answers.extend(apply_command(self.id, &mut store, &mut self.writes, command, bytes));
-            }
             if let Payload::Configuration(configuration) = &entry.payload {
                 self.membership.committed(entry.index, configuration);
-                changed = true;
+                configured = true;
             }
-            let weight = entry.weight() as u64;
-            self.tail.applied(entry.index, weight);
-            if is_new && store.weigh(weight, self.policy) {
-                self.jobs.extend(snapshots::begin(
-                    &self.raft,
-                    self.applied,
-                    &mut store,
-                    self.policy.piece_bytes,
-                ));
-            }
+            self.tail.committed(entry.index, entry.weight() as u64);
         }
-        store.applied_up_to(newest);
-        self.revision = store.revision();
-        changed |= std::mem::replace(&mut self.level, store.level()) != store.level();
-        drop(store);
-        self.reads.applied(self.applied, &mut self.answers);
-        changed
+        self.backlog.handed_out(&committed);
+        self.apply.push(Work::Entries(committed));
+        configured
     }
-}
-
-/// Applies one command; answers it if it came from a client of this process.
-fn apply_command(
-    id: MemberId,
-    store: &mut Store,
-    writes: &mut Writes,
-    command: command::Command,
-    bytes: &Bytes,
-) -> Option<Answer> {
-    let command::Command { origin, request: number, operation } = command;
-    let client = if origin == id.0 { writes.applied(number) } else { None };
-    let mut applying = Applying::new(operation, bytes, client.is_some());
-    let result = loop {
-        if let Some(result) = applying.step(store, APPLIED_AT_ONCE) {
-            break result;
-        }
-    };
-    let client = client?;
-    Some(Answer { client, number, outcome: Outcome::Applied(result) })
 }
 
 #[cfg(test)]

@@ -41,14 +41,12 @@ impl Room {
             Room::Out => false,
         }
     }
+}
 
-    /// Whether a message is taken in. A follower without room takes no entries: it falls behind, as if it were away, and comes back
-    /// when there is room, instead of ending over a log that it cannot write.
-    pub(super) fn receives(self, message: &raft::Message) -> bool {
-        let brings_entries =
-            matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty());
-        self != Room::Out || !brings_entries
-    }
+/// Whether a message is of no use to a member that has no room for entries. One without room falls behind, as if it were away, and comes
+/// back when there is room, instead of ending over a log that it cannot write.
+pub(super) fn brings_entries(message: &raft::Message) -> bool {
+    matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty())
 }
 
 /// What others have said of their room: nothing, as long as they have enough.
@@ -72,6 +70,11 @@ impl Rooms {
     /// Whether nobody has said that it lacks room.
     pub(super) fn is_empty(&self) -> bool {
         self.short.is_empty()
+    }
+
+    /// Whether a member has said that it lacks it.
+    pub(super) fn is_short(&self, id: MemberId) -> bool {
+        self.short.contains_key(&id)
     }
 
     /// Those that lack it.

@@ -1,23 +1,42 @@
 //! Snapshots as the replica sees them: when one is due, what the log may give up for it, and what takes the state's place.
 
-use quorate_raft::{Index, LogId, Raft, Snapshot};
+use quorate_raft::{Index, LogId, MemberId, Snapshot};
 
-use super::{Replica, Room, fetch};
+use super::{Replica, Room, Work, fetch};
 use crate::kv::Store;
-use crate::snapshots::{Found, Job, Manifest, Report, SnapshotError};
+use crate::snapshots::{Found, Job, Manifest, Part, Report, SnapshotError};
 
 /// How long, in ticks, until a snapshot that took the place of a damaged one, and was not taken either, is tried again.
 const RENEWS_EVERY: u64 = 500;
 
-/// Begins the snapshot that is due at `applied`, which `store` is at: none if the one before is still being written.
-pub(super) fn begin(raft: &Raft, applied: Index, store: &mut Store, piece_bytes: u32) -> Option<Job> {
-    let source = store.snapshot(piece_bytes as usize)?;
-    let snapshot =
-        raft.snapshot_at(applied).expect("what is applied is committed, and newer than the last snapshot");
-    Some(Job::Take(snapshot, source))
-}
+/// So many parts of snapshots are read for one member at a time, and for all of them: a few bytes ask for a quarter of a megabyte. What is
+/// asked for beyond is not answered, and asked for again.
+const SERVED: (usize, usize) = (64, 256);
 
 impl Replica {
+    /// A member asks for a part of a snapshot.
+    pub(super) fn read_snapshot(&mut self, to: MemberId, id: LogId, part: Part) {
+        let (most, most_of_all) = SERVED;
+        let of_all: usize = self.serving.values().sum();
+        let of_one = self.serving.entry(to).or_default();
+        if *of_one < most && of_all < most_of_all {
+            *of_one += 1;
+            self.jobs.push(Job::Read(to, id, part));
+        } else if *of_one == 0 {
+            self.serving.remove(&to);
+        }
+    }
+
+    /// A part was read for a member.
+    fn served(&mut self, to: MemberId) {
+        if let Some(of_one) = self.serving.get_mut(&to) {
+            *of_one = of_one.saturating_sub(1);
+            if *of_one == 0 {
+                self.serving.remove(&to);
+            }
+        }
+    }
+
     /// Something has come of a job.
     pub fn reported(&mut self, report: Report) {
         match report {
@@ -27,7 +46,7 @@ impl Replica {
                 tracing::warn!(index = id.index, %error, "a snapshot was not taken; the log is kept until the next one");
             }
             Report::Written(id, _) => self.fetcher.written(id, self.now),
-            Report::Received(manifest, store) => self.received(&manifest, store),
+            Report::Received(manifest, state) => self.received(manifest, state),
             Report::NotReceived(_, SnapshotError::Unsupported(unsupported)) => self.end = Some(unsupported),
             Report::NotReceived(id, error) => {
                 if self.fetcher.failed(id, self.now) {
@@ -36,6 +55,7 @@ impl Replica {
                 }
             }
             Report::Read(to, id, part, found) => {
+                self.served(to);
                 if matches!(found, Some(Found::Damaged)) && self.raft.newest_snapshot() == Some(id) {
                     // The log does not go back to it either.
                     self.newest_snapshot = 0;
@@ -89,32 +109,28 @@ impl Replica {
         }
     }
 
-    /// A snapshot has come. Unless the log has got there meanwhile, it takes the place of the state.
-    fn received(&mut self, manifest: &Manifest, store: Box<Store>) {
-        let Snapshot { id, configuration, .. } = &manifest.snapshot;
+    /// A snapshot has come. Unless the log has got there meanwhile, it takes the place of the state: after the entries that were handed
+    /// out to be applied, which it covers, and before those behind it.
+    fn received(&mut self, manifest: Manifest, state: Box<Store>) {
+        let snapshot = &manifest.snapshot;
+        let Snapshot { id, configuration, configuration_id } = snapshot;
         self.fetcher.ended(*id);
         self.adopted(*id);
-        let mut unused = store;
-        if self.raft.installed(&manifest.snapshot) {
-            assert!(id.index > self.applied, "a snapshot of the past takes the place of nothing");
-            tracing::info!(
-                index = id.index,
-                term = id.term,
-                bytes = manifest.bytes(),
-                "installed a snapshot"
-            );
-            std::mem::swap(&mut *self.store.write(), &mut *unused);
-            (self.handed, self.applied) = (id.index, id.index);
-            (self.revision, self.level) = {
-                let store = self.store.read();
-                (store.revision(), store.level())
-            };
-            self.membership.committed(manifest.snapshot.configuration_id.index, configuration);
-            self.tail.reset();
-            self.writes.overtaken(id.term, &mut self.answers);
-            self.reads.applied(id.index, &mut self.answers);
+        if !self.raft.installed(snapshot) {
+            self.jobs.push(Job::Discard(state));
+            return;
         }
-        self.jobs.push(Job::Discard(unused));
+        assert!(
+            id.index > self.applied.max(self.handed),
+            "a snapshot of the past takes the place of nothing"
+        );
+        tracing::info!(index = id.index, term = id.term, bytes = manifest.bytes(), "installed a snapshot");
+        self.handed = id.index;
+        self.membership.committed(configuration_id.index, configuration);
+        self.tail.reset();
+        self.writes.overtaken(&mut self.answers);
+        self.backlog.replaced(id.index);
+        self.apply.push(Work::Replace(manifest.snapshot, state));
     }
 
     pub(super) fn tick_snapshots(&mut self) {
@@ -135,14 +151,10 @@ impl Replica {
     fn renew(&mut self) {
         let is_due = self.room != Room::Out && self.renews_at.is_some_and(|at| at <= self.now);
         // A state from its copy may be ahead of what is known to be committed.
-        if !is_due || self.applied > self.handed {
-            return;
-        }
-        let mut store = self.store.write();
-        // None while one is being written that was due: that will do.
-        if let Some(job) = begin(&self.raft, self.applied, &mut store, self.policy.piece_bytes) {
-            tracing::info!(index = self.applied, "takes a snapshot in the place of a damaged one");
-            self.jobs.push(job);
+        if is_due && self.applied <= self.handed {
+            tracing::info!("takes a snapshot in the place of a damaged one");
+            // None is taken while one is being written that was due: that will do.
+            self.apply.push(Work::Snapshot);
             self.renews_at = Some(self.now + RENEWS_EVERY);
         }
     }

@@ -13,7 +13,7 @@ const STEP: u64 = 1 << 20;
 /// next snapshot is the shorter way; so the log never takes more memory than the state.
 const FETCHING: u64 = 4;
 
-/// Remembers where in the log the last bytes before the applied index begin.
+/// Remembers where in the log the last bytes before the committed index begin.
 #[derive(Debug)]
 pub(super) struct Tail {
     /// How many bytes of entries are kept.
@@ -31,8 +31,8 @@ impl Tail {
         Self { bytes, marks: VecDeque::new(), weight: 0, snapshot: 0 }
     }
 
-    /// Entry `index`, of `weight` bytes, was applied.
-    pub(super) fn applied(&mut self, index: Index, weight: u64) {
+    /// Entry `index`, of `weight` bytes, is committed.
+    pub(super) fn committed(&mut self, index: Index, weight: u64) {
         self.weight += weight;
         if self.weight >= STEP.min(self.bytes.max(1)) {
             self.weight = 0;
@@ -93,14 +93,14 @@ mod tests {
     fn more_is_kept_for_a_member_that_fetches() {
         let mut tail = Tail::new(2 * STEP);
         assert_eq!(tail.before(9, None), 0, "nothing is known");
-        (1..=20).for_each(|index| tail.applied(index, STEP));
+        (1..=20).for_each(|index| tail.committed(index, STEP));
         assert_eq!(tail.before(20, None), 18);
         assert_eq!(tail.before(15, None), 15, "what the snapshot does not cover stays");
         assert_eq!(tail.before(20, Some(16)), 16);
         assert_eq!(tail.before(20, Some(19)), 18, "it may be a little behind then");
         assert_eq!(tail.before(20, Some(3)), 12, "not without bound");
         tail.snapshot_bytes(15 * STEP);
-        (21..=40).for_each(|index| tail.applied(index, STEP));
+        (21..=40).for_each(|index| tail.committed(index, STEP));
         assert_eq!(tail.before(40, Some(30)), 30);
         assert_eq!(tail.before(40, Some(3)), 25, "as much as a snapshot has");
         assert_eq!(tail.before(40, None), 38);

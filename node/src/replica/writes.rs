@@ -3,6 +3,8 @@
 //! A command is handed to the leader of one term only: appended, if this member leads, or forwarded with that term. Entries of
 //! a term stand in the log before those of every later one. So when an entry of a later term is applied, a command that was
 //! handed over in an earlier one and has not been applied never will be, and may safely be handed over again.
+//!
+//! How many commands wait is bounded where they come from (`doors/gateway.rs`); what is kept here for each of them goes with it.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,10 @@ use crate::level::Level;
 
 /// A message takes in commands until it has this many bytes.
 const FORWARD_BYTES: usize = 1 << 20;
+
+/// So many bytes of commands are under way to a leader, and not applied, when no more are forwarded: half of what the link to it holds
+/// (`peer/link.rs`), so that what is forwarded is sent.
+const FORWARDED_BYTES: usize = 32 << 20;
 
 /// A command to be appended.
 #[derive(Debug, Clone)]
@@ -31,9 +37,11 @@ pub struct Command {
 pub(super) struct Writes {
     /// All that are not applied, by number: nearly in the order of arrival.
     waiting: BTreeMap<u64, Waiting>,
-    /// Numbers of those that are to be handed over.
+    /// Numbers of those that are to be handed over. May hold numbers of some that were given up: see [`Self::forget_unsent`].
     unsent: Vec<u64>,
-    /// Some of them have become so by what was applied: nobody else will call for them.
+    /// Bytes of those that were handed over.
+    sent_bytes: usize,
+    /// Some can be handed over by what was applied: nobody else will call for them.
     due: bool,
     /// Numbers of those that a leader did not take: unsent again at the next tick.
     rejected: Vec<u64>,
@@ -50,6 +58,13 @@ struct Waiting {
     bytes: Bytes,
     /// The term in which it was handed to a leader.
     sent: Option<Term>,
+}
+
+impl Waiting {
+    /// It is to be handed over again: to be taken off the bytes that were.
+    fn take_back(&mut self) -> usize {
+        self.sent.take().map_or(0, |_| self.bytes.len())
+    }
 }
 
 #[derive(Debug)]
@@ -73,17 +88,17 @@ impl Writes {
         self.forwarded.push(Forwarded { from, term, commands });
     }
 
-    /// Whom they were forwarded to in `term` did not append these.
+    /// These were not appended by the member that they were forwarded to in `term`, or did not get there.
     pub(super) fn rejected(&mut self, term: Term, numbers: &[u64]) {
         for number in numbers {
             if let Some(waiting) = self.waiting.get_mut(number).filter(|w| w.sent == Some(term)) {
-                waiting.sent = None;
+                self.sent_bytes -= waiting.take_back();
                 self.rejected.push(*number);
             }
         }
     }
 
-    /// What they were forwarded to in `term` does not take these, and nothing else would.
+    /// These are refused, for a reason that stays, by the member that they were forwarded to in `term`.
     pub(super) fn refused(
         &mut self,
         term: Term,
@@ -93,15 +108,14 @@ impl Writes {
     ) {
         for number in numbers {
             if self.waiting.get(number).is_some_and(|waiting| waiting.sent == Some(term))
-                && let Some(Waiting { client, .. }) = self.waiting.remove(number)
+                && let Some(Waiting { client, .. }) = self.remove(*number)
             {
-                let outcome = Outcome::NotApplied(failure);
-                answers.push(Answer { client, number: *number, outcome });
+                answers.push(Answer { client, number: *number, outcome: Outcome::NotApplied(failure) });
             }
         }
     }
 
-    /// Whether commands were found lost, and can be handed over again.
+    /// Whether commands can be handed over that could not before.
     pub(super) fn is_due(&self) -> bool {
         self.due
     }
@@ -128,29 +142,35 @@ impl Writes {
         match raft.propose(commands) {
             Ok((_, appended_in)) => {
                 assert_eq!(appended_in, term, "a leader appends in its own term");
-                self.mark_sent(term);
+                self.mark_sent(self.unsent.len(), term);
             }
             // Leadership is being handed over: this member's own commands wait for whoever leads next.
             Err(_) => self.forwarded.extend(mine),
         }
     }
 
-    /// Sends this member's commands to the leader of `term`.
+    /// Sends this member's commands to the leader of `term`: no more than the link there can take. The others follow as those are applied.
     pub(super) fn forward(&mut self, from: MemberId, to: MemberId, term: Term, messages: &mut Vec<Message>) {
         let mut commands: Vec<Bytes> = Vec::new();
-        let mut size = 0;
-        for waiting in self.unsent.iter().filter_map(|number| self.waiting.get(number)) {
+        let (mut size, mut count, mut sent_bytes) = (0, 0, self.sent_bytes);
+        for number in &self.unsent {
+            if sent_bytes >= FORWARDED_BYTES {
+                break;
+            }
+            count += 1;
+            let Some(waiting) = self.waiting.get(number) else { continue };
             if size > FORWARD_BYTES {
                 messages.push(Message::Forward { from, to, term, commands: std::mem::take(&mut commands) });
                 size = 0;
             }
             size += waiting.bytes.len();
+            sent_bytes += waiting.bytes.len();
             commands.push(waiting.bytes.clone());
         }
         if !commands.is_empty() {
             messages.push(Message::Forward { from, to, term, commands });
         }
-        self.mark_sent(term);
+        self.mark_sent(count, term);
     }
 
     /// Tells their senders what was not appended.
@@ -161,52 +181,84 @@ impl Writes {
         }
     }
 
-    /// An entry of `term` is about to be applied: what was handed over in an earlier one, and is still here, is lost.
+    /// Everything up to an entry of `term` is applied, and the commands in it are taken note of: what was handed over in an earlier
+    /// term, and is still here, is lost.
     pub(super) fn entered_term(&mut self, term: Term) {
-        if term == self.applied_term {
+        if term <= self.applied_term {
             return;
         }
         self.applied_term = term;
         for (number, waiting) in &mut self.waiting {
             if waiting.sent.is_some_and(|sent| sent < term) {
-                waiting.sent = None;
+                self.sent_bytes -= waiting.take_back();
                 self.unsent.push(*number);
                 self.due = true;
             }
         }
     }
 
-    /// A snapshot, whose last entry is of `term`, took the place of the state. What was handed over may be in it, or may yet be
-    /// applied: nobody can tell, and nobody waits for it any more (failure 32).
-    pub(super) fn overtaken(&mut self, term: Term, answers: &mut Vec<Answer>) {
-        self.applied_term = term;
+    /// A snapshot takes the place of the state. What was handed over may be in it, or may yet be applied: nobody can tell, and nobody waits
+    /// for it any more (failure 32). If it is applied on the way there, the client has two answers: the first counts.
+    pub(super) fn overtaken(&mut self, answers: &mut Vec<Answer>) {
         let sent = self.waiting.extract_if(.., |_, waiting| waiting.sent.is_some());
         answers.extend(sent.map(|(number, waiting)| Answer {
             client: waiting.client,
             number,
             outcome: Outcome::NotApplied(Failure::TimedOut),
         }));
+        self.sent_bytes = 0;
+        self.due |= !self.unsent.is_empty();
     }
 
-    /// Command `number` is applied. Whom to answer: none if its client is no longer waiting.
-    pub(super) fn applied(&mut self, number: u64) -> Option<Client> {
-        self.waiting.remove(&number).map(|waiting| waiting.client)
+    /// Command `number` is applied, and its client has its answer.
+    pub(super) fn applied(&mut self, number: u64) {
+        if self.remove(number).is_some() {
+            self.due |= !self.unsent.is_empty();
+        }
     }
 
     /// Gives up what has waited for too long.
     pub(super) fn tick(&mut self, now: u64, answers: &mut Vec<Answer>) {
         self.unsent.append(&mut self.rejected);
-        while let Some(oldest) = self.waiting.first_entry().filter(|entry| entry.get().deadline <= now) {
-            let (number, waiting) = oldest.remove_entry();
-            let failure = if waiting.sent.is_some() { Failure::TimedOut } else { Failure::NoLeader };
-            answers.push(Answer { client: waiting.client, number, outcome: Outcome::NotApplied(failure) });
+        while let Some(number) =
+            self.waiting.first_key_value().filter(|(_, oldest)| oldest.deadline <= now).map(|(n, _)| *n)
+        {
+            let Some(Waiting { client, sent, .. }) = self.remove(number) else { break };
+            let failure = if sent.is_some() { Failure::TimedOut } else { Failure::NoLeader };
+            answers.push(Answer { client, number, outcome: Outcome::NotApplied(failure) });
+        }
+        self.forget_unsent();
+    }
+
+    /// How much is remembered of what is to be handed over.
+    #[cfg(test)]
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Takes the numbers of what was given up out of those that are to be handed over: while nobody leads nothing else does. Once they may
+    /// be most of them, so that it costs each number no more than to be put there.
+    fn forget_unsent(&mut self) {
+        if self.unsent.len() > 2 * self.waiting.len() {
+            self.unsent.retain(|number| self.waiting.contains_key(number));
         }
     }
 
-    fn mark_sent(&mut self, term: Term) {
-        for number in self.unsent.drain(..) {
+    /// Takes a command out, whatever has become of it.
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let mut waiting = self.waiting.remove(&number)?;
+        let sent = waiting.sent;
+        self.sent_bytes -= waiting.take_back();
+        waiting.sent = sent;
+        Some(waiting)
+    }
+
+    /// The first `count` of those that were unsent are handed over.
+    fn mark_sent(&mut self, count: usize, term: Term) {
+        for number in self.unsent.drain(..count) {
             if let Some(waiting) = self.waiting.get_mut(&number) {
                 waiting.sent = Some(term);
+                self.sent_bytes += waiting.bytes.len();
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The one loop: takes what has happened, lets the replica act upon it, and sets off what the replica asks for.
 //!
-//! It waits for nothing but events and the next tick: the disk and the clients have threads of their own. It shares its thread
+//! It waits for nothing but events and the next tick: the disk, the state and the clients have threads of their own. It shares its thread
 //! with the connections to other members: a message goes from the socket to the replica and its answer back without waking
 //! another thread.
 
@@ -9,6 +9,7 @@ use quorate_raft::{HardState, MemberId, Raft, Restored, Write, WriteId};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::apply_thread::ApplyThread;
 use super::copy_thread::CopyThread;
 use super::data_dir::DataDir;
 use super::lease_clock::LeaseClock;
@@ -21,10 +22,11 @@ use crate::doors::event::{ClusterError, Event};
 use crate::doors::gateway::Answers;
 use crate::doors::health::Health;
 use crate::doors::mailbox::Receiver;
+use crate::kv::Store;
 use crate::level::Unsupported;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Options, Outcome, Replica, Room};
+use crate::replica::{Answer, Client, Effects, Held, Options, Outcome, Replica, Room};
 use crate::snapshots::Report;
 
 /// What the loop works with.
@@ -34,6 +36,7 @@ pub(crate) struct Driver {
     pub(crate) replica: Replica,
     pub(crate) data_dir: DataDir,
     pub(crate) log_thread: LogThread,
+    pub(crate) apply_thread: ApplyThread,
     pub(crate) snapshot_thread: SnapshotThread,
     /// Writes the copy for as long as the loop lasts. None where none is asked for, or there is no engine.
     pub(crate) copy_thread: Option<CopyThread>,
@@ -143,6 +146,8 @@ impl Driver {
             self.replica.read(ITSELF, 0);
         }
         if ticks.is_multiple_of(PROGRESS_TICKS) {
+            let backlog = self.replica.backlog();
+            self.metrics.backlog(backlog.entries(), backlog.bytes(), TICK * backlog.waited() as u32);
             self.status_view.publish(&self.replica, self.data_dir.cluster());
         }
     }
@@ -184,6 +189,7 @@ impl Driver {
             }
             Event::Persisted(id) => return self.persisted(id),
             Event::PersistedPart(id, index) => self.replica.persisted_part(id, index),
+            Event::Applied(applied) => self.replica.applied(applied),
             Event::Snapshot(report) => {
                 if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
                     self.log_thread.next_snapshot(manifest.bytes());
@@ -208,9 +214,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Sets off what the replica asks for.
+    /// Sets off what the replica asks for: what goes to the disk and to other members first, for they need it most.
     fn act(&mut self) -> Next {
-        let Effects { write, messages, answers, jobs, release, status_changed, end } = self.replica.output();
+        let Effects { write, messages, apply, answers, jobs, release, status_changed, end } =
+            self.replica.output();
         if let Some(unsupported) = end {
             return Err(End::Unsupported(unsupported));
         }
@@ -218,23 +225,19 @@ impl Driver {
             self.log_thread.write(write);
         }
         if status_changed {
-            // Before a snapshot can be durable that covers what told of it.
+            // Before a snapshot can be durable that covers what told of it: so before that is applied.
             self.note_removal()?;
-        }
-        if let Some(index) = release {
-            self.log_thread.release_before(index);
-        }
-        if status_changed {
             self.snapshot_thread.hurry(!self.replica.is_waited_for());
-        }
-        self.snapshot_thread.push(jobs);
-        if status_changed {
             self.status_view.publish(&self.replica, self.data_dir.cluster());
             self.peers.configure(self.status_view.members());
         }
         let untaken = self.peers.send(messages);
         self.replica.undelivered(untaken);
-        self.status_view.applied(&self.replica);
+        self.apply_thread.push(apply);
+        if let Some(index) = release {
+            self.log_thread.release_before(index);
+        }
+        self.snapshot_thread.push(jobs);
         self.answer(answers);
         Ok(())
     }
@@ -316,8 +319,8 @@ impl Driver {
         };
         let result = self.data_dir.found(cluster_id);
         if result.is_ok() {
-            let store = self.replica.store().clone();
-            self.replica = Replica::new(self.options.clone(), log, store);
+            // The state is empty, and nothing was handed out to be applied.
+            self.replica = Replica::new(self.options.clone(), log, Held::of(&Store::new()));
             self.reads = false;
             self.status_view.publish(&self.replica, cluster_id);
             self.peers.configure(self.status_view.members());

@@ -2,7 +2,8 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | main | the loop (the protocol, the state, who waits for what) and the connections to other members; admin, HTTP, signals |
+//! | main | the loop (the protocol, and what waits for it) and the connections to other members; admin, HTTP, signals |
+//! | `apply` | applies committed entries to the state, answers the clients that wait for them, removes what was compacted |
 //! | `wal` | writes and syncs the log |
 //! | `snapshots` | writes and reads snapshots, at a pace that leaves the disk to the log |
 //! | `copy` | where one is asked for: writes the copy of the state, behind everything else |
@@ -11,6 +12,7 @@
 //! They meet in queues. The loop waits for none of the others. How a process is put together of them, and of the clients' threads, is in
 //! [`crate::process`]; what services see of them, in [`crate::doors`].
 
+pub(crate) mod apply_thread;
 pub(crate) mod copy_thread;
 pub(crate) mod data_dir;
 mod disk_space;

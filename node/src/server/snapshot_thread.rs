@@ -22,8 +22,8 @@ fn step_time() -> Duration {
     Duration::from_secs_f64(f64::from(SnapshotPolicy::default().piece_bytes) / PACE)
 }
 
-/// The queue to the snapshots' thread. Bounded by what is asked for: one snapshot is taken at a time, one is received, and other
-/// members have a few pieces each under way.
+/// The queue to the snapshots' thread. Bounded by what is asked for: one snapshot is taken at a time, one is received, and the replica
+/// counts the parts that are read for other members.
 #[derive(Debug)]
 pub(crate) struct SnapshotThread {
     shared: Arc<Shared>,

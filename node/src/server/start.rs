@@ -11,7 +11,7 @@ use quorate_raft::{Entry, LogId, MemberId, Restored, Snapshot};
 use crate::copy::{Engine, Keeper};
 use crate::kv::Store;
 use crate::level::Unsupported;
-use crate::replica::{Options, Replica};
+use crate::replica::{Applier, Held, Options, Replica};
 use crate::snapshots::{Archive, Manifest, SnapshotError};
 use crate::storage::{OpenError, Recovered, Wal, WalOptions};
 
@@ -66,17 +66,20 @@ impl CopyFound {
     }
 }
 
-/// A replica on what was found, which has applied what is known to be committed. What its log tells of a removal, the process before it may
-/// not have stored: that is to be done before it acts. An error if something of it needs a level that is not supported.
-pub fn replica(
+/// A replica and its applier on what was found, which have applied what is known to be committed. What the log tells of a removal, the
+/// process before may not have stored: that is to be done before they act. An error if something of it needs a level that is not
+/// supported.
+pub fn member(
     options: Options,
     restored: Restored,
     store: Arc<RwLock<Store>>,
-) -> Result<Replica, Unsupported> {
+) -> Result<(Replica, Applier), Unsupported> {
     let committed = restored.hard_state.commit;
-    let mut replica = Replica::new(options, restored, store);
-    replica.replay(committed)?;
-    Ok(replica)
+    let held = Held::of(&store.read());
+    let mut applier = Applier::new(&options, restored.snapshot.as_ref(), store);
+    let mut replica = Replica::new(options, restored, held);
+    replica.replay(committed, &mut applier)?;
+    Ok((replica, applier))
 }
 
 /// Reads the data directory `dir`, whose log is opened by `log`.

@@ -46,12 +46,7 @@ impl StatusView {
         self.status.members()
     }
 
-    /// Publishes how far the state has come.
-    pub(crate) fn applied(&self, replica: &Replica) {
-        self.view.publish_applied(replica.applied(), replica.revision());
-    }
-
-    /// Publishes everything.
+    /// Publishes everything but how far the state has come: the applier's thread does that.
     pub(crate) fn publish(&mut self, replica: &Replica, cluster_id: u64) {
         let raft = replica.status();
         let role = role(&raft, replica.standing());
@@ -69,7 +64,6 @@ impl StatusView {
         configure(&mut status.configuration, &raft);
         self.status.unready = self.unready();
         self.view.publish_log(raft.last.index, raft.commit);
-        self.applied(replica);
         self.view.publish(self.status.clone());
     }
 

@@ -3,6 +3,7 @@
 //! Faults are drawn before the run begins, each with dice of its own, and have numbers: a run can be repeated without some of
 //! them. What Raft cannot survive is not injected: see [`legal`].
 
+mod applying;
 mod clock;
 mod copy;
 mod disk;
@@ -74,6 +75,9 @@ pub(crate) enum Kind {
     KillMarking,
     FailMarking,
     TakeDescriptors,
+    SlowApplying,
+    StallApplying,
+    DelayAnswers,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -132,12 +136,26 @@ pub(crate) const KINDS_OF_MARKS: &[Row] = &[
 /// The same of what the system denies a process beside its disk.
 pub(crate) const KINDS_OF_LIMITS: &[Row] = &[(Kind::TakeDescriptors, "descriptors run out", 200)];
 
+/// The same of applying.
+pub(crate) const KINDS_OF_APPLYING: &[Row] =
+    &[(Kind::SlowApplying, "applying is slow", 200), (Kind::StallApplying, "applying stands still", 300)];
+
+/// The same of what leases rest on.
+pub(crate) const KINDS_OF_LEASES: &[Row] =
+    &[(Kind::DelayAnswers, "a leader's answers are late, and then its words are lost", 400)];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
-    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS).chain(KINDS_OF_LIMITS)
+    let later = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
+    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS).chain(later)
 }
 
 impl Kind {
+    /// Whether it concerns applying, and nothing else.
+    pub(crate) fn is_of_applying(self) -> bool {
+        KINDS_OF_APPLYING.iter().any(|(kind, ..)| *kind == self)
+    }
+
     pub(crate) fn words(self) -> &'static str {
         kinds().find(|(kind, ..)| *kind == self).expect("every kind has a row").1
     }
@@ -193,6 +211,7 @@ impl World {
             | Kind::CutOneWay
             | Kind::Isolate
             | Kind::Partition => self.disturb_network(fault.kind, random),
+            Kind::DelayAnswers => self.delay_answers(random),
             Kind::BreakConnections => self.break_connections(random),
             Kind::Kill | Kind::KillWriting | Kind::KillStarting | Kind::CutPower | Kind::Pause => {
                 self.strike_process(fault.kind, random)
@@ -219,6 +238,7 @@ impl World {
                 self.disturb_copy(fault.kind, random)
             }
             Kind::KillMarking | Kind::FailMarking => Some(self.disturb_mark(fault.kind, random)),
+            Kind::SlowApplying | Kind::StallApplying => self.disturb_applying(fault.kind, random),
         };
         if let Some(what) = done {
             *self.struck.entry(fault.kind.words()).or_default() += 1;

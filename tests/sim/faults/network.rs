@@ -28,8 +28,28 @@ impl World {
         };
         let group = self.group(kind, random)?;
         let words = format!("{} for {} ms, {direction:?}, {effect:?}", names(&group), lasts / MILLI);
-        self.network.set(Condition { until: self.now() + lasts, group, direction, effect });
+        let now = self.now();
+        self.network.set(Condition { since: now, until: now + lasts, group, direction, effect });
         Some(words)
+    }
+
+    /// What others answer to a leader is later and later, but never so much at once that it takes them for gone. Then nobody hears it any
+    /// more: another is elected while the answers to what it said last come in. A lease that counted from those would still hold.
+    pub(super) fn delay_answers(&mut self, random: &mut ChaCha8Rng) -> Option<String> {
+        let id = self.leader()?;
+        let (now, step, steps) =
+            (self.now(), random.random_range(200..380) * MILLI, random.random_range(1..=3));
+        let late = steps * step;
+        let (cut, lasts) = (now + steps * SECOND + late, random.random_range(SECOND..3 * SECOND));
+        let group = vec![id];
+        for since in (0..steps).map(|number| now + number * SECOND) {
+            let (until, group) = (cut + late, group.clone());
+            let effect = Effect::Delay(step);
+            self.network.set(Condition { since, until, group, direction: Direction::In, effect });
+        }
+        let (until, effect) = (cut + lasts, Effect::Cut);
+        self.network.set(Condition { since: cut, until, group, direction: Direction::Out, effect });
+        Some(format!("{}: by {} ms; its words for {} ms", name(id), late / MILLI, lasts / MILLI))
     }
 
     /// Those on one side.
@@ -49,7 +69,8 @@ impl World {
             self.hosts.keys().copied().filter(|id| *id != one && random.random()).collect();
         let until = self.now() + 2 * (self.plan.latency + self.plan.jitter);
         let effect = Effect::Lose(0.7);
-        self.network.set(Condition { until, group: vec![one], direction: Direction::Out, effect });
+        let since = self.now();
+        self.network.set(Condition { since, until, group: vec![one], direction: Direction::Out, effect });
         for at in &others {
             self.agenda.after(self.plan.latency, Event::Disconnected { at: *at, peer: one });
         }
