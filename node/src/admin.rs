@@ -190,10 +190,19 @@ struct Shown {
 }
 
 impl Watcher {
-    /// The next status worth showing. None at the end of the node.
+    /// The next status worth showing. None at the end of the node. A change of the progress alone is shown once the last thing that was
+    /// shown is old enough, whether or not anything follows.
     async fn next(&mut self) -> Option<StatusResponse> {
+        let mut held_back = false;
         loop {
-            self.changes.changed().await.ok()?;
+            match self.shown.as_ref().filter(|_| held_back) {
+                None => self.changes.changed().await.ok()?,
+                Some(shown) => {
+                    let due = shown.at + PROGRESS_INTERVAL;
+                    let changed = tokio::time::timeout_at(due, self.changes.changed()).await;
+                    changed.unwrap_or(Ok(())).ok()?;
+                }
+            }
             let status = Arc::clone(&self.changes.borrow_and_update());
             let worthwhile = self.shown.as_ref().is_none_or(|shown| {
                 shown.at.elapsed() >= PROGRESS_INTERVAL || !differs_in_progress_only(&shown.status, &status)
@@ -202,6 +211,7 @@ impl Watcher {
                 self.shown = Some(Shown { status, at: Instant::now() });
                 return Some(response(&self.view, self.tls.as_ref()));
             }
+            held_back = true;
         }
     }
 }
@@ -256,4 +266,30 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
 
 fn configuration_id(id: LogId) -> pb::ConfigurationId {
     pb::ConfigurationId { term: id.term, index: id.index }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_raft::Progress;
+
+    use super::*;
+
+    fn status(matched: u64) -> NodeStatus {
+        let progress = Progress { id: MemberId(1), matched, active: true, caught_up: true, offered: None };
+        NodeStatus { member_id: 1, progress: vec![progress], ..NodeStatus::default() }
+    }
+
+    /// Review L13: the last change of a cluster that comes to rest was shown never.
+    #[tokio::test]
+    async fn the_last_progress_is_shown_though_nothing_follows() {
+        let view = NodeView::new(status(0));
+        let mut changes = view.subscribe();
+        changes.mark_changed();
+        let mut watcher = Watcher { view: view.clone(), tls: None, changes, shown: None };
+        let shown = |response: StatusResponse| response.progress[0].r#match;
+        assert_eq!(watcher.next().await.map(shown), Some(0));
+        view.publish(status(1));
+        view.publish(status(2));
+        assert_eq!(watcher.next().await.map(shown), Some(2));
+    }
 }
