@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use quorate_api::admin::{self, admin_client::AdminClient};
 use quorate_api::etcdserverpb::{PutRequest, StatusRequest, StatusResponse};
+use quorate_tests::clients::endpoint;
 use quorate_tests::faulty_disk::{Faults, FaultyDisk};
 use quorate_tests::ports;
 use quorate_tests::process::Process;
@@ -124,6 +126,7 @@ impl Cluster {
             cluster.start_node()?;
         }
         cluster.wait_until_it_serves()?;
+        cluster.wait_until_all_vote()?;
         Ok(cluster)
     }
 
@@ -269,6 +272,43 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// How often a node is asked whether it has got there.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Cluster {
+    /// Waits until every node knows that the last change of the membership is finished. Before that the loss of the leader may be that of
+    /// a majority: a cluster that grows from one needs its first member until the joint configuration is left
+    /// (`node/raft/testscripts/change-crash-alone.txt`).
+    fn wait_until_all_vote(&self) -> Result<(), String> {
+        if self.system.product == Product::Etcd {
+            return Ok(());
+        }
+        let runtime = crate::load::runtime()?;
+        let end = Instant::now() + START;
+        for [_, peer, _] in &self.addresses {
+            while !runtime.block_on(has_voters(*peer, self.nodes.len())).unwrap_or(false) {
+                if Instant::now() > end {
+                    return Err(format!(
+                        "the node at {peer} does not know of {NODES} voters after {START:?}"
+                    ));
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the configuration that the node at this peer port has is one of `count` voters, finished and committed.
+async fn has_voters(peer: SocketAddr, count: usize) -> Result<bool, String> {
+    let channel = endpoint(peer).connect().await.map_err(|error| error.to_string())?;
+    let status = AdminClient::new(channel).status(admin::StatusRequest {}).await;
+    let status = status.map_err(|status| status.to_string())?.into_inner();
+    let finished = status.configuration.filter(|configuration| configuration.committed);
+    let members = finished.and_then(|finished| finished.configuration);
+    Ok(members.is_some_and(|members| members.outgoing.is_empty() && members.voters.len() == count))
 }
 
 impl Drop for Cluster {
