@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use quorate_api::admin::admin_server::{Admin, AdminServer};
 use quorate_api::admin::{self as pb, StatusResponse};
-use quorate_raft::{ChangeError, LogId, MemberId, ProposeError, TransferError};
+use quorate_raft::{ChangeError, Configuration, LogId, MemberId, ProposeError, TransferError};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -16,7 +16,9 @@ use crate::codec;
 use crate::doors::event::{ClusterError, Event};
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeStatus, NodeView, VERSION};
+use crate::level::Levels;
 use crate::net::Caller;
+use crate::replica::RaiseError;
 use crate::tls::Tls;
 
 /// The least time between two statuses of one watch that differ only in how far the members have come.
@@ -24,6 +26,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a transfer may take: it is given up by the leader after an election timeout.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a raise of the level may take: the time of a commit, and of an election that comes between.
+const RAISE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The admin service of a node.
 #[derive(Debug)]
@@ -57,6 +62,21 @@ impl AdminService {
         }
         let what = format!("this node belongs to cluster {mine:016x}, not to {cluster_id:016x}");
         Err(Status::failed_precondition(what))
+    }
+
+    /// Whether all that are new in `wanted` support the cluster's level, as whoever asks has heard from them.
+    fn check_levels(&self, wanted: &Configuration, told: &[pb::MemberLevels]) -> Result<(), Status> {
+        let level = self.view.status().level;
+        for told in told.iter().filter(|told| wanted.members().contains(&MemberId(told.member_id))) {
+            let supported = Levels { oldest: told.oldest_level, newest: told.newest_level };
+            if level != 0 && !supported.contains(level) {
+                let id = MemberId(told.member_id);
+                let what =
+                    format!("the cluster has level {level}, and {id} supports {supported}: upgrade it");
+                return Err(Status::failed_precondition(what));
+            }
+        }
+        Ok(())
     }
 
     fn describe_leader(&self, leader: Option<MemberId>) -> String {
@@ -123,13 +143,14 @@ impl Admin for AdminService {
         request: Request<pb::ChangeMembershipRequest>,
     ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
         note(&request, "asks for a change of membership");
-        let pb::ChangeMembershipRequest { cluster_id, expected, wanted } = request.into_inner();
+        let pb::ChangeMembershipRequest { cluster_id, expected, wanted, levels } = request.into_inner();
         self.check_cluster(cluster_id)?;
         let missing = |what| move || Status::invalid_argument(format!("the request has no {what}"));
         let expected = expected.ok_or_else(missing("expected configuration"))?;
         let wanted = wanted.ok_or_else(missing("wanted configuration"))?;
         let wanted = codec::configuration_from_wire(wanted)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.check_levels(&wanted, &levels)?;
         let expected = LogId { term: expected.term, index: expected.index };
         let id = self.ask(|reply| Event::ChangeMembership { expected, wanted, reply }).await?;
         let id = id.map_err(|error| match &error {
@@ -139,6 +160,29 @@ impl Admin for AdminService {
             ChangeError::Invalid(_) => Status::invalid_argument(error.to_string()),
         })?;
         Ok(Response::new(pb::ChangeMembershipResponse { id: Some(configuration_id(id)) }))
+    }
+
+    async fn raise_level(
+        &self,
+        request: Request<pb::RaiseLevelRequest>,
+    ) -> Result<Response<pb::RaiseLevelResponse>, Status> {
+        let pb::RaiseLevelRequest { cluster_id, to } = request.into_inner();
+        self.check_cluster(cluster_id)?;
+        let to = (to != 0).then_some(to);
+        let mut changes = self.view.subscribe();
+        let to = self.ask(|reply| Event::RaiseLevel { to, reply }).await?;
+        let to = to.map_err(|error| match &error {
+            RaiseError::NotNow(reason) => self.not_now(reason),
+            RaiseError::Unsupported { .. } => Status::failed_precondition(error.to_string()),
+        })?;
+        let raised = changes.wait_for(|status| status.level >= to);
+        match tokio::time::timeout(RAISE_TIMEOUT, raised).await {
+            Ok(Ok(status)) => Ok(Response::new(pb::RaiseLevelResponse { level: status.level })),
+            Ok(Err(_)) => Err(Status::unavailable("the node is stopping")),
+            Err(_) => {
+                Err(Status::aborted(format!("level {to} was proposed, and is not committed yet: look again")))
+            }
+        }
     }
 
     async fn transfer_leadership(

@@ -278,6 +278,8 @@ impl Collector for ViewCollector {
                 status.refused_parts,
             ),
             ("ready", "Whether the node serves its clients", u64::from(status.unready.is_none())),
+            ("cluster_level", "The level of the cluster, as this node's state has it", status.level.into()),
+            ("supported_level", "The newest level that this node supports", status.levels.newest.into()),
             ("raft_term", "The newest term seen", view.term()),
             ("raft_is_leader", "Whether this member leads", u64::from(status.role == Role::Leader)),
             ("raft_has_leader", "Whether a leader is known", u64::from(status.leader.is_some())),

@@ -128,6 +128,7 @@ async fn a_member_is_removed_and_stays_out() {
             cluster_id: status.cluster_id,
             expected: current.id,
             wanted: Some(wanted),
+            ..Default::default()
         };
         if leads.admin().await.change_membership(change.clone()).await.is_ok() {
             request = Some(change);

@@ -176,6 +176,7 @@ impl Admin for TlsAdmin {
                 cluster_id,
                 expected: Some(admin::ConfigurationId { term: expected.term, index: expected.index }),
                 wanted: Some(to_wire(wanted)),
+                ..Default::default()
             };
             let mut client = self.client(node)?;
             within(ACTION_DEADLINE, node, client.change_membership(request)).await?;

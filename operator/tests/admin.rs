@@ -106,6 +106,13 @@ impl Service for Node {
     ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
         Ok(Response::new(pb::TransferLeadershipResponse::default()))
     }
+
+    async fn raise_level(
+        &self,
+        _: Request<pb::RaiseLevelRequest>,
+    ) -> Result<Response<pb::RaiseLevelResponse>, Status> {
+        Err(Status::unimplemented("not asked for by the operator"))
+    }
 }
 
 /// A running node, and its operator's target.

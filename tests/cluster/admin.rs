@@ -26,7 +26,12 @@ pub(crate) async fn change(
     wanted: Configuration,
 ) -> Result<(), Status> {
     let expected = status.configuration.as_ref().and_then(|configuration| configuration.id);
-    let request = ChangeMembershipRequest { cluster_id: status.cluster_id, expected, wanted: Some(wanted) };
+    let request = ChangeMembershipRequest {
+        cluster_id: status.cluster_id,
+        expected,
+        wanted: Some(wanted),
+        ..Default::default()
+    };
     client(peer).await?.change_membership(request).await.map(drop)
 }
 

@@ -44,6 +44,6 @@ fn apply(store: &mut Store, operation: &Operation) -> Result<Answer, KvError> {
         Response::DeleteRange(delete) => Answer::DeleteRange(delete),
         Response::Txn(txn) => Answer::Txn(txn),
         Response::Compact(compact) => Answer::Compact(compact),
-        Response::RaiseLevel(_) => unreachable!("etcd has no such request"),
+        Response::Alarm(_) | Response::RaiseLevel(_) => unreachable!("nothing asks for that"),
     })
 }

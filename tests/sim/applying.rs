@@ -126,6 +126,7 @@ impl World {
         let ((index, revision), (role, term)) = (process.state(), process.shown);
         let is_late = process.replica.backlog().waited() >= ELECTION_TICKS.into();
         self.invariants.applied(id, index, revision);
+        self.check_level(id);
         if is_late {
             self.coverage.count("entries applied late");
         }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::etcdserverpb::CompactionRequest;
+use quorate_api::etcdserverpb::alarm_request::AlarmAction;
+use quorate_api::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest};
 use quorate_api::log::command::Operation as Applied;
 use quorate_node::command;
 use quorate_node::kv::{self, ReadTxn, Response, Store};
@@ -222,6 +223,14 @@ pub(crate) fn compact(replica: &mut Replica, origin: MemberId, number: u64, revi
     replica.write(Waiter::default(), vec![encode(origin, number, operation)]);
 }
 
+/// Asks a replica to raise an alarm of a member, or to disarm it.
+pub(crate) fn alarm(replica: &mut Replica, origin: MemberId, number: u64, (member_id, raises): (u64, bool)) {
+    let action = if raises { AlarmAction::Activate } else { AlarmAction::Deactivate };
+    let alarm = AlarmType::Nospace.into();
+    let operation = Applied::Alarm(AlarmRequest { action: action.into(), member_id, alarm });
+    replica.write(Waiter::default(), vec![encode(origin, number, operation)]);
+}
+
 fn encode(origin: MemberId, number: u64, operation: Applied) -> Command {
     let needs = command::needs(&operation);
     Command { number, bytes: command::encode(origin.0, number, operation), needs }
@@ -234,7 +243,9 @@ pub(crate) fn output(store: &Store, mut reply: kv::Reply) -> Output {
         Response::Put(put) => requests::written(put),
         Response::DeleteRange(deleted) => requests::deleted(deleted),
         Response::Txn(txn) => requests::transacted(txn),
-        Response::Compact(_) | Response::RaiseLevel(_) => unreachable!("clients do not ask for it"),
+        Response::Compact(_) | Response::Alarm(_) | Response::RaiseLevel(_) => {
+            unreachable!("clients do not ask for it")
+        }
     };
     output.expect("a response that fits its request")
 }

@@ -87,6 +87,17 @@ pub(crate) const NAMES: &[&str] = &[
     "copies begun anew",
     "copies that failed",
     "copies given up: no room",
+    // Members of two versions.
+    "members upgraded",
+    "members put back to the older version",
+    "raises of the level proposed",
+    "raises of the level refused: does not lead",
+    "raises of the level refused: not every member supports it",
+    "starts refused: level",
+    "processes ended: level",
+    "alarms raised or disarmed",
+    "alarms refused: level",
+    "alarms given up",
     // Disks and processes.
     "processes started",
     "processes that applied what was committed before they served",

@@ -141,9 +141,10 @@ impl World {
     fn same_everywhere(&self) {
         let members = self.members().expect("the cluster is at rest");
         let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
-        let mut held = members
-            .iter()
-            .filter_map(|id| Some((id, self.hosts[id].process()?.applier.store().read().range(&all))));
+        let mut held = members.iter().filter_map(|id| {
+            let state = self.hosts[id].process()?.applier.store().read();
+            Some((id, (state.range(&all), state.level(), state.alarms())))
+        });
         let Some((first, one)) = held.next() else { return };
         for (id, other) in held {
             assert_eq!(

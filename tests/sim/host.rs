@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use quorate_node::copy::Keeper;
 use quorate_node::kv::SnapshotPolicy;
-use quorate_node::level::Levels;
+use quorate_node::level::{Levels, Unsupported};
 use quorate_node::replica::{Applied, Applier, Options, Replica, Work};
 use quorate_node::server::start::{self, Found, StartError};
 use quorate_node::server::write_queue::{Group, WriteQueue};
@@ -23,6 +23,7 @@ use crate::applying::Pace;
 use crate::clock::Clock;
 use crate::copying::Seen;
 use crate::disk::{Latency, SimDisk, SimEngine};
+use crate::faults::OLD;
 use crate::schedule::{Plan, stream};
 use crate::time::Time;
 
@@ -67,6 +68,8 @@ pub(crate) struct Host {
     pub(crate) killed_when_it_starts: bool,
     /// Its disk holds a flipped bit.
     pub(crate) flipped: bool,
+    /// What the version supports that it is started as next.
+    pub(crate) levels: Levels,
     /// It never comes back: its disk is gone, or not what it was.
     pub(crate) lost: bool,
 }
@@ -118,6 +121,8 @@ pub(crate) struct Process {
     pub(crate) unstored: Option<Index>,
     /// Numbers of compactions that were asked for: nobody waits for their answer.
     pub(crate) compactions: BTreeSet<u64>,
+    /// The same of alarms.
+    pub(crate) alarms: BTreeSet<u64>,
     pub(crate) task: Option<Task>,
     /// When the newest group was handed to the disk.
     pub(crate) task_since: Time,
@@ -185,6 +190,7 @@ impl Host {
             killed_when_it_writes: false,
             killed_when_it_starts: false,
             flipped: false,
+            levels: if plan.two_levels { OLD } else { Levels::ALL },
             lost: false,
         }
     }
@@ -230,8 +236,12 @@ impl Host {
         Ok(Opened { identity, found, copy })
     }
 
-    /// A process on what was found, which has applied what is committed.
-    pub(crate) fn process_on(&mut self, plan: &Plan, opened: Opened) -> (Process, Restored) {
+    /// A process on what was found, which has applied what is committed; none if that is of a level which its version does not support.
+    pub(crate) fn process_on(
+        &mut self,
+        plan: &Plan,
+        opened: Opened,
+    ) -> Result<(Process, Restored), Unsupported> {
         let Opened { identity, found, .. } = opened;
         let Found { wal, archive, restored, state, copy, .. } = found;
         // As the server does: a log without a cluster is that of a founding that was cut short.
@@ -261,15 +271,14 @@ impl Host {
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
             removed: identity.removed,
-            levels: Levels::ALL,
+            levels: self.levels,
         };
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));
         let keeper = copy.zip(plan.copying.as_ref()).map(|(copy, copying)| {
             copy.keeper(self.id, Arc::clone(&state)).in_blocks_of(copying.block_bytes)
         });
-        let (replica, applier) =
-            start::member(options, restored.clone(), state).expect("all members are of one version");
+        let (replica, applier) = start::member(options, restored.clone(), state)?;
         let mut process = Process {
             replica,
             applier: applier.in_pieces_of(plan.applying.piece),
@@ -286,6 +295,7 @@ impl Host {
             copy_continues: false,
             unstored: None,
             compactions: BTreeSet::new(),
+            alarms: BTreeSet::new(),
             task: None,
             task_since: 0,
             prepared: false,
@@ -300,7 +310,7 @@ impl Host {
             repairing: restored.lost.is_some(),
         };
         process.note_removal();
-        (process, restored)
+        Ok((process, restored))
     }
 }
 

@@ -60,7 +60,13 @@ impl World {
             self.coverage.count("starts on a flipped bit that did no harm");
         }
         let damaged = host.flipped;
-        let (process, restored) = host.process_on(&self.plan, opened);
+        let (process, restored) = match host.process_on(&self.plan, opened) {
+            Ok(begun) => begun,
+            Err(unsupported) => {
+                self.coverage.count("starts refused: level");
+                return self.lacks_level(id, &unsupported.to_string());
+            }
+        };
         let (life, tick) = (host.life, host.clock.tick(self.agenda.now()));
         let tick = host.random.random_range(0..tick);
         host.stage = Stage::Up(Box::new(process));
@@ -118,7 +124,9 @@ impl World {
                 });
                 return self.start_later(id);
             }
-            StartError::Unsupported(error) => panic!("all members are of one version: {error}"),
+            StartError::Unsupported(error) => {
+                panic!("what is read is of a level that the build supports: {error}")
+            }
             StartError::Snapshots(error) => panic!("{} has lost a snapshot: {error}", name(id)),
         };
         match error {
@@ -138,7 +146,9 @@ impl World {
             OpenError::Io { .. } | OpenError::Begin(_) => {
                 self.coverage.count("starts in vain: device errors");
             }
-            OpenError::Unsupported(error) => panic!("all members are of one version: {error}"),
+            OpenError::Unsupported(error) => {
+                panic!("what is read is of a level that the build supports: {error}")
+            }
             OpenError::Locked { .. } => panic!("nobody else is on the disk of {}", name(id)),
         }
         self.start_later(id);

@@ -109,6 +109,7 @@ impl World {
             Message::ForwardRejected { .. } => self.coverage.count("forwards rejected"),
             Message::SnapshotRequest { .. }
             | Message::SnapshotManifest { .. }
+            | Message::Supports { .. }
             | Message::Room { room: Room::Enough, .. } => {}
             Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
             Message::Room { .. } => self.coverage.count("leaders told that a disk is nearly full"),

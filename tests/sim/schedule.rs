@@ -10,7 +10,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::applying::Applying;
 use crate::faults::{
-    self, Fault, KINDS_OF_APPLYING, KINDS_OF_COPIES, KINDS_OF_LEASES, KINDS_OF_LIMITS, KINDS_OF_MARKS,
+    self, Fault, KINDS_OF_APPLYING, KINDS_OF_COPIES, KINDS_OF_LEASES, KINDS_OF_LEVELS, KINDS_OF_LIMITS,
+    KINDS_OF_MARKS,
 };
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) copying: Option<Copying>,
     /// What applying costs.
     pub(crate) applying: Applying,
+    /// Members are of two versions: they begin as the older one.
+    pub(crate) two_levels: bool,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -102,6 +105,7 @@ impl Plan {
             start_ticks: ELECTION_TICKS,
             copying: None,
             applying: Applying::draw(&mut stream(seed, "applying", 0)),
+            two_levels: false,
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);
@@ -113,6 +117,11 @@ impl Plan {
         }
         let mut random = stream(seed, "marks", 0);
         faults::draw_more(KINDS_OF_MARKS, &mut random, duration, &mut plan.faults);
+        let mut random = stream(seed, "levels", 0);
+        plan.two_levels = random.random_bool(0.5);
+        if plan.two_levels {
+            faults::draw_more(KINDS_OF_LEVELS, &mut random, duration, &mut plan.faults);
+        }
         // With this number the seeds that are kept stay as patient as they were.
         let mut random = stream(seed, "start", 214);
         if random.random_bool(0.5) {

@@ -120,7 +120,10 @@ impl World {
         let looks = process.steps.is_multiple_of(FULL_LOOK);
         let Effects { write, messages, apply, answers, jobs, release, status_changed, end } =
             process.replica.output();
-        assert_eq!(end, None, "all members are of one version");
+        if let Some(unsupported) = end {
+            self.coverage.count("processes ended: level");
+            return self.lacks_level(id, &unsupported.to_string());
+        }
         for job in jobs {
             process.worker.push(job);
         }
@@ -189,7 +192,9 @@ impl World {
         let host = self.hosts.get_mut(&id).expect("a member");
         let process = host.process_mut().expect("it answers");
         let by_applier = matches!(outcome, Outcome::Applied(_));
-        let is_asked = process.pending.contains_key(&number) || process.compactions.contains(&number);
+        let is_asked = process.pending.contains_key(&number)
+            || process.compactions.contains(&number)
+            || process.alarms.contains(&number);
         if !is_asked && !process.answered.contains_key(&number) {
             assert!(by_applier, "only what an earlier process has taken in is answered without being asked");
             return;
@@ -204,6 +209,13 @@ impl World {
                 "compactions done"
             } else {
                 "compactions refused or given up"
+            });
+        }
+        if process.alarms.remove(&number) {
+            return self.coverage.count(match outcome {
+                Outcome::Applied(Ok(_)) => "alarms raised or disarmed",
+                Outcome::NotApplied(Failure::Unsupported) => "alarms refused: level",
+                _ => "alarms given up",
             });
         }
         let pending = process.pending.remove(&number).expect("it is asked");

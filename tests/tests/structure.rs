@@ -42,7 +42,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("cli", &["address", "level", "tls"]),
     ("net", &["tls"]),
     ("peer", &["codec", "doors", "level", "replica", "snapshots", "tls"]),
-    ("admin", &["codec", "doors", "net", "tls"]),
+    ("admin", &["codec", "doors", "level", "net", "replica", "tls"]),
     ("rpc", &["doors", "kv"]),
     ("http", &["doors", "metrics", "net"]),
     ("ctl", &["codec", "recover", "snapshots", "storage", "tls"]),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_api::admin::{ChangeMembershipRequest, StatusResponse, TransferLeadershipRequest};
+use quorate_api::admin::{ChangeMembershipRequest, MemberLevels, StatusResponse, TransferLeadershipRequest};
 use quorate_api::log::{Configuration, Member};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -123,10 +123,19 @@ async fn change(
     wanted: Configuration,
     what: String,
 ) -> Result<String, CtlError> {
+    // What is new tells itself what it supports.
+    let current = configuration(leader)?;
+    let mut levels = Vec::new();
+    for member in wanted.members.iter().filter(|new| current.members.iter().all(|known| known.id != new.id)) {
+        let StatusResponse { member_id, oldest_level, newest_level, .. } =
+            admins.status(&member.peer_address).await?;
+        levels.push(MemberLevels { member_id, oldest_level, newest_level });
+    }
     let request = ChangeMembershipRequest {
         cluster_id: leader.cluster_id,
         expected: leader.configuration.as_ref().and_then(|c| c.id),
         wanted: Some(wanted),
+        levels,
     };
     let mut client = match admins.client(address).await {
         Ok(client) => client,

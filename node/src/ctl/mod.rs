@@ -8,6 +8,7 @@ mod check;
 mod connect;
 mod goal;
 mod keys;
+mod level;
 mod membership;
 mod print;
 mod recover;
@@ -158,10 +159,25 @@ enum Command {
         #[arg(long, value_name = "CLUSTER_ID")]
         yes_i_understand: Option<String>,
     },
+    /// The level of the cluster: which formats its members may use.
+    #[command(subcommand)]
+    Level(LevelCommand),
     /// Hand leadership over.
     Transfer {
         /// The name or ID of the voter that is to lead [default: the one that is furthest].
         member: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum LevelCommand {
+    /// Raise it, when every member was upgraded. There is no way back: a version that does not support the level is refused from then on.
+    ///
+    /// Changes nothing unless every member supports the level.
+    Raise {
+        /// The level [default: the newest that the leader supports].
+        #[arg(value_name = "N")]
+        to: Option<u32>,
     },
 }
 
@@ -275,6 +291,9 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
         Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
         Command::Transfer { member } => {
             membership::transfer(&Admins::new(&global, timeout)?, output, member.as_deref()).await
+        }
+        Command::Level(LevelCommand::Raise { to }) => {
+            level::raise(&Admins::new(&global, timeout)?, output, to).await
         }
         Command::Member(command) => member(&Admins::new(&global, timeout)?, output, command).await,
     }

@@ -25,8 +25,31 @@ struct Row {
     applied: Option<u64>,
     /// How many entries of the leader's log it does not have.
     lag: Option<u64>,
+    /// Its version, and the levels of it and of its state.
+    build: Option<Build>,
     /// Why it does not answer.
     silent: Option<String>,
+}
+
+/// What a node says of its build.
+#[derive(Debug, Clone, PartialEq)]
+struct Build {
+    version: String,
+    level: u32,
+    oldest: u32,
+    newest: u32,
+}
+
+impl Build {
+    /// The level of the state, and what is supported beyond it.
+    fn levels(&self) -> String {
+        let Self { level, newest, .. } = self;
+        match level {
+            0 => format!("- (up to {newest})"),
+            level if level == newest => level.to_string(),
+            level => format!("{level} (up to {newest})"),
+        }
+    }
 }
 
 /// Shows every member. An error when there is no leader, after what is known has been shown.
@@ -124,6 +147,12 @@ fn row(
         matched,
         applied: own.map(|own| own.applied_index),
         lag: leader.zip(matched).map(|(leader, matched)| leader.last_index.saturating_sub(matched)),
+        build: own.map(|own| Build {
+            version: own.version.clone(),
+            level: own.level,
+            oldest: own.oldest_level,
+            newest: own.newest_level,
+        }),
         silent: None,
     }
 }
@@ -145,6 +174,8 @@ fn text(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Strin
                 number(row.matched),
                 number(row.applied),
                 number(row.lag),
+                row.build.as_ref().map_or_else(|| "-".to_owned(), |build| build.version.clone()),
+                row.build.as_ref().map_or_else(|| "-".to_owned(), Build::levels),
                 row.silent
                     .as_ref()
                     .map_or_else(|| row.address.clone(), |_| format!("{} (silent)", row.address)),
@@ -162,11 +193,11 @@ fn text(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Strin
         let (voters, learners) = (current.voters.len(), current.learners.len());
         let cluster = print::id(source.cluster_id);
         format!(
-            "cluster {cluster}, term {}, {voters} voters{joint}, {learners} learners, committed up to {}\n",
-            source.term, source.commit_index
+            "cluster {cluster}, level {}, term {}, {voters} voters{joint}, {learners} learners, committed up to {}\n",
+            source.level, source.term, source.commit_index
         )
     };
-    let head = ["NAME", "ID", "ROLE", "TERM", "MATCH", "APPLIED", "LAG", "ADDRESS"];
+    let head = ["NAME", "ID", "ROLE", "TERM", "MATCH", "APPLIED", "LAG", "VERSION", "LEVEL", "ADDRESS"];
     text.push_str(&print::table(&head, &cells));
     for row in rows {
         if let Some(reason) = &row.silent {
@@ -188,6 +219,10 @@ fn json(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Value
             "match": row.matched,
             "applied": row.applied,
             "lag": row.lag,
+            "version": row.build.as_ref().map(|build| &build.version),
+            "level": row.build.as_ref().map(|build| build.level),
+            "oldest_level": row.build.as_ref().map(|build| build.oldest),
+            "newest_level": row.build.as_ref().map(|build| build.newest),
             "error": row.silent,
         })
     });
@@ -196,6 +231,7 @@ fn json(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Value
         "cluster_id": print::id(source.cluster_id),
         "leader_id": (source.leader_id != 0).then(|| print::id(source.leader_id)),
         "term": source.term,
+        "level": source.level,
         "commit": source.commit_index,
         "joint": !current.outgoing.is_empty(),
         "members": members,
@@ -261,7 +297,10 @@ mod tests {
             ]
         );
         let text = text(&leader, &current, &rows);
-        assert!(text.starts_with("cluster 0000000000000009, term 4, 2 voters, 1 learners"), "{text}");
+        assert!(
+            text.starts_with("cluster 0000000000000009, level 0, term 4, 2 voters, 1 learners"),
+            "{text}"
+        );
         assert!(text.contains("n3:1 (silent)") && text.ends_with("n3: no answer\n"), "{text}");
         assert_eq!(json(&leader, &current, &rows)["members"][1]["lag"], 3);
     }

@@ -3,8 +3,8 @@
 use quorate_raft::{ChangeError, Configuration, Index, LogId, MemberId, TransferError, WriteId};
 use tokio::sync::oneshot;
 
-use crate::level::Unsupported;
-use crate::replica::{Applied, Client, Command, Message, Room};
+use crate::level::{Level, Unsupported};
+use crate::replica::{Applied, Client, Command, Message, RaiseError, Room};
 use crate::snapshots::Report;
 
 /// What the replica's loop acts upon. Nothing reaches the replica in any other way, but for time.
@@ -54,6 +54,13 @@ pub(crate) enum Event {
         target: Option<MemberId>,
         /// Told to whom it is being handed.
         reply: oneshot::Sender<Result<MemberId, TransferError>>,
+    },
+    /// Raise the level of the cluster.
+    RaiseLevel {
+        /// To this one; none for the newest that this member supports.
+        to: Option<Level>,
+        /// Told what was proposed, or that the cluster has already.
+        reply: oneshot::Sender<Result<Level, RaiseError>>,
     },
     /// Everything up to this write is durable.
     Persisted(WriteId),

@@ -29,6 +29,7 @@ enum Work {
     Txn(Box<Transaction>),
     Compact(i64),
     RaiseLevel(Level),
+    Alarm(pb::AlarmRequest),
 }
 
 impl Applying {
@@ -43,6 +44,7 @@ impl Applying {
             Operation::Txn(request) => Work::Txn(Box::new(Transaction::new(request))),
             Operation::Compact(request) => Work::Compact(request.revision),
             Operation::RaiseLevel(raise) => Work::RaiseLevel(raise.to),
+            Operation::Alarm(request) => Work::Alarm(request),
         };
         Self { work, writer: Writer::new(message, answers) }
     }
@@ -88,6 +90,7 @@ impl Applying {
             }
             Work::Txn(transaction) => Some(transaction.advance(store, writer, steps)?.map(Response::Txn)),
             Work::Compact(revision) => Some(store.compact(*revision).map(Response::Compact)),
+            Work::Alarm(request) => Some(Ok(Response::Alarm(store.alarm(request)))),
             Work::RaiseLevel(to) => {
                 store.level = store.level.max(*to);
                 Some(Ok(Response::RaiseLevel(store.level)))

@@ -10,6 +10,7 @@
 //! done in pieces. What a reader has begun it reads at one point of the history, which it pins (`pins`). What a writing transaction is
 //! to read is not read where it is applied, but [afterwards](Reply), by the one member that was asked.
 
+mod alarms;
 mod applying;
 pub mod check;
 mod compaction;
@@ -61,6 +62,8 @@ pub enum Response {
     Txn(pb::TxnResponse),
     /// To a compaction.
     Compact(pb::CompactionResponse),
+    /// To an alarm.
+    Alarm(pb::AlarmResponse),
     /// To a raise of the level: the level of the state from now on.
     RaiseLevel(Level),
 }

@@ -8,7 +8,7 @@ use quorate_raft::LogId;
 
 use super::revision::{INITIAL, Revision};
 use super::version::MAX_NUMBER;
-use super::{Collected, Store};
+use super::{Collected, Store, alarms};
 use crate::level::Levels;
 
 /// Why versions make no state.
@@ -66,6 +66,7 @@ impl Rebuild {
         store.weight = state.weight;
         store.kept_at_point = state.kept;
         store.level = state.level;
+        store.alarms = alarms::restored(&state.alarms).ok_or(RebuildError("alarms out of order"))?;
         store.applied = applied;
         store.count_given_up();
         while store.collect(1 << 16) == Collected::More {}

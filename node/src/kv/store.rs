@@ -9,6 +9,7 @@ use quorate_api::log::command::Operation;
 use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
+use super::alarms::Alarms;
 use super::applying::Applying;
 use super::compaction::Compaction;
 use super::history::{History, Position};
@@ -46,6 +47,7 @@ pub struct Store {
     pub(super) unfinished: Option<u64>,
     /// The snapshot under way.
     pub(super) snapshot: Weak<Pin>,
+    pub(super) alarms: Alarms,
     incarnation: Incarnation,
 }
 
@@ -101,6 +103,7 @@ impl Store {
             level: FIRST,
             unfinished: None,
             snapshot: Weak::new(),
+            alarms: Alarms::new(),
             incarnation: Incarnation::default(),
         }
     }

@@ -5,7 +5,7 @@ use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, S
 
 use crate::codec::{self, CodecError};
 use crate::level::{Levels, Subject, Unsupported};
-use crate::replica::{Message, Rejection, Room};
+use crate::replica::{Build, Message, Rejection, Room};
 use crate::snapshots::{Manifest, ManifestError, Part};
 
 /// Why a message is not understood.
@@ -47,6 +47,7 @@ pub(super) fn size(message: &Message) -> usize {
         Message::Raft(_)
         | Message::SnapshotRequest { .. }
         | Message::SnapshotMissing { .. }
+        | Message::Supports { .. }
         | Message::Room { .. } => FRAME,
         Message::Forward { commands, .. } => {
             FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
@@ -92,6 +93,13 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
             timeless(Wire::SnapshotMissing(pb::SnapshotMissing { id: Some(id_to_wire(id)) }))
         }
         Message::Room { room, .. } => timeless(Wire::Room(room_to_wire(room))),
+        Message::Supports { build: Build { version, levels }, .. } => {
+            timeless(Wire::Supports(pb::Supports {
+                version,
+                oldest_level: levels.oldest,
+                newest_level: levels.newest,
+            }))
+        }
     }
 }
 
@@ -174,6 +182,10 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         }
         Wire::SnapshotMissing(pb::SnapshotMissing { id }) => {
             return Ok(Message::SnapshotMissing { from, to, id: id_from_wire(id, "snapshot")? });
+        }
+        Wire::Supports(pb::Supports { version, oldest_level, newest_level }) => {
+            let levels = Levels { oldest: oldest_level, newest: newest_level };
+            return Ok(Message::Supports { from, to, build: Build { version, levels } });
         }
         Wire::Room(room) => return Ok(Message::Room { from, to, room: room_from_wire(room) }),
         Wire::AppendEntries(append) => {
@@ -315,6 +327,7 @@ mod tests {
             Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },
             Message::SnapshotPiece { from, to, id, number: 2, bytes: "piece".into() },
             Message::SnapshotMissing { from, to, id },
+            Message::Supports { from, to, build: Build { version: "1.2.3".into(), levels: Levels::ALL } },
             Message::Room { from, to, room: Room::Enough },
             Message::Room { from, to, room: Room::Low },
             Message::Room { from, to, room: Room::Out },

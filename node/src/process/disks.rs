@@ -10,6 +10,7 @@ use super::RunError;
 use crate::copy::{self, Engine};
 use crate::doors::event::ClusterError;
 use crate::kv::Store;
+use crate::level::Levels;
 use crate::server::driver;
 use crate::server::start::{self, CopyFound, Found};
 use crate::snapshots::Archive;
@@ -69,7 +70,7 @@ impl Disks {
     }
 
     /// Founds a cluster, unless there is one already.
-    pub(super) fn bootstrap(&mut self, me: &log::Member) -> Result<(), RunError> {
+    pub(super) fn bootstrap(&mut self, me: &log::Member, levels: Levels) -> Result<(), RunError> {
         match self.identity.cluster {
             0 => {}
             cluster if self.found.entries.is_empty() && self.found.snapshot.is_none() => {
@@ -77,7 +78,7 @@ impl Disks {
             }
             _ => return Ok(()),
         }
-        let (log, write) = driver::founding_log(me);
+        let (log, write) = driver::founding_log(me, levels);
         self.wal.append(&[write])?;
         let cluster = getrandom::u64().map_err(io::Error::other)?.max(1);
         self.identity.join(&OsDisk, &self.dir, cluster)?;

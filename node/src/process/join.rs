@@ -172,10 +172,16 @@ impl Join {
         wanted: log::Configuration,
         why: &'static str,
     ) -> Progress {
+        let levels = self.view.status().levels;
         let request = pb::ChangeMembershipRequest {
             cluster_id: leader.cluster_id,
             expected: leader.configuration.as_ref().and_then(|c| c.id),
             wanted: Some(wanted),
+            levels: vec![pb::MemberLevels {
+                member_id: self.me.id,
+                oldest_level: levels.oldest,
+                newest_level: levels.newest,
+            }],
         };
         let change = async {
             let mut client =

@@ -113,7 +113,7 @@ impl Node {
         let mut disks = Disks::open(&cli.data_dir, cli.state_copy)?;
         let me = advertised.member(cli.name.clone(), &disks.identity);
         if cli.bootstrap {
-            disks.bootstrap(&me)?;
+            disks.bootstrap(&me, levels)?;
         }
         let lease_reads = cli.lease_reads && disks.allow_leases()?;
         let view = NodeView::new(NodeStatus {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_raft::{self as raft, LogId, MemberId, Term};
 
-use super::Room;
+use super::{Build, Room};
 use crate::snapshots::{Manifest, Part};
 
 /// A message from one replica to another.
@@ -80,6 +80,15 @@ pub enum Message {
         /// For which snapshot.
         id: LogId,
     },
+    /// What the sender supports. Said to the leader now and then.
+    Supports {
+        /// Whose build.
+        from: MemberId,
+        /// The leader.
+        to: MemberId,
+        /// The build.
+        build: Build,
+    },
     /// The sender's disk has so much room. Said now and then for as long as that is not enough; that it is enough again is
     /// said once, and found out from the silence if that is lost.
     Room {
@@ -121,6 +130,7 @@ impl Message {
             | Message::SnapshotManifest { to, .. }
             | Message::SnapshotPiece { to, .. }
             | Message::SnapshotMissing { to, .. }
+            | Message::Supports { to, .. }
             | Message::Room { to, .. } => *to,
         }
     }

@@ -7,6 +7,7 @@
 
 mod applier;
 mod backlog;
+mod builds;
 mod fetch;
 mod membership;
 mod message;
@@ -31,11 +32,13 @@ use crate::snapshots::Job;
 
 pub use applier::{Applied, Applier, Piece, Step, Work};
 pub use backlog::Backlog;
+pub use builds::{Build, Lacking, RaiseError, found_at};
 pub use membership::Standing;
 pub use message::{Message, Rejection};
 pub use room::Room;
 pub use writes::Command;
 
+use builds::Builds;
 use fetch::Fetcher;
 use membership::Membership;
 use reads::Reads;
@@ -181,6 +184,8 @@ pub struct Replica {
     room: Room,
     /// The others', as far as they lack it.
     rooms: Rooms,
+    /// As far as they have told it.
+    builds: Builds,
     tail: Tail,
     fetcher: Fetcher,
     apply: Vec<Work>,
@@ -239,6 +244,7 @@ impl Replica {
             reads: Reads::default(),
             room: Room::Enough,
             rooms: Rooms::default(),
+            builds: Builds::default(),
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
             apply: Vec::new(),
@@ -290,6 +296,8 @@ impl Replica {
         self.reads.tick(self.now, &mut self.answers);
         self.tick_snapshots();
         self.rooms.tick(self.now);
+        self.builds.tick(self.now);
+        self.tell_build();
         if self.room != Room::Enough && self.now.is_multiple_of(room::TELLS_EVERY) {
             self.tell_room();
         }
@@ -363,6 +371,7 @@ impl Replica {
             }
             Message::SnapshotMissing { from, id, .. } => self.fetcher.missing(from, id, self.now),
             Message::Room { from, room, .. } => self.rooms.told(from, room, self.now),
+            Message::Supports { from, build, .. } => self.builds.told(from, build, self.now),
         }
     }
 

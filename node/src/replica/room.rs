@@ -107,7 +107,13 @@ fn grows(bytes: &Bytes) -> bool {
     match command.ok().and_then(|command| command.operation) {
         Some(Operation::Put(_)) => true,
         Some(Operation::Txn(txn)) => puts(&txn),
-        Some(Operation::DeleteRange(_) | Operation::Compact(_) | Operation::RaiseLevel(_)) | None => false,
+        Some(
+            Operation::DeleteRange(_)
+            | Operation::Compact(_)
+            | Operation::RaiseLevel(_)
+            | Operation::Alarm(_),
+        )
+        | None => false,
     }
 }
 

@@ -540,6 +540,33 @@ fn a_raise_of_the_level_is_the_same_on_every_member_and_never_undone() {
     assert_eq!(world.get(follower).output().0.end.map(|end| end.what), Some(Subject::Snapshot(id.index)));
 }
 
+/// The level rises when every member supports it, and only then.
+#[test]
+fn the_level_rises_when_every_member_has_said_that_it_supports_it() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let old = world.follower(leader);
+    world.get(old).levels = Levels { oldest: FIRST, newest: FIRST };
+    world.tick_often(2 * builds::TELLS_EVERY);
+    let error = world.get(leader).raise_level(None).expect_err("one does not support it");
+    assert!(
+        matches!(&error, RaiseError::Unsupported { to: NEWEST, members } if members[0].id == old),
+        "{error}"
+    );
+    assert!(matches!(world.get(old).raise_level(None), Err(RaiseError::NotNow(_))), "it does not lead");
+    world.get(old).levels = Levels::ALL;
+    world.cut.push(old);
+    world.tick_often(5 * builds::TELLS_EVERY);
+    assert!(world.get(leader).raise_level(None).is_err(), "it was not heard lately");
+    world.cut.clear();
+    world.tick_often(2 * builds::TELLS_EVERY);
+    let leader = world.elect();
+    assert_eq!(world.get(leader).raise_level(None), Ok(NEWEST));
+    world.tick_often(20);
+    assert!(world.replicas.values().all(|replica| replica.level() == NEWEST));
+    assert_eq!(world.get(leader).raise_level(Some(FIRST)), Ok(NEWEST), "it never falls");
+}
+
 /// Followers whose disks are full cannot write what a leader with room would append: its clients are told instead of waiting in vain.
 #[test]
 fn a_leader_takes_nothing_that_no_quorum_has_room_for() {

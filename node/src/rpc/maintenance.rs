@@ -3,12 +3,14 @@
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::maintenance_server::Maintenance;
+use quorate_api::log::command::Operation;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
-use super::error::unimplemented;
+use super::error::{mismatched, unimplemented};
 use super::member::Member;
 use crate::doors::view::{ETCD_STORAGE_VERSION, ETCD_VERSION, NodeStatus};
+use crate::kv;
 
 /// The maintenance service of one client runtime.
 #[derive(Debug, Clone)]
@@ -58,19 +60,26 @@ impl Maintenance for MaintenanceService {
         }))
     }
 
-    /// Tells the alarms that this member knows of: NOSPACE while its own disk is full, and if it leads another's. They end by themselves
-    /// when there is room. `etcdctl endpoint health` asks, and takes no answer for ill health. Raising and disarming are not served.
+    /// Tells the alarms of the cluster, and beside them NOSPACE while this member's own disk is full, and if it leads another's: those end by
+    /// themselves when there is room. `etcdctl endpoint health` asks, and takes no answer for ill health. Raising and disarming are of level
+    /// 2.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.member.admit(&request, false)?;
-        if request.get_ref().action != AlarmAction::Get as i32 {
-            return Err(unimplemented("/etcdserverpb.Maintenance/Alarm, other than GET,"));
+        let request = request.into_inner();
+        if request.action != AlarmAction::Get as i32 {
+            // Nothing of it is read late.
+            let reply = self.member.gateway.propose(Operation::Alarm(request)).await?;
+            let kv::Response::Alarm(mut response) = reply.finish() else { return Err(mismatched()) };
+            self.member.complete(&mut response.header);
+            return Ok(Response::new(response));
         }
         self.member.gateway.read_barrier().await?;
-        let revision = self.member.gateway.store().read().revision();
-        Ok(Response::new(pb::AlarmResponse {
-            header: Some(self.member.header(revision)),
-            alarms: alarms(&self.member.view.status()),
-        }))
+        let (revision, raised) = {
+            let store = self.member.gateway.store().read();
+            (store.revision(), store.alarms())
+        };
+        let alarms = alarms(raised, &self.member.view.status());
+        Ok(Response::new(pb::AlarmResponse { header: Some(self.member.header(revision)), alarms }))
     }
 
     async fn defragment(
@@ -112,7 +121,14 @@ impl Maintenance for MaintenanceService {
     }
 }
 
-fn alarms(status: &NodeStatus) -> Vec<pb::AlarmMember> {
+/// Those that are `raised`, and those that only this member knows of.
+fn alarms(raised: Vec<pb::AlarmMember>, status: &NodeStatus) -> Vec<pb::AlarmMember> {
     let no_space = |id: &u64| pb::AlarmMember { member_id: *id, alarm: pb::AlarmType::Nospace as i32 };
-    status.short_of_room.iter().map(no_space).collect()
+    let mut alarms = raised;
+    for alarm in status.short_of_room.iter().map(no_space) {
+        if !alarms.contains(&alarm) {
+            alarms.push(alarm);
+        }
+    }
+    alarms
 }

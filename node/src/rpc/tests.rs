@@ -297,15 +297,23 @@ async fn status_tells_what_clients_look_for() {
 }
 
 #[tokio::test]
-async fn alarms_can_be_asked_for_but_not_set() {
+async fn alarms_are_raised_and_asked_for() {
     let maintenance = MaintenanceService::new(member_with(status(LEADER)));
     let alarm = |action: AlarmAction| {
-        Request::new(pb::AlarmRequest { action: action as i32, ..pb::AlarmRequest::default() })
+        Request::new(pb::AlarmRequest {
+            action: action as i32,
+            member_id: LEARNER,
+            alarm: pb::AlarmType::Nospace as i32,
+        })
     };
     let told = maintenance.alarm(alarm(AlarmAction::Get)).await.expect("asking is served").into_inner();
     assert_eq!((told.header.map(|header| header.revision), told.alarms), (Some(1), Vec::new()));
-    let set = maintenance.alarm(alarm(AlarmAction::Activate)).await.expect_err("setting is not");
-    assert_eq!(set.code(), Code::Unimplemented);
+    let set = maintenance.alarm(alarm(AlarmAction::Activate)).await.expect("so is raising").into_inner();
+    let told = maintenance.alarm(alarm(AlarmAction::Get)).await.expect("asking is served").into_inner();
+    assert_eq!((set.alarms.len(), &set.alarms), (1, &told.alarms));
+    maintenance.alarm(alarm(AlarmAction::Deactivate)).await.expect("so is disarming");
+    let told = maintenance.alarm(alarm(AlarmAction::Get)).await.expect("asking is served").into_inner();
+    assert_eq!(told.alarms, []);
 }
 
 #[tokio::test]

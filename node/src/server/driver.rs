@@ -23,10 +23,10 @@ use crate::doors::gateway::Answers;
 use crate::doors::health::Health;
 use crate::doors::mailbox::Receiver;
 use crate::kv::Store;
-use crate::level::Unsupported;
+use crate::level::{Levels, Unsupported};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Held, Options, Outcome, Replica, Room};
+use crate::replica::{Answer, Client, Effects, Held, Options, Outcome, Replica, Room, found_at};
 use crate::snapshots::Report;
 
 /// What the loop works with.
@@ -187,6 +187,9 @@ impl Driver {
             Event::Transfer { target, reply } => {
                 let _ = reply.send(self.replica.transfer(target));
             }
+            Event::RaiseLevel { to, reply } => {
+                let _ = reply.send(self.replica.raise_level(to));
+            }
             Event::Persisted(id) => return self.persisted(id),
             Event::PersistedPart(id, index) => self.replica.persisted_part(id, index),
             Event::Applied(applied) => self.replica.applied(applied),
@@ -306,7 +309,7 @@ impl Driver {
             let _ = reply.send(Err(error));
             return;
         }
-        let (log, write) = founding_log(&self.member);
+        let (log, write) = founding_log(&self.member, self.options.levels);
         self.data_dir.begins();
         self.log_thread.write(write);
         self.founding = Some(Founding { cluster_id, log, reply });
@@ -340,9 +343,9 @@ fn must_not_go_on(result: &Result<(), ClusterError>) -> Next {
     }
 }
 
-/// The log of a cluster whose one member is `member`, and the write that makes it durable.
-pub(crate) fn founding_log(member: &log::Member) -> (Restored, Write) {
-    let log = Raft::founding(MemberId(member.id), codec::address(member));
+/// The log of a cluster whose one member is `member`, with the newest of `levels`, and the write that makes it durable.
+pub(crate) fn founding_log(member: &log::Member, levels: Levels) -> (Restored, Write) {
+    let log = found_at(levels.newest, Raft::founding(MemberId(member.id), codec::address(member)));
     let hard_state: HardState = log.hard_state;
     let write =
         Write { id: WriteId(0), hard_state: Some(hard_state), reset: None, entries: log.entries.clone() };

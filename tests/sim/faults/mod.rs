@@ -8,6 +8,7 @@ mod clock;
 mod copy;
 mod disk;
 mod legal;
+mod level;
 mod membership;
 mod network;
 mod process;
@@ -22,6 +23,7 @@ use crate::schedule::logarithmic;
 use crate::time::{SECOND, Time};
 use crate::world::World;
 
+pub(crate) use level::OLD;
 pub(crate) use membership::Errand;
 
 /// A fault of a run.
@@ -78,6 +80,10 @@ pub(crate) enum Kind {
     SlowApplying,
     StallApplying,
     DelayAnswers,
+    Upgrade,
+    Downgrade,
+    RaiseLevel,
+    Alarm,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -144,10 +150,18 @@ pub(crate) const KINDS_OF_APPLYING: &[Row] =
 pub(crate) const KINDS_OF_LEASES: &[Row] =
     &[(Kind::DelayAnswers, "a leader's answers are late, and then its words are lost", 400)];
 
+/// The same of runs with members of two versions.
+pub(crate) const KINDS_OF_LEVELS: &[Row] = &[
+    (Kind::Upgrade, "a member is upgraded", 600),
+    (Kind::Downgrade, "a member is put back to the older version", 200),
+    (Kind::RaiseLevel, "the level is raised", 300),
+    (Kind::Alarm, "an alarm is raised or disarmed", 300),
+];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
-    let later = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
-    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS).chain(later)
+    let limits = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
+    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS).chain(limits).chain(KINDS_OF_LEVELS)
 }
 
 impl Kind {
@@ -236,6 +250,9 @@ impl World {
             Kind::Compact => self.compact(random),
             Kind::FailCopy | Kind::LoseCopy | Kind::AgeCopy | Kind::FlipCopy => {
                 self.disturb_copy(fault.kind, random)
+            }
+            Kind::Upgrade | Kind::Downgrade | Kind::RaiseLevel | Kind::Alarm => {
+                self.change_level(fault.kind, random)
             }
             Kind::KillMarking | Kind::FailMarking => Some(self.disturb_mark(fault.kind, random)),
             Kind::SlowApplying | Kind::StallApplying => self.disturb_applying(fault.kind, random),

@@ -25,6 +25,7 @@ pub(super) fn state_to_wire(store: &Store) -> wire::State {
         kept: store.kept_at_point,
         level: store.level,
         deletions: store.kept_deletions(),
+        alarms: store.alarms(),
     }
 }
 

@@ -6,8 +6,8 @@ use quorate_api::snapshot as wire;
 
 use crate::kv::revision::{INITIAL, Revision};
 use crate::kv::version::{MAX_NUMBER, Version};
-use crate::kv::{Store, records};
-use crate::level::{Level, Levels};
+use crate::kv::{Store, alarms, records};
+use crate::level::{ALARMS, Level, Levels};
 
 /// Why pieces make no state. Their hashes fit, or the caller would not have come so far: what made them has a defect, or is newer than this
 /// version.
@@ -93,6 +93,9 @@ fn begin(record: Bytes) -> Result<Store, RestoreError> {
     store.weight = state.weight;
     store.kept_at_point = state.kept;
     store.level = level;
+    store.alarms = alarms::restored(&state.alarms)
+        .filter(|alarms| level >= ALARMS || alarms.is_empty())
+        .ok_or(RestoreError::Impossible("alarms of no state"))?;
     Ok(store)
 }
 
