@@ -132,7 +132,7 @@ fn a_cluster_that_was_founded_stays_so() {
 
 #[test]
 fn users_do_not_found_clusters_or_let_nodes_in() {
-    assert_eq!(refusal("demo", json!({"env": [{"name": "QUORATE_LOG", "value": "json"}]})), None);
+    assert_eq!(refusal("demo", json!({"env": [{"name": "QUORATE_LOG", "value": "debug"}]})), None);
     for name in ["QUORATE_BOOTSTRAP", "QUORATE_JOIN"] {
         let env = json!({"env": [{"name": "RUST_LOG"}, {"name": name, "value": "x"}]});
         assert_refused(refusal("demo", env), "the operator founds the cluster");

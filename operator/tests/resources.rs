@@ -78,7 +78,7 @@ fn a_cluster_with_everything() {
             "env": [
                 {"name": "RUST_LOG", "value": "debug"}, {"name": "POD_NAME", "value": "not-this"},
                 {"name": "QUORATE_PEER_CA", "value": "not-this"}, {"name": "QUORATE_BOOTSTRAP", "value": "not-this"},
-                {"name": "QUORATE_DATA_DIR", "value": "not-this"}, {"name": "QUORATE_LOG", "value": "json"}
+                {"name": "QUORATE_DATA_DIR", "value": "not-this"}, {"name": "QUORATE_LOG", "value": "debug"}
             ],
             "podTemplate": {
                 "metadata": {

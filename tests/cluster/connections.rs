@@ -123,7 +123,7 @@ async fn the_soft_limit_is_raised_to_the_hard_one() {
     let settings = Settings::new(folder.path(), "node");
     let node = settings.command();
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -H -n 2048 && ulimit -S -n 128 && exec \"$0\" \"$@\""]);
+    command.args(["-c", "ulimit -S -n 128 && ulimit -H -n 2048 && exec \"$0\" \"$@\""]);
     command.arg(node.get_program()).args(node.get_args());
     let process = Process::start(&settings.name, command, &settings.log).expect("a shell starts");
     let limit = async || {
