@@ -131,7 +131,7 @@ impl Node {
         let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current());
         let store = Arc::new(RwLock::new(Store::new()));
         let gateways = gateways(&me, &store, &mailbox)?;
-        say_hello(&me, addresses, disks.identity.cluster);
+        let cluster = disks.identity.cluster;
 
         let metrics = Metrics::default();
         let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
@@ -177,6 +177,8 @@ impl Node {
             ports.handle().spawn(tls.watch());
         }
         shown.scrape.shows(metrics.registry(view.clone(), tables.all(), peer_tls));
+        // Once all ports are open: this line tells people, and programs that read it, where to connect.
+        say_hello(&me, addresses, cluster);
         shown.health.serves();
         asks.abort();
         notify.ready();
