@@ -57,6 +57,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "doors",
             "http",
             "kv",
+            "level",
             "metrics",
             "net",
             "peer",

@@ -1,0 +1,215 @@
+//! A replica whose applier is slow, or stands still.
+
+use super::*;
+
+/// A deletion of millions of keys, say: the leader leads on, and what it decides is done elsewhere. What comes before it is done waits;
+/// what would wait for too long is refused.
+#[test]
+fn a_leader_whose_applier_stands_still_leads_on() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    let term = world.get(leader).status().term;
+    world.get(leader).stalled = true;
+    world.get(leader).write(CLIENT, vec![put(leader, 1)]);
+    world.get(follower).write(CLIENT, vec![put(follower, 2)]);
+    world.settle();
+    world.get(leader).read(CLIENT, 3);
+    world.settle();
+    assert!(is_applied(world.answer(follower, 2)), "it is committed, and applied where it was asked for");
+    assert!(world.answer(leader, 1).is_none() && world.answer(leader, 3).is_none());
+    world.tick_often(REQUEST_TICKS / 2 + 1);
+    let status = world.get(leader).status();
+    assert_eq!((status.role, status.term), (Role::Leader, term));
+    for (at, number) in [(leader, 4), (follower, 5)] {
+        world.get(at).write(CLIENT, vec![put(at, number)]);
+        world.settle();
+        let refused = world.answer(at, number);
+        assert!(matches!(refused, Some(Outcome::NotApplied(Failure::TooFarBehind))), "{refused:?}");
+    }
+    world.get(leader).stalled = false;
+    world.settle();
+    assert!(is_applied(world.answer(leader, 1)));
+    assert!(matches!(world.answer(leader, 3), Some(Outcome::Readable)));
+    world.get(leader).write(CLIENT, vec![put(leader, 6)]);
+    world.settle();
+    assert!(is_applied(world.answer(leader, 6)));
+}
+
+/// A member that takes in no more entries is not asked for its vote any less.
+#[test]
+fn a_follower_that_is_far_behind_takes_no_entries_until_it_has_caught_up() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.get(follower).stalled = true;
+    let put = |number| put_bytes(leader, number, 8 << 20);
+    let most = MOST_BACKLOG_BYTES / (8 << 20);
+    for number in 0..most + 10 {
+        world.get(leader).write(CLIENT, vec![put(number)]);
+        world.settle();
+        assert!(is_applied(world.answer(leader, number)), "the others have it");
+    }
+    let behind = world.get(follower).status().last.index;
+    assert!(behind < world.get(leader).status().last.index);
+    assert_eq!(world.get(follower).backlog().bytes() / MOST_BACKLOG_BYTES, 1);
+    world.tick_often(REQUEST_TICKS);
+    assert_eq!(world.get(follower).status().leader, Some(leader), "it hears its leader");
+    world.get(follower).stalled = false;
+    world.tick_often(50);
+    assert_eq!(world.revision(follower), world.revision(leader));
+}
+
+/// What was handed out before a snapshot took the state's place must not be applied onto it.
+#[test]
+fn entries_that_wait_are_applied_before_a_snapshot_takes_their_place() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.get(follower).stalled = true;
+    world.get(leader).write(CLIENT, vec![put(leader, 1), put(leader, 2)]);
+    world.settle();
+    world.tick_often(5);
+    assert_eq!(world.revision(follower), 1, "nothing is applied there yet");
+    let (manifest, state) = snapshot_beyond(world.get(follower));
+    let id = manifest.id();
+    world.get(follower).reported(Report::Received(manifest, state));
+    let (effects, _) = world.get(follower).output();
+    assert!(effects.write.is_some(), "the log begins behind the snapshot, whatever the state does");
+    world.get(follower).stalled = false;
+    world.settle();
+    assert_eq!((world.get(follower).applied, world.revision(follower)), (id.index, 6));
+}
+
+/// A snapshot at an entry that the member's log does not reach, and its state, of five keys.
+fn snapshot_beyond(member: &Member) -> (Manifest, Box<Store>) {
+    let status = member.status();
+    let id = LogId { term: status.term, index: status.last.index + 100 };
+    let manifest = Manifest::from_wire(quorate_api::snapshot::Manifest {
+        index: id.index,
+        term: id.term,
+        configuration: Some(crate::codec::configuration_to_wire(&status.configuration)),
+        configuration_index: status.configuration_id.index,
+        configuration_term: status.configuration_id.term,
+        bytes: 1,
+        hashes: vec![0; 32].into(),
+        piece_bytes: 4096,
+        level: FIRST,
+    });
+    let mut state = Store::new();
+    for number in 0..5 {
+        let request = pb::PutRequest { key: format!("{number}").into(), ..Default::default() };
+        state.apply(&Operation::Put(request)).unwrap();
+    }
+    state.applied_up_to(id);
+    (manifest.unwrap(), Box::new(state))
+}
+
+/// The entry that removes a member is known of, and its mark can be stored, before the state has come so far.
+#[test]
+fn a_removal_is_known_before_it_is_applied() {
+    let restored = Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 2 },
+        entries: vec![configured(1, &[1, 2]), configured(2, &[1])],
+        ..Restored::default()
+    };
+    let mut removed = member(MemberId(2), restored);
+    let effects = removed.replica.output();
+    assert!(matches!(effects.apply[..], [Work::Entries(_)]) && effects.status_changed);
+    assert_eq!((removed.removed(), removed.applied), (2, 0));
+}
+
+/// Review M1: 1,000 rounds were 1,000 numbers.
+#[test]
+fn what_is_given_up_leaves_nothing_behind_while_nobody_leads() {
+    let mut world = World::new();
+    let alone = MemberId(1);
+    world.cut.extend([MemberId(1), MemberId(2), MemberId(3)]);
+    for round in 0..100 {
+        world.get(alone).write(CLIENT, vec![put(alone, round)]);
+        world.tick_often(REQUEST_TICKS + 10);
+        let failed = world.answer(alone, round);
+        assert!(matches!(failed, Some(Outcome::NotApplied(Failure::NoLeader))), "{failed:?}");
+    }
+    assert_eq!(world.get(alone).writes.unsent(), 0);
+}
+
+#[test]
+fn a_request_is_refused_at_once_when_none_could_have_been_served_for_as_long_as_one_may_wait() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let alone = world.follower(leader);
+    world.cut.push(alone);
+    world.tick_often(REQUEST_TICKS + 50);
+    world.get(alone).write(CLIENT, vec![put(alone, 1)]);
+    world.get(alone).read(CLIENT, 2);
+    world.settle();
+    assert!(matches!(world.answer(alone, 1), Some(Outcome::NotApplied(Failure::NoLeader))));
+    assert!(matches!(world.answer(alone, 2), Some(Outcome::NotReadable(Failure::NoLeader))));
+    world.cut.clear();
+    world.tick_often(50);
+    world.get(alone).write(CLIENT, vec![put(alone, 3)]);
+    world.settle();
+    world.tick_often(5);
+    assert!(is_applied(world.answer(alone, 3)));
+}
+
+/// Review M6: what a link does not hold is lost without a word.
+#[test]
+fn no_more_is_forwarded_than_a_link_holds() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    let commands = (0..100).map(|number| put_bytes(follower, number, 1 << 20)).collect();
+    world.get(follower).write(CLIENT, commands);
+    let messages = world.get(follower).replica.output().messages;
+    let bytes = |message: &Message| match message {
+        Message::Forward { commands, .. } => commands.iter().map(Bytes::len).sum(),
+        _ => 0_usize,
+    };
+    let sent: usize = messages.iter().map(bytes).sum();
+    assert!((32 << 20..=34 << 20).contains(&sent), "{sent} bytes");
+    world.network.extend(messages);
+    world.settle();
+    world.tick_often(10);
+    assert!((0..100).all(|number| is_applied(world.answer(follower, number))), "the rest follows");
+}
+
+/// Review L10: leadership went to and fro between members without room.
+#[test]
+fn leadership_is_handed_only_to_a_member_with_room() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let followers: Vec<MemberId> = world.replicas.keys().copied().filter(|id| *id != leader).collect();
+    for id in [leader, followers[0], followers[1]] {
+        world.get(id).set_room(Room::Out);
+    }
+    world.settle();
+    world.tick_often(3 * HANDS_OVER_EVERY);
+    assert_eq!(world.get(leader).status().role, Role::Leader, "nobody has more room");
+    world.get(followers[1]).set_room(Room::Enough);
+    world.settle();
+    world.tick_often(2 * HANDS_OVER_EVERY);
+    assert_eq!(world.get(followers[1]).status().role, Role::Leader);
+}
+
+/// Review L1: a hundred bytes of a peer ask for a quarter of a megabyte.
+#[test]
+fn few_parts_of_snapshots_are_read_at_a_time() {
+    let mut member = member(MemberId(1), Restored::default());
+    let (id, part) = (LogId { term: 1, index: 1 }, Part::Piece(0));
+    let ask = |member: &mut Member, from| {
+        let request = Message::SnapshotRequest { from: MemberId(from), to: MemberId(1), id, part };
+        member.receive(request);
+    };
+    for from in 2..12 {
+        (0..1000).for_each(|_| ask(&mut member, from));
+    }
+    assert_eq!(member.replica.output().jobs.len(), 256);
+    // What was read makes room.
+    member.reported(Report::Read(MemberId(2), id, part, None));
+    ask(&mut member, 3);
+    assert!(member.replica.output().jobs.is_empty(), "it has its share");
+    ask(&mut member, 9);
+    assert_eq!(member.replica.output().jobs.len(), 1);
+}
