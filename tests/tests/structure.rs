@@ -46,7 +46,10 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("rpc", &["doors", "kv"]),
     ("http", &["doors", "metrics", "net"]),
     ("ctl", &["codec", "recover", "snapshots", "storage", "tls"]),
-    ("server", &["codec", "copy", "doors", "kv", "metrics", "peer", "replica", "snapshots", "storage"]),
+    (
+        "server",
+        &["level", "codec", "copy", "doors", "kv", "metrics", "peer", "replica", "snapshots", "storage"],
+    ),
     (
         "process",
         &[
