@@ -581,3 +581,27 @@ fn manifest_of(snapshot: Snapshot, mut source: SnapshotSource, store: &RwLock<St
     }
     draft.finish(snapshot, piece_bytes, level)
 }
+
+/// A snapshot at an entry that the member's log does not reach, and its state, of five keys.
+fn snapshot_beyond(member: &Member) -> (Manifest, Box<Store>) {
+    let status = member.status();
+    let id = LogId { term: status.term, index: status.last.index + 100 };
+    let manifest = Manifest::from_wire(quorate_api::snapshot::Manifest {
+        index: id.index,
+        term: id.term,
+        configuration: Some(crate::codec::configuration_to_wire(&status.configuration)),
+        configuration_index: status.configuration_id.index,
+        configuration_term: status.configuration_id.term,
+        bytes: 1,
+        hashes: vec![0; 32].into(),
+        piece_bytes: 4096,
+        level: FIRST,
+    });
+    let mut state = Store::new();
+    for number in 0..5 {
+        let request = pb::PutRequest { key: format!("{number}").into(), ..Default::default() };
+        state.apply(&Operation::Put(request)).unwrap();
+    }
+    state.applied_up_to(id);
+    (manifest.unwrap(), Box::new(state))
+}
