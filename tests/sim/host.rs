@@ -25,7 +25,7 @@ use crate::copying::Seen;
 use crate::disk::{Latency, SimDisk, SimEngine};
 use crate::faults::OLD;
 use crate::schedule::{Plan, stream};
-use crate::time::Time;
+use crate::time::{MILLI, Time};
 
 /// Times of a member in ticks, as the server sets them.
 pub(crate) const ELECTION_TICKS: u32 = 25;
@@ -154,6 +154,23 @@ pub(crate) enum Task {
     Prepare(Result<bool, WalError>),
     Adopt(Result<(), OpenError>),
     Mark(Result<(), OpenError>),
+}
+
+/// How long a process rests before it tries again what it lacked a descriptor for.
+const RETRY: Time = 20 * MILLI;
+
+impl Task {
+    /// How long it is until something else is tried, beside what the disk takes: without a descriptor nothing has reached that.
+    pub(crate) fn rests(&self) -> Time {
+        let lacks = match self {
+            Task::Append(_, Err(error)) | Task::Prepare(Err(error)) | Task::Release(_, Err(error)) => {
+                matches!(error, WalError::NoDescriptors { .. })
+            }
+            Task::Adopt(Err(error)) | Task::Mark(Err(error)) => error.lacks_descriptors(),
+            _ => false,
+        };
+        if lacks { RETRY } else { 0 }
+    }
 }
 
 /// A request that waits for its answer.

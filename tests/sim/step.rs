@@ -273,8 +273,8 @@ impl World {
         let waiting = process.unwritten.take().or_else(|| process.queue.take(self.plan.group_bytes));
         let Some(group) = waiting else {
             process.task = process.other_work(&host.disk);
-            if process.task.is_some() {
-                self.agenda.at(host.disk.ends(), Event::DiskDone(id, host.life));
+            if let Some(task) = &process.task {
+                self.agenda.at(host.disk.ends() + task.rests(), Event::DiskDone(id, host.life));
             }
             return;
         };
@@ -288,7 +288,8 @@ impl World {
     pub(crate) fn disk_works(&mut self, id: MemberId) {
         let now = self.now();
         let host = self.hosts.get_mut(&id).expect("a member");
-        let ends = host.disk.ends();
+        let rests = host.process().and_then(|process| process.task.as_ref()).map_or(0, Task::rests);
+        let ends = host.disk.ends() + rests;
         self.agenda.at(ends, Event::DiskDone(id, host.life));
         if std::mem::take(&mut host.killed_when_it_writes) {
             // The power or the process ends somewhere in this group.

@@ -152,10 +152,10 @@ pub(crate) const KINDS_OF_LEASES: &[Row] =
 
 /// The same of runs with members of two versions.
 pub(crate) const KINDS_OF_LEVELS: &[Row] = &[
-    (Kind::Upgrade, "a member is upgraded", 600),
+    (Kind::Upgrade, "a member is upgraded", 2000),
     (Kind::Downgrade, "a member is put back to the older version", 200),
-    (Kind::RaiseLevel, "the level is raised", 300),
-    (Kind::Alarm, "an alarm is raised or disarmed", 300),
+    (Kind::RaiseLevel, "the level is raised", 600),
+    (Kind::Alarm, "an alarm is raised or disarmed", 600),
 ];
 
 /// All of them, in the order in which they are printed.
