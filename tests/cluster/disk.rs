@@ -31,16 +31,23 @@ impl Cluster {
         for &node in nodes {
             // Acknowledged, it is in the node's own log: what had failed before cannot end it any more.
             self.wait(&format!("a write through node-{node}"), async |cluster: &mut Self| {
-                if let Some(words) = cluster.last_words(node) {
-                    eprintln!("node-{node} has ended: {words}");
-                }
-                if cluster.members[node].process.is_none() {
-                    cluster.restart(node);
-                }
+                // All of them, for one alone is no majority: two may have ended.
+                cluster.restart_those_that_ended(nodes);
                 filler::put(cluster, node, 1).await
             })
             .await;
             self.members[node].fails = false;
+        }
+    }
+
+    fn restart_those_that_ended(&mut self, nodes: &[Number]) {
+        for &node in nodes {
+            if let Some(words) = self.last_words(node) {
+                eprintln!("node-{node} has ended: {words}");
+            }
+            if self.members[node].process.is_none() {
+                self.restart(node);
+            }
         }
     }
 
