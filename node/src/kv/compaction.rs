@@ -34,7 +34,7 @@ pub(super) struct Compaction {
     /// The first version whose predecessor was not removed. Ahead of `next` by deletions of exactly that revision.
     replaced: u64,
     /// The bytes of all that compactions have given up, counted from where this history begins.
-    given_up: u64,
+    given_up: GivenUp,
     /// What readers still need is not removed.
     pins: Pins,
     /// A copy of the state has the versions before this one, and has to hear of deletions behind it that are removed.
@@ -50,12 +50,21 @@ impl Default for Compaction {
             deletions: 0,
             next: 1,
             replaced: 1,
-            given_up: 0,
+            given_up: GivenUp::default(),
             pins: Pins::default(),
             copied: None,
             buried: VecDeque::new(),
         }
     }
+}
+
+/// Bytes that compactions have given up.
+#[derive(Debug, Clone, Copy, Default)]
+struct GivenUp {
+    /// Of versions.
+    versions: u64,
+    /// Of places in the index.
+    places: u64,
 }
 
 /// How far a piece of removal has brought it.
@@ -88,15 +97,17 @@ impl Store {
         self.compaction.revision = revision;
         self.compaction.deletions = if self.level >= KEEPS_DELETIONS { revision } else { revision + 1 };
         self.count_given_up();
-        self.sizes.kept -= self.compaction.given_up - before;
+        let now = self.compaction.given_up;
+        self.sizes.kept -= now.versions - before.versions;
+        self.sizes.places_kept -= now.places - before.places;
         Ok(pb::CompactionResponse { header: Some(header(self.revision)) })
     }
 
     /// Counts the bytes of all versions, of those ever appended here, that the last compaction has given up.
     pub(super) fn count_given_up(&mut self) {
         let replaced = self.history.obsolete_up_to(self.compaction.revision).replaced;
-        let deletions = self.history.obsolete_up_to(self.compaction.deletions - 1).deletions;
-        self.compaction.given_up = replaced + deletions;
+        let gone = self.history.obsolete_up_to(self.compaction.deletions - 1);
+        self.compaction.given_up = GivenUp { versions: replaced + gone.deletions, places: gone.places };
     }
 
     /// Removes what compactions have left without use, in about `steps` steps: some five for each version. To be called when there is
@@ -181,7 +192,7 @@ impl Store {
         }
         if let Some(replaced) = history.remove(previous) {
             steps.take(REMOVAL);
-            sizes.held -= replaced.size();
+            sizes.remove(&replaced);
         }
     }
 
@@ -195,7 +206,7 @@ impl Store {
         }
         let Some(deletion) = history.remove(at) else { return };
         steps.take(REMOVAL);
-        sizes.held -= deletion.size();
+        sizes.remove(&deletion);
         if index.get(deletion.key()) == Some(at) {
             index.remove(deletion.key());
         }

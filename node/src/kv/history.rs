@@ -16,6 +16,7 @@ use std::ops::AddAssign;
 
 use super::revision::Revision;
 use super::segment::{SEGMENT, Segment};
+use super::sizes;
 use super::steps::{Steps, looks};
 use super::version::{Links, Version};
 
@@ -42,12 +43,15 @@ pub(super) struct Obsolete {
     pub(super) replaced: u64,
     /// Of deletions.
     pub(super) deletions: u64,
+    /// Of the places in the index that are given up with those.
+    pub(super) places: u64,
 }
 
 impl AddAssign for Obsolete {
     fn add_assign(&mut self, other: Self) {
         self.replaced += other.replaced;
         self.deletions += other.deletions;
+        self.places += other.places;
     }
 }
 
@@ -192,6 +196,7 @@ impl History {
             let behind = self.obsoletes(version);
             upto.replaced -= behind.replaced;
             upto.deletions -= behind.deletions;
+            upto.places -= behind.places;
         }
         upto
     }
@@ -219,10 +224,16 @@ impl History {
         // A deletion that was replaced is not counted again: it is of no use whether or not the key was put anew.
         let replaced =
             version.previous.and_then(|at| self.get(at)).filter(|replaced| !replaced.is_tombstone());
-        Obsolete {
-            replaced: replaced.map_or(0, Version::size),
-            deletions: if version.is_tombstone() { version.size() } else { 0 },
+        let replaced = replaced.map_or(0, Version::size);
+        if version.is_tombstone() {
+            return Obsolete { replaced, deletions: version.size(), places: sizes::place(version.key()) };
         }
+        Obsolete { replaced, ..Obsolete::default() }
+    }
+
+    /// Whether what comes behind a key's version `previous` makes the key: it does not exist there, as far as is known.
+    pub(super) fn makes_key(&self, previous: Option<Position>) -> bool {
+        previous.and_then(|at| self.get(at)).is_none_or(Version::is_tombstone)
     }
 
     /// The version at `position`, to be changed in what does not show.

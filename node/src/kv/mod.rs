@@ -28,6 +28,7 @@ mod rebuild;
 pub mod records;
 pub mod revision;
 mod segment;
+mod sizes;
 pub mod snapshot;
 mod steps;
 mod store;

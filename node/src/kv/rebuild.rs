@@ -7,6 +7,7 @@ use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
 use super::revision::{INITIAL, Revision};
+use super::sizes::Sizes;
 use super::version::MAX_NUMBER;
 use super::{Collected, Store, alarms};
 use crate::level::Levels;
@@ -71,8 +72,19 @@ impl Rebuild {
         store.count_given_up();
         while store.collect(1 << 16) == Collected::More {}
         // Nothing is left that the last compaction does not leave.
-        store.sizes.kept = store.sizes.held;
+        store.sizes = store.count();
         Ok(store)
+    }
+}
+
+impl Store {
+    /// The sizes, counted anew: of a state that holds nothing but what the last compaction leaves.
+    pub(super) fn count(&self) -> Sizes {
+        let mut sizes = Sizes::default();
+        for (_, version) in self.history.iter_from(0) {
+            sizes.add(version, self.history.makes_key(version.previous));
+        }
+        sizes
     }
 }
 
@@ -82,7 +94,7 @@ fn bury(store: &mut Store, key: &[u8]) {
     let mut older = index.get(key);
     index.remove(key);
     while let Some(removed) = older.and_then(|at| history.remove(at)) {
-        sizes.held -= removed.size();
+        sizes.remove(&removed);
         older = removed.previous;
     }
 }

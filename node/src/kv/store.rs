@@ -19,6 +19,7 @@ use super::pins::Pin;
 use super::range::RangeScan;
 use super::rebuild::BURIED;
 use super::revision::{INITIAL, Revision};
+use super::sizes::Sizes;
 use super::steps::Steps;
 use super::version::Version;
 use super::{KvError, Response};
@@ -65,22 +66,6 @@ impl PartialEq for Incarnation {
 }
 
 impl Eq for Incarnation {}
-
-/// Bytes of versions: keys, values and the record of each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sizes {
-    /// Of all that are here.
-    pub(super) held: u64,
-    /// Of those that the last compaction leaves. The same on every member; what is removed later than elsewhere does not show.
-    pub(super) kept: u64,
-}
-
-impl Sizes {
-    pub(super) fn add(&mut self, version: &Version) {
-        self.held += version.size();
-        self.kept += version.size();
-    }
-}
 
 impl Default for Store {
     fn default() -> Self {
@@ -156,7 +141,7 @@ impl Store {
 
     /// Appends a version behind its key's version `previous`.
     pub(super) fn append(&mut self, version: Version, previous: Option<Position>) -> Position {
-        self.sizes.add(&version);
+        self.sizes.add(&version, self.history.makes_key(previous));
         self.history.push(version, previous)
     }
 
@@ -195,15 +180,14 @@ impl Store {
         self.revision
     }
 
-    /// The bytes that the state takes, history included: keys, values and the record of each version. Never 0: etcdctl divides
-    /// by it.
+    /// The bytes that the state takes, history included, as they are accounted (`kv/sizes.rs`). Never 0: etcdctl divides by it.
     pub fn size(&self) -> u64 {
-        self.sizes.held + size_of::<Self>() as u64
+        self.sizes.all()
     }
 
     /// The part of [`Self::size`] that the last compaction leaves. The same on every member at the same applied index.
     pub fn size_in_use(&self) -> u64 {
-        self.sizes.kept + size_of::<Self>() as u64
+        self.sizes.in_use()
     }
 
     /// The revision below which reads fail; negative if nothing was compacted.

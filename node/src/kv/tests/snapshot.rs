@@ -88,7 +88,7 @@ proptest! {
             one.write().collect(*collect_one);
             two.write().collect(collect_two / 8);
         }
-        let expected = all_answers(&one.read());
+        let (expected, in_use) = (all_answers(&one.read()), one.read().size_in_use());
 
         // One is written to, and compacted, between the pieces of its snapshot. Two stands still for it.
         let pieces_two = snapshot(&two);
@@ -108,7 +108,7 @@ proptest! {
 
         let three = restore(&pieces).expect("what was encoded");
         prop_assert_eq!(all_answers(&three), expected);
-        prop_assert_eq!(three.size(), three.size_in_use());
+        prop_assert_eq!((three.size(), three.size_in_use()), (in_use, in_use));
         let three = RwLock::new(three);
         prop_assert_eq!(&snapshot(&three), &pieces);
 
@@ -125,8 +125,11 @@ proptest! {
         let last = snapshot(&one);
         prop_assert_eq!(&snapshot(&two), &last);
         prop_assert_eq!(&snapshot(&four), &last);
+        let in_use = one.read().size_in_use();
+        prop_assert_eq!((two.read().size_in_use(), four.read().size_in_use()), (in_use, in_use));
         for store in [one, two, three, four] {
             prop_assert_eq!(store.write().collect(usize::MAX), Collected::All);
+            prop_assert_eq!(store.read().count(), store.read().sizes);
             prop_assert_eq!(store.read().size(), store.read().size_in_use());
         }
     }
