@@ -6,6 +6,7 @@
 #            PROFILE        cargo's profile for the binaries in the images (release)
 #            SEEDS, SEED    how many runs of the simulator, and the seed of the first (random)
 #            FAULTS         only the faults with these numbers: 3,17, or none (what a failure prints)
+#            SOAK_SECONDS   for how long clients do their worst (1800)
 #            FUZZ_SECONDS   how long each fuzz target runs (600)
 #            ROUNDS         how often each row of the benchmark is measured (5)
 
@@ -15,6 +16,7 @@ DENY_VERSION := 0.20.2
 DENY := $(QUORATE_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 ROUNDS ?= 5
 SEEDS ?= 1
+SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
 export QUORATE_CACHE CONTEXT IMAGE_REGISTRY NODE_IMAGE OPERATOR_IMAGE PROFILE DENY
 
@@ -42,7 +44,7 @@ images: ## Make both container images, without a registry or a daemon, and load 
 	@$(KUBERNETES) images
 
 ## Tests
-.PHONY: test test-rust test-kubernetes simulate mutations fuzz lint bench manifests
+.PHONY: test test-rust test-kubernetes simulate soak mutations fuzz lint bench manifests
 test: test-rust test-kubernetes ## Run every test: protocol, disk, processes, operator, Kubernetes (first time 40 min, then 15)
 
 test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API beside etcd, real processes under faults
@@ -53,6 +55,9 @@ test-kubernetes: ## The operator on a real Kubernetes, under load (brings the lo
 
 simulate: ## Whole clusters on virtual time under faults, each from a seed, every step checked (SEEDS=1000; SEED=7)
 	@tests/run simulate --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+
+soak: ## Clients do their worst to three nodes of 1024 descriptors and 512 MiB, for SOAK_SECONDS (1800); as root
+	@tests/run soak $(SOAK_SECONDS)
 
 mutations: ## Put each known failure of other implementations into a copy of this tree, and show that its test fails (10 min)
 	@tests/mutations/run

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use quorate_api::admin::{Role, StatusResponse};
 use quorate_tests::faulty_disk::FaultyDisk;
+use quorate_tests::limits::Limits;
 use quorate_tests::process::Process;
 use tempfile::TempDir;
 
@@ -39,6 +40,13 @@ pub(crate) struct Member {
     pub(crate) disk: Option<FaultyDisk>,
 }
 
+/// What a node runs on and under, where that is not the usual.
+#[derive(Debug, Default)]
+struct Place {
+    disk: Option<FaultyDisk>,
+    limits: Option<Limits>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
@@ -51,22 +59,29 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A cluster of `count` voters, each started with these flags: the first one founds it, the others join.
     pub(crate) async fn start_with(count: usize, flags: &[&str]) -> Self {
-        Self::start_on((0..count).map(|_| None).collect(), folder(), flags).await
+        Self::start_on((0..count).map(|_| Place::default()).collect(), folder(), flags).await
+    }
+
+    /// A cluster of one voter for each of `limits`, under which it runs.
+    pub(crate) async fn start_limited(limits: Vec<Limits>) -> Self {
+        let limited = |limits| Place { limits: Some(limits), ..Place::default() };
+        Self::start_on(limits.into_iter().map(limited).collect(), folder(), &[]).await
     }
 
     /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
     pub(crate) async fn start_on_faulty_disks(count: usize, flags: &[&str]) -> Option<Self> {
         let folder = folder();
         let disks: Option<Vec<_>> = (0..count).map(|number| faulty_disk(folder.path(), number)).collect();
-        Some(Self::start_on(disks?.into_iter().map(Some).collect(), folder, flags).await)
+        let on = |disk| Place { disk: Some(disk), ..Place::default() };
+        Some(Self::start_on(disks?.into_iter().map(on).collect(), folder, flags).await)
     }
 
-    async fn start_on(disks: Vec<Option<FaultyDisk>>, folder: TempDir, flags: &[&str]) -> Self {
+    async fn start_on(places: Vec<Place>, folder: TempDir, flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut cluster = Self { members: Vec::new(), network: Network::new(), folder: Some(folder), flags };
-        let count = disks.len();
-        for disk in disks {
-            cluster.add_on(disk).await;
+        let count = places.len();
+        for place in places {
+            cluster.add_on(place).await;
         }
         cluster.wait_for_voters(count).await;
         cluster
@@ -74,13 +89,13 @@ impl Cluster {
 
     /// Starts one more node, which joins by itself if it is not the first.
     pub(crate) async fn add(&mut self) -> Number {
-        self.add_on(None).await
+        self.add_on(Place::default()).await
     }
 
-    async fn add_on(&mut self, disk: Option<FaultyDisk>) -> Number {
+    async fn add_on(&mut self, Place { disk, limits }: Place) -> Number {
         let number = self.members.len();
         let folder = self.folder.as_ref().expect("it is there until the end").path();
-        let mut settings = Settings::new(folder, &format!("node-{number}"));
+        let mut settings = Settings { limits, ..Settings::new(folder, &format!("node-{number}")) };
         if let Some(disk) = &disk {
             settings.data = disk.path().join("data");
         }

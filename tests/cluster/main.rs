@@ -20,4 +20,5 @@ mod node;
 mod scenario;
 mod scenarios;
 mod snapshots;
+mod soak;
 mod tls;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use quorate_tests::limits::Limits;
 use quorate_tests::process::Process;
 use quorate_tests::{binaries, ports};
 
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) advertised_peer: SocketAddr,
     /// `--bootstrap`, `--join=…`, certificates.
     pub(crate) more: Vec<String>,
+    /// What the process may use at most; none for what this process may.
+    pub(crate) limits: Option<Limits>,
 }
 
 impl Settings {
@@ -40,6 +43,7 @@ impl Settings {
             http: ports::free(),
             advertised_peer: peer,
             more: Vec::new(),
+            limits: None,
         }
     }
 
@@ -67,7 +71,10 @@ impl Settings {
             .arg(format!("--advertise-peer={}", self.advertised_peer))
             .arg(format!("--listen-http={}", self.http))
             .args(&self.more);
-        command
+        match &self.limits {
+            Some(limits) => limits.on(&command),
+            None => command,
+        }
     }
 
     pub(crate) fn start(&self) -> Process {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_tests::limits::Limits;
 use quorate_tests::linearizability::kv::{Input, Key, Kv, Output};
 use quorate_tests::linearizability::{Verdict, check, revisions, unanswered};
 use quorate_tests::seed;
@@ -54,8 +55,24 @@ impl Scenario {
         Some(Self::start_on(Cluster::start_on_faulty_disks(3, flags).await?, random, turn).await)
     }
 
-    async fn start_on(cluster: Cluster, mut random: ChaCha8Rng, turn: MutexGuard<'static, ()>) -> Self {
-        let clients = Some(Clients::start(&cluster.clients(), &mut random, PACE));
+    /// A node for each of `limits`, which it runs under, and clients of this pace.
+    pub(crate) async fn start_limited(name: &str, limits: Vec<Limits>, pace: Pace) -> Self {
+        let turn = TURN.lock().await;
+        let random = seed::random(name);
+        Self::start_at_pace(Cluster::start_limited(limits).await, random, turn, pace).await
+    }
+
+    async fn start_on(cluster: Cluster, random: ChaCha8Rng, turn: MutexGuard<'static, ()>) -> Self {
+        Self::start_at_pace(cluster, random, turn, PACE).await
+    }
+
+    async fn start_at_pace(
+        cluster: Cluster,
+        mut random: ChaCha8Rng,
+        turn: MutexGuard<'static, ()>,
+        pace: Pace,
+    ) -> Self {
+        let clients = Some(Clients::start(&cluster.clients(), &mut random, pace));
         let mut scenario = Self { cluster, random, clients, _turn: turn };
         scenario.progress().await;
         scenario

@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod clients;
 pub mod faulty_disk;
+pub mod limits;
 pub mod linearizability;
 pub mod ports;
 pub mod process;
