@@ -14,6 +14,7 @@ use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
 use crate::level::{Levels, Subject};
+use crate::replica::{Build, Message};
 
 /// The peer service of a node.
 #[derive(Debug)]
@@ -141,6 +142,13 @@ impl PeerService {
     }
 }
 
+/// What the sender of a hello says of its build.
+fn supports(from: MemberId, me: u64, hello: &pb::Hello) -> Message {
+    let levels = Levels { oldest: hello.oldest_level, newest: hello.newest_level };
+    let build = Build { version: hello.version.clone(), levels };
+    Message::Supports { from, to: MemberId(me), build }
+}
+
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn send(
@@ -154,6 +162,8 @@ impl Peer for PeerService {
         let from = self.welcome(hello).await?;
         self.peers.reach(from, &hello.from_address);
         let stream = self.streams.begin(from);
+        // A member that was started again as an older version may know no other way to say it.
+        let _ = self.mailbox.send(Event::Messages(vec![supports(from, self.view.member_id(), hello)]));
         if let Err(status) = self.receive(from, &mut frames, first).await {
             tracing::debug!(peer = %from, %status, "a member's stream broke off");
             if self.streams.is_newest(from, stream) {

@@ -1,7 +1,8 @@
 //! What the members say of their builds, and whether the level of the cluster may be raised.
 //!
-//! Each member tells its leader now and then which levels it supports. A level is proposed only while every member of the configuration, old
-//! and new, voter or learner, has said lately that it supports it. A build that does not say so supports none but the first.
+//! Each member says which levels it supports in the hello of each stream to another, and tells its leader again now and then. A level is
+//! proposed only while every member of the configuration, old and new, voter or learner, has said lately that it supports it. A build that
+//! does not say so supports none but the first.
 
 use std::collections::BTreeMap;
 use std::fmt;
