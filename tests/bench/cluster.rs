@@ -218,10 +218,12 @@ impl Cluster {
         for node in &self.nodes {
             node.process.terminate().map_err(|error| error.to_string())?;
         }
-        for node in &mut self.nodes {
-            node.process.wait(START).map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        crate::load::runtime()?.block_on(async {
+            for node in &mut self.nodes {
+                node.process.wait(START).await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        })
     }
 
     /// How many nodes there are.

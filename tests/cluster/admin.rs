@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use quorate_api::admin::admin_client::AdminClient;
-use quorate_api::admin::{ChangeMembershipRequest, StatusRequest, StatusResponse, TransferLeadershipRequest};
+use quorate_api::admin::{
+    ChangeMembershipRequest, RaiseLevelRequest, StatusRequest, StatusResponse, TransferLeadershipRequest,
+};
 use quorate_api::log::Configuration;
 use quorate_tests::clients::endpoint;
 use tonic::Status;
@@ -39,4 +41,10 @@ pub(crate) async fn change(
 pub(crate) async fn transfer(peer: SocketAddr, status: &StatusResponse) -> Result<u64, Status> {
     let request = TransferLeadershipRequest { cluster_id: status.cluster_id, target: 0 };
     Ok(client(peer).await?.transfer_leadership(request).await?.into_inner().leader_id)
+}
+
+/// Raises the level of the cluster to `to`, through its leader.
+pub(crate) async fn raise_level(peer: SocketAddr, status: &StatusResponse, to: u32) -> Result<u32, Status> {
+    let request = RaiseLevelRequest { cluster_id: status.cluster_id, to };
+    Ok(client(peer).await?.raise_level(request).await?.into_inner().level)
 }

@@ -21,10 +21,9 @@ fn folder() -> TempDir {
 }
 
 /// Starts a node that must not run, and returns its last words.
-#[track_caller]
-fn refused(settings: &Settings, mentions: &[&str]) -> String {
+async fn refused(settings: &Settings, mentions: &[&str]) -> String {
     let mut process = settings.start();
-    let ended = process.wait(DEADLINE);
+    let ended = process.wait(DEADLINE).await;
     let output = process.output();
     let status = ended.unwrap_or_else(|error| panic!("{error}; it says:\n{output}"));
     assert!(status.code().is_some_and(|code| code != 0), "{status}:\n{output}");
@@ -101,7 +100,7 @@ async fn a_data_directory_in_use() {
     let mut second = Settings::new(folder.path(), "second").with("--bootstrap");
     second.data = first.data.clone();
     let data = first.data.display().to_string();
-    refused(&second, &[&data.to_lowercase()]);
+    refused(&second, &[&data.to_lowercase()]).await;
     put(&first, 2).await.expect("the first one goes on");
 }
 
@@ -116,7 +115,7 @@ async fn a_port_in_use() {
             _ => settings.http,
         };
         let _taken = TcpListener::bind(address).expect("it is free");
-        refused(&settings, &[&address.to_string()]);
+        refused(&settings, &[&address.to_string()]).await;
     }
 }
 
@@ -130,7 +129,7 @@ async fn a_volume_of_another_cluster() {
     let identity = |settings: &Settings| fs::read(settings.data.join("identity")).expect("it can be read");
     let before = identity(&stranger);
     stranger.more = vec![format!("--join={}", host.peer)];
-    refused(&stranger, &["cluster"]);
+    refused(&stranger, &["cluster"]).await;
     assert_eq!(identity(&stranger), before);
     let status = admin::status(host.peer).await.expect("the host goes on");
     let members = status.configuration.and_then(|status| status.configuration).unwrap_or_default().members;
@@ -159,7 +158,7 @@ async fn a_log_that_is_damaged() {
     fs::write(&path, content).expect("it can be written");
     let before = contents(&settings.data);
     let name = path.file_name().expect("it has one").to_string_lossy().to_lowercase();
-    refused(&settings, &[&name]);
+    refused(&settings, &[&name]).await;
     assert_untouched(&before, &settings.data);
 }
 
@@ -168,7 +167,7 @@ async fn a_data_directory_that_is_a_file() {
     let folder = folder();
     let settings = Settings::new(folder.path(), "file").with("--bootstrap");
     fs::write(&settings.data, "something else").expect("it can be written");
-    refused(&settings, &[&settings.data.display().to_string().to_lowercase()]);
+    refused(&settings, &[&settings.data.display().to_string().to_lowercase()]).await;
     assert_eq!(fs::read(&settings.data).expect("it is still there"), b"something else");
 }
 
@@ -177,11 +176,11 @@ async fn an_address_that_is_none() {
     let folder = folder();
     let settings = Settings::new(folder.path(), "node").with("--bootstrap").with("--join=127.0.0.1:1");
     let mut process = settings.start();
-    let status = process.wait(DEADLINE).expect("it ends");
+    let status = process.wait(DEADLINE).await.expect("it ends");
     assert_eq!(status.code(), Some(2), "{}", process.output());
     let settings = Settings::new(folder.path(), "node").with("--bootstrap").with("--listen-client=nonsense");
     let mut process = settings.start();
-    let status = process.wait(DEADLINE).expect("it ends");
+    let status = process.wait(DEADLINE).await.expect("it ends");
     assert_eq!(status.code(), Some(2), "{}", process.output());
     assert!(process.output().contains("HOST:PORT"), "{}", process.output());
 }
@@ -197,13 +196,13 @@ async fn certificates_that_do_not_match() {
         let [cert, _, ca] = one.flags(port);
         let [_, key, _] = other.flags(port);
         settings.more.extend([cert, key, ca]);
-        refused(&settings, &["key"]);
+        refused(&settings, &["key"]).await;
         assert!(!settings.data.exists(), "a node that cannot start has made its data directory");
         let mut settings = Settings::new(folder.path(), &format!("{port}-missing")).with("--bootstrap");
         let missing = folder.path().join("missing.pem");
         let [_, key, ca] = one.flags(port);
         settings.more.extend([format!("--{port}-cert={}", missing.display()), key, ca]);
-        refused(&settings, &["missing.pem"]);
+        refused(&settings, &["missing.pem"]).await;
     }
 }
 
@@ -216,6 +215,6 @@ async fn a_node_that_was_told_nothing_waits() {
     assert_eq!((status.role(), status.cluster_id), (Role::Waiting, 0));
     assert!(put(&settings, 1).await.is_err(), "it took a write without a cluster");
     process.terminate().expect("a child can be asked to stop");
-    let status = process.wait(DEADLINE).expect("it stops when asked");
+    let status = process.wait(DEADLINE).await.expect("it stops when asked");
     assert!(status.success(), "{status}: {}", process.output());
 }

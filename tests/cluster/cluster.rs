@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::admin;
 use crate::network::{Network, Number};
-use crate::node::Settings;
+use crate::node::{Settings, Version};
 
 /// How long anything may take that must happen. It is reached only when it never will.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(5);
@@ -45,6 +45,7 @@ pub(crate) struct Member {
 struct Place {
     disk: Option<FaultyDisk>,
     limits: Option<Limits>,
+    version: Option<Version>,
 }
 
 #[derive(Debug)]
@@ -66,6 +67,12 @@ impl Cluster {
     pub(crate) async fn start_limited(limits: Vec<Limits>) -> Self {
         let limited = |limits| Place { limits: Some(limits), ..Place::default() };
         Self::start_on(limits.into_iter().map(limited).collect(), folder(), &[]).await
+    }
+
+    /// A cluster of `count` voters of `version`.
+    pub(crate) async fn start_as(count: usize, version: &Version) -> Self {
+        let places = (0..count).map(|_| Place { version: Some(version.clone()), ..Place::default() });
+        Self::start_on(places.collect(), folder(), &[]).await
     }
 
     /// The same, each node with a disk that can fail; none where there are no such disks, and need not be.
@@ -92,12 +99,15 @@ impl Cluster {
         self.add_on(Place::default()).await
     }
 
-    async fn add_on(&mut self, Place { disk, limits }: Place) -> Number {
+    async fn add_on(&mut self, Place { disk, limits, version }: Place) -> Number {
         let number = self.members.len();
         let folder = self.folder.as_ref().expect("it is there until the end").path();
         let mut settings = Settings { limits, ..Settings::new(folder, &format!("node-{number}")) };
         if let Some(disk) = &disk {
             settings.data = disk.path().join("data");
+        }
+        if let Some(version) = version {
+            settings.version = version;
         }
         settings.advertised_peer =
             self.network.door(number, settings.peer).await.expect("loopback has free ports");
@@ -166,10 +176,10 @@ impl Cluster {
         self.process(node).resume().expect("a child can go on");
     }
 
-    pub(crate) fn terminate(&mut self, node: Number) {
+    pub(crate) async fn terminate(&mut self, node: Number) {
         let mut process = self.members[node].process.take().expect("it is up");
         process.terminate().expect("a child can be asked to stop");
-        let status = process.wait(DEADLINE).expect("it stops when asked");
+        let status = process.wait(DEADLINE).await.expect("it stops when asked");
         assert!(status.success(), "node-{node}: {status} after SIGTERM:\n{}", process.last_output(LINES));
     }
 

@@ -22,3 +22,4 @@ mod scenarios;
 mod snapshots;
 mod soak;
 mod tls;
+mod versions;

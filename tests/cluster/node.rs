@@ -13,10 +13,25 @@ pub(crate) fn program() -> PathBuf {
     binaries::workspace("quorate-node", "QUORATE_NODE").unwrap_or_else(|reason| panic!("{reason}"))
 }
 
+/// A version of the node, as a program and what makes it be of that version.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) program: PathBuf,
+    pub(crate) flags: Vec<String>,
+}
+
+impl Version {
+    /// The one under test.
+    pub(crate) fn current() -> Self {
+        Self { program: program(), flags: Vec::new() }
+    }
+}
+
 /// How a node is started, and started again.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) name: String,
+    pub(crate) version: Version,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) client: SocketAddr,
@@ -36,6 +51,7 @@ impl Settings {
         let peer = ports::free();
         Self {
             name: name.to_owned(),
+            version: Version::current(),
             data: folder.join(name),
             log: folder.join(format!("{name}.log")),
             client: ports::free(),
@@ -53,7 +69,7 @@ impl Settings {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.version.program);
         // Nothing of the caller's own settings may reach the node.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("QUORATE_"))
@@ -70,7 +86,8 @@ impl Settings {
             .arg(format!("--listen-peer={}", self.peer))
             .arg(format!("--advertise-peer={}", self.advertised_peer))
             .arg(format!("--listen-http={}", self.http))
-            .args(&self.more);
+            .args(&self.more)
+            .args(&self.version.flags);
         match &self.limits {
             Some(limits) => limits.on(&command),
             None => command,

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::cluster::Cluster;
+use crate::node::Version;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_tests::clients::{Client, Clients, KEYS, Notes, Pace, endpoint, send};
 
@@ -41,6 +42,13 @@ impl Scenario {
         let turn = TURN.lock().await;
         let random = seed::random(name);
         Self::start_on(Cluster::start_with(3, flags).await, random, turn).await
+    }
+
+    /// The same of another version.
+    pub(crate) async fn start_as(name: &str, version: &Version) -> Self {
+        let turn = TURN.lock().await;
+        let random = seed::random(name);
+        Self::start_on(Cluster::start_as(3, version).await, random, turn).await
     }
 
     /// The same on disks that can fail; none where there are no such disks, and need not be.

@@ -54,7 +54,7 @@ async fn all_are_killed_at_once_that_keep_a_copy() {
     let mut scenario = Scenario::start_with(name, &["--state-copy"]).await;
     killed_at_once(&mut scenario).await;
     // Who ends in good order brings its copy up to date.
-    scenario.cluster.terminate(0);
+    scenario.cluster.terminate(0).await;
     scenario.cluster.restart(0);
     wait_for_answer(&mut scenario).await;
     let member = &mut scenario.cluster.members[0];
@@ -160,7 +160,7 @@ async fn the_leader_stops_in_order() {
     let mut scenario = Scenario::start("the_leader_stops_in_order").await;
     for _ in 0..Scenario::rounds(3) {
         let (leader, _) = scenario.cluster.wait_for_leader().await;
-        scenario.cluster.terminate(leader);
+        scenario.cluster.terminate(leader).await;
         scenario.progress().await;
         scenario.cluster.restart(leader);
         let (leader, status) = scenario.cluster.wait_for_voters(3).await;
@@ -179,7 +179,7 @@ async fn the_leader_stops_in_order() {
 async fn a_preferred_member_leads() {
     let mut scenario = Scenario::start("a_preferred_member_leads").await;
     let preferred = scenario.random.random_range(0..3);
-    scenario.cluster.terminate(preferred);
+    scenario.cluster.terminate(preferred).await;
     scenario.cluster.members[preferred].settings.more.push("--priority=7".to_owned());
     for _ in 0..Scenario::rounds(2) {
         scenario.progress().await;

@@ -76,8 +76,8 @@ impl Process {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// Waits for its end, for at most `deadline`.
-    pub fn wait(&mut self, deadline: Duration) -> io::Result<ExitStatus> {
+    /// Waits for its end, for at most `deadline`. What it may still need of this process, as a link that passes through it, goes on.
+    pub async fn wait(&mut self, deadline: Duration) -> io::Result<ExitStatus> {
         let end = Instant::now() + deadline;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -87,7 +87,7 @@ impl Process {
                 let text = format!("{} has not ended after {deadline:?}", self.name);
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
