@@ -1,15 +1,20 @@
-//! What is fed with anything at all, and must not panic: a log's recovery, the commands of the log, the messages of peers.
+//! What is fed with anything at all, and must not panic: a log's recovery, the commands of the log, the messages of peers, snapshots and
+//! their manifests.
 //!
 //! Both the fuzzers and the test that replays what they have found (`node/tests/found.rs`) use this file.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+use parking_lot::RwLock;
 use prost::Message as _;
-use quorate_api::{etcdserverpb as pb, log, peer};
-use quorate_node::command;
+use quorate_api::{etcdserverpb as pb, log, peer, snapshot};
+use quorate_node::command::{self, Command};
 use quorate_node::kv::Store;
-use quorate_node::level::Levels;
+use quorate_node::kv::snapshot::Restore;
+use quorate_node::level::{self, Levels};
+use quorate_node::snapshots::Manifest;
 use quorate_node::storage::disk::Disk as _;
 use quorate_node::storage::{Recovered, Wal, WalOptions};
 use quorate_raft::{Entry, HardState, LogId, MemberId, Payload, Write, WriteId};
@@ -25,15 +30,42 @@ const SEGMENT: u64 = 32 * 1024;
 const FRAME: (usize, std::ops::Range<usize>) = (4, 8..132);
 const HEADER: (usize, std::ops::Range<usize>) = (8, 12..40);
 
-/// A command's bytes, as they stand in the log.
+/// Something to be fed.
+pub struct Target {
+    /// The name of the fuzzer, and of the folder of what it has found.
+    pub name: &'static str,
+    /// Takes anything.
+    pub run: fn(&[u8]),
+    /// What a fuzzer begins with.
+    pub seeds: Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub fn targets() -> [Target; 5] {
+    [
+        Target { name: "wal_recovery", run: wal_recovery, seeds: damages() },
+        Target { name: "log_command", run: log_command, seeds: commands() },
+        Target { name: "peer_message", run: peer_message, seeds: messages() },
+        Target { name: "snapshot_state", run: snapshot_state, seeds: states() },
+        Target { name: "snapshot_manifest", run: snapshot_manifest, seeds: manifests() },
+    ]
+}
+
+/// Commands' bytes, as they stand in the log. What an older build reads, a newer one reads alike.
 pub fn log_command(mut data: &[u8]) {
     let mut store = Store::new();
+    let older = Levels::up_to(level::FIRST).expect("there is a first level");
     while !data.is_empty() {
         let Ok(length) = prost::decode_length_delimiter(&mut data) else { return };
         let (bytes, rest) = data.split_at(length.min(data.len()));
         data = rest;
-        if let Ok(command) = command::read(bytes.to_vec().into(), Levels::ALL) {
-            let _ = store.apply(&command.operation);
+        let bytes = Bytes::copy_from_slice(bytes);
+        let command = command::read(bytes.clone(), Levels::ALL);
+        if let Ok(read) = command::read(bytes, older) {
+            assert!(command.as_ref().is_ok_and(|newer| *newer == read), "{read:?} is read as {command:?}");
+        }
+        if let Ok(Command { operation, .. }) = command {
+            let _ = store.apply(&operation);
             store.collect(10);
         }
     }
@@ -42,6 +74,39 @@ pub fn log_command(mut data: &[u8]) {
 /// What a peer sends.
 pub fn peer_message(data: &[u8]) {
     quorate_node::is_message(data);
+}
+
+/// A snapshot's bytes, with hashes that fit. What becomes a state is written as a snapshot that becomes the same.
+pub fn snapshot_state(data: &[u8]) {
+    let restored = |bytes: &[u8]| {
+        let mut restore = Restore::new();
+        bytes.chunks(1000).try_for_each(|piece| restore.push(piece))?;
+        restore.finish()
+    };
+    if let Ok(store) = restored(data) {
+        let bytes = state(store);
+        let again = restored(&bytes).expect("what was written is a state");
+        assert!(state(again) == bytes, "it is another one");
+    }
+}
+
+fn state(mut store: Store) -> Vec<u8> {
+    let mut source = store.snapshot(4096).expect("no other is taken");
+    let store = RwLock::new(store);
+    let pieces = std::iter::from_fn(|| source.next_piece(&store).expect("the state is not replaced"));
+    pieces.collect::<Vec<_>>().concat()
+}
+
+/// What a peer offers, or a file ends with. What is a manifest is written as what is the same.
+pub fn snapshot_manifest(data: &[u8]) {
+    let read = |bytes| Manifest::from_wire(snapshot::Manifest::decode(bytes).ok()?).ok();
+    if let Some(manifest) = read(data) {
+        let bytes = manifest.to_wire().encode_to_vec();
+        assert_eq!(read(&bytes[..]).as_ref(), Some(&manifest));
+        let lengths = (0..manifest.pieces().min(1000)).map(|number| manifest.piece_bytes(number));
+        assert!(lengths.fold(0, |all, bytes| all + bytes as u64) <= manifest.bytes());
+        assert!(!manifest.fits(manifest.pieces(), b"beyond its end"));
+    }
 }
 
 /// A log that is damaged as the bytes say: eight for each change, with checksums that are right again where that is asked for.
@@ -153,11 +218,6 @@ fn copy_block(bytes: &mut [u8], from: usize, to: usize) {
     }
 }
 
-/// What each target begins with.
-pub fn seeds() -> [(&'static str, Vec<Vec<u8>>); 3] {
-    [("wal_recovery", damages()), ("log_command", commands()), ("peer_message", messages())]
-}
-
 fn damages() -> Vec<Vec<u8>> {
     let operations = 0..8_u8;
     operations
@@ -182,7 +242,8 @@ fn commands() -> Vec<Vec<u8>> {
         Operation::DeleteRange(delete),
         Operation::Txn(txn),
         Operation::Compact(compact),
-        Operation::RaiseLevel(log::RaiseLevel { to: 1 }),
+        Operation::RaiseLevel(log::RaiseLevel { to: level::NEWEST }),
+        Operation::Alarm(no_space()),
     ];
     let framed = |operation| {
         let bytes = command::encode(1, 2, operation);
@@ -193,6 +254,55 @@ fn commands() -> Vec<Vec<u8>> {
     };
     let each = operations.map(framed);
     each.iter().cloned().chain([each.concat()]).collect()
+}
+
+fn no_space() -> pb::AlarmRequest {
+    let activate = pb::alarm_request::AlarmAction::Activate;
+    pb::AlarmRequest { action: activate.into(), member_id: 7, alarm: pb::AlarmType::Nospace.into() }
+}
+
+fn states() -> Vec<Vec<u8>> {
+    use log::command::Operation;
+    let mut store = Store::new();
+    let mut states = vec![state(Store::new())];
+    let put =
+        |key: &str| pb::PutRequest { key: key.to_owned().into(), value: "1".into(), ..Default::default() };
+    let delete = pb::DeleteRangeRequest { key: "a".into(), range_end: "c".into(), ..Default::default() };
+    let operations = [
+        Operation::Put(put("a")),
+        Operation::Put(put("b")),
+        Operation::Put(put("a")),
+        Operation::DeleteRange(delete),
+        Operation::Compact(pb::CompactionRequest { revision: 4, ..Default::default() }),
+        Operation::Put(put("c")),
+        Operation::RaiseLevel(log::RaiseLevel { to: level::NEWEST }),
+        Operation::Alarm(no_space()),
+    ];
+    for operation in operations {
+        let _ = store.apply(&operation);
+        let bytes = state(std::mem::take(&mut store));
+        let mut restore = Restore::new();
+        restore.push(&bytes).expect("a state");
+        store = restore.finish().expect("a state");
+        states.push(bytes);
+    }
+    states
+}
+
+fn manifests() -> Vec<Vec<u8>> {
+    let configuration = log::Configuration { voters: vec![1, 2], learners: vec![3], ..Default::default() };
+    let manifest = |bytes: u64, piece_bytes: u32| snapshot::Manifest {
+        index: 8,
+        term: 3,
+        configuration: Some(configuration.clone()),
+        configuration_index: 1,
+        configuration_term: 1,
+        bytes,
+        hashes: vec![7; 32 * bytes.div_ceil(piece_bytes.into()) as usize].into(),
+        piece_bytes,
+        level: level::NEWEST,
+    };
+    [manifest(1, 4096), manifest(300_000, 1 << 18)].map(|manifest| manifest.encode_to_vec()).to_vec()
 }
 
 fn messages() -> Vec<Vec<u8>> {

@@ -11,19 +11,14 @@ mod targets;
 #[test]
 fn nothing_panics_any_more() {
     let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/found");
-    for (name, seeds) in targets::seeds() {
-        let target = match name {
-            "wal_recovery" => targets::wal_recovery,
-            "log_command" => targets::log_command,
-            _ => targets::peer_message,
-        };
+    for targets::Target { name, run, seeds } in targets::targets() {
         for seed in &seeds {
-            target(seed);
+            run(seed);
         }
         for file in fs::read_dir(found.join(name)).expect("each target has a folder") {
             let file = file.expect("it can be read").path();
             println!("{}", file.display());
-            target(&fs::read(file).expect("it can be read"));
+            run(&fs::read(file).expect("it can be read"));
         }
     }
 }
@@ -42,6 +37,16 @@ fn a_little_of_it() {
         let changes: Vec<u8> = (0..=round % 4).flat_map(|_| next()).collect();
         targets::wal_recovery(&changes);
     }
+    for targets::Target { run, seeds, .. } in targets::targets().into_iter().skip(1) {
+        for seed in seeds.iter().cycle().take(2000) {
+            let mut changed = seed.clone();
+            let [place, _, value, ..] = next();
+            if let Some(byte) = changed.get_mut(usize::from(place) % seed.len().max(1)) {
+                *byte = value;
+            }
+            run(&changed);
+        }
+    }
 }
 
 /// What fuzzers begin with, written to `QUORATE_SEEDS`/TARGET/.
@@ -49,7 +54,7 @@ fn a_little_of_it() {
 #[ignore = "run by tests/fuzz"]
 fn seeds() {
     let dir = std::env::var("QUORATE_SEEDS").expect("where to");
-    for (name, seeds) in targets::seeds() {
+    for targets::Target { name, seeds, .. } in targets::targets() {
         let dir = Path::new(&dir).join(name);
         fs::create_dir_all(&dir).expect("a directory");
         for (number, seed) in seeds.iter().enumerate() {
