@@ -305,6 +305,9 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
         level: status.level,
         oldest_level: status.levels.oldest,
         newest_level: status.levels.newest,
+        state_bytes: view.state_bytes(),
+        quota_bytes: status.quota,
+        over_quota: status.over_quota,
     }
 }
 

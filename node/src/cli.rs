@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::address::{Address, Scheme};
 use crate::level::{Level, Levels};
+use crate::retention::{Mode, Retention};
 use crate::tls::TlsFiles;
 
 /// See [`crate::process::Exit`].
@@ -80,6 +81,24 @@ pub struct Cli {
     #[arg(long, value_name = "N", env = "QUORATE_MAX_CONCURRENT_STREAMS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_concurrent_streams: u32,
 
+    /// The most bytes that the state may take in memory, its history included, as `etcdctl endpoint status` tells them (IN USE): a number, or
+    /// `none`.
+    /// Of all members' the smallest counts. When the state reaches it the alarm NOSPACE is raised, and nothing is put until there is room
+    /// and the alarm is disarmed: delete, compact, `etcdctl alarm disarm` [default: 60 % of the memory that the control group allows, or
+    /// that the machine has].
+    #[arg(long, value_name = "BYTES", env = "QUORATE_QUOTA_BYTES", value_parser = quota)]
+    pub quota_bytes: Option<QuotaBytes>,
+
+    /// What --auto-compaction-retention is counted in.
+    #[arg(long, value_name = "MODE", env = "QUORATE_AUTO_COMPACTION_MODE", default_value = "periodic")]
+    pub auto_compaction_mode: Mode,
+
+    /// How much history is kept; older versions are compacted by the leader, once an hour, or once in the time given if that is shorter; by
+    /// revisions every five minutes. A time as in 1h30m, or a number of hours; with the mode `revision` a number of revisions. 0: nothing
+    /// is compacted unless a client asks for it.
+    #[arg(long, value_name = "RETENTION", env = "QUORATE_AUTO_COMPACTION_RETENTION", default_value = "0")]
+    pub auto_compaction_retention: String,
+
     /// How much this member is to lead: a leader hands over to a voter with a higher priority that keeps up. It is a wish, and costs
     /// no availability: whoever can lead leads.
     #[arg(long, value_name = "N", env = "QUORATE_PRIORITY", default_value_t = 0)]
@@ -135,6 +154,25 @@ pub struct Cli {
     pub log_format: LogForm,
 }
 
+/// What --quota-bytes says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaBytes {
+    /// So many.
+    Most(u64),
+    /// No limit.
+    None,
+}
+
+fn quota(text: &str) -> Result<QuotaBytes, String> {
+    match text.parse() {
+        _ if text == "none" => Ok(QuotaBytes::None),
+        // etcd's default stands for this, and that of a node here is another.
+        Ok(0) => Err("leave the flag out for the default, or say `none` for no limit".to_owned()),
+        Ok(bytes) => Ok(QuotaBytes::Most(bytes)),
+        Err(_) => Err("want a number of bytes, or `none`".to_owned()),
+    }
+}
+
 /// A filter of the log that makes sense.
 fn log_filter(text: &str) -> Result<String, String> {
     if matches!(text, "text" | "json") {
@@ -174,6 +212,11 @@ impl Cli {
             );
             return Err(Self::command().error(ErrorKind::ValueValidation, what));
         }
+        if let Err(error) = self.retention() {
+            let text = &self.auto_compaction_retention;
+            let what = format!("--auto-compaction-retention {text:?}: {error}");
+            return Err(Self::command().error(ErrorKind::ValueValidation, what));
+        }
         let scheme = if self.peer_cert.is_some() { Scheme::Https } else { Scheme::Http };
         if let Some(join) = self.join.iter().find(|join| join.scheme().is_some_and(|given| given != scheme)) {
             let has = if self.peer_cert.is_some() { "has" } else { "has no" };
@@ -191,6 +234,11 @@ impl Cli {
     /// The levels that the node is to support.
     pub fn levels(&self) -> Levels {
         self.max_level.and_then(Levels::up_to).unwrap_or(Levels::ALL)
+    }
+
+    /// How much history is kept when it is compacted by itself; none if it is not.
+    pub fn retention(&self) -> Result<Option<Retention>, String> {
+        Retention::read(self.auto_compaction_mode, &self.auto_compaction_retention)
     }
 
     /// The client port's certificates.
@@ -218,12 +266,36 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        let line = ["quorate-node", "--data-dir", "d"].into_iter().chain(args.iter().copied());
+        Cli::try_parse_from(line).and_then(Cli::checked)
+    }
+
+    #[test]
+    fn quotas_and_retentions_that_make_no_sense_are_refused() {
+        let quota = |text| parse(&["--quota-bytes", text]).map(|cli| cli.quota_bytes);
+        assert_eq!(quota("4096").unwrap(), Some(QuotaBytes::Most(4096)));
+        assert_eq!(quota("none").unwrap(), Some(QuotaBytes::None));
+        for (nonsense, told) in [("0", "`none` for no limit"), ("2GiB", "number of bytes"), ("-1", "number")]
+        {
+            let error = parse(&[&format!("--quota-bytes={nonsense}")]).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        let retention = |args: &[&str]| parse(args).map(|cli| cli.retention().unwrap());
+        assert_eq!(retention(&[]).unwrap(), None);
+        let hour = Retention::Period(std::time::Duration::from_hours(1));
+        assert_eq!(retention(&["--auto-compaction-retention", "1"]).unwrap(), Some(hour));
+        let by_revision = ["--auto-compaction-mode", "revision", "--auto-compaction-retention"];
+        assert_eq!(retention(&[&by_revision[..], &["9"]].concat()).unwrap(), Some(Retention::Revisions(9)));
+        let error = parse(&[&by_revision[..], &["1h"]].concat()).unwrap_err().to_string();
+        assert!(error.contains("want a number of revisions"), "{error}");
+        let error = parse(&["--auto-compaction-retention", "soon"]).unwrap_err().to_string();
+        assert!(error.contains("--auto-compaction-retention \"soon\": want a time"), "{error}");
+        assert!(parse(&["--auto-compaction-mode", "sometimes"]).is_err());
+    }
+
     #[test]
     fn certificates_come_with_their_keys() {
-        let parse = |args: &[&str]| {
-            let line = ["quorate-node", "--data-dir", "d"].into_iter().chain(args.iter().copied());
-            Cli::try_parse_from(line).and_then(Cli::checked)
-        };
         assert!(parse(&["--client-cert", "c"]).is_err());
         assert!(parse(&["--peer-cert", "c", "--peer-key", "k"]).is_err());
         assert!(parse(&["--bootstrap", "--join", "a:1"]).is_err());

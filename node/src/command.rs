@@ -58,7 +58,7 @@ pub fn read(bytes: Bytes, supported: Levels) -> Result<Command, Unread> {
 pub fn needs(operation: &Operation) -> Level {
     match operation {
         Operation::Put(_) | Operation::DeleteRange(_) | Operation::Txn(_) | Operation::Compact(_) => FIRST,
-        Operation::Alarm(_) => ALARMS,
+        Operation::Alarm(_) | Operation::CheckQuota(_) => ALARMS,
         // So a build that lacks the level ends here, before anything that is of that level.
         Operation::RaiseLevel(raise) => raise.to.max(FIRST),
     }

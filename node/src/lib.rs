@@ -17,6 +17,7 @@ mod peer;
 pub mod process;
 pub mod recover;
 pub mod replica;
+pub mod retention;
 pub mod rpc;
 pub mod server;
 pub mod snapshots;

@@ -270,6 +270,12 @@ impl Collector for ViewCollector {
                 "Whether the disk is too full for writes",
                 u64::from(status.short_of_room.contains(&status.member_id)),
             ),
+            (
+                "no_descriptors",
+                "Whether the log has no descriptor for what comes next",
+                u64::from(status.short_of_descriptors.contains(&status.member_id)),
+            ),
+            ("over_quota", "Whether puts are refused by the quota (NOSPACE)", u64::from(status.over_quota)),
             ("snapshot_pieces", "Pieces of the snapshot that is being fetched", pieces.into()),
             ("snapshot_pieces_fetched", "Those of them that have come", fetched.into()),
             (
@@ -292,6 +298,22 @@ impl Collector for ViewCollector {
         ];
         for (name, help, value) in gauges {
             gauge(&mut encoder, name, help, None, value)?;
+        }
+        let sizes = [
+            (
+                "store_size",
+                "What the state takes, as it is accounted, that is not compacted",
+                view.state_bytes(),
+            ),
+            ("quota", "The most that it may take for this member; 0 for no limit", status.quota.unwrap_or(0)),
+            (
+                "smallest_quota",
+                "The smallest of those of the members that this one has heard of; 0 for no limit",
+                status.smallest_quota.map_or(0, |(quota, _)| quota),
+            ),
+        ];
+        for (name, help, value) in sizes {
+            gauge(&mut encoder, name, help, Some(&Unit::Bytes), value)?;
         }
         members(&mut encoder, &status)
     }

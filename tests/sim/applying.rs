@@ -122,11 +122,16 @@ impl World {
         process.applies = false;
         let Step { answers, applied, .. } = process.applier.step();
         process.applier.collect();
+        let raised = applied.usage.is_full && !std::mem::replace(&mut process.full, applied.usage.is_full);
         process.reports.push(applied);
         let ((index, revision), (role, term)) = (process.state(), process.shown);
         let is_late = process.replica.backlog().waited() >= ELECTION_TICKS.into();
         self.invariants.applied(id, index, revision);
         self.check_level(id);
+        self.check_quota(id);
+        if raised && self.plan.quota.is_some() && !self.plan.two_levels {
+            self.coverage.count("alarms raised by the quota");
+        }
         if is_late {
             self.coverage.count("entries applied late");
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::{AlarmRequest, AlarmType, CompactionRequest};
 use quorate_api::log::command::Operation as Applied;
-use quorate_node::command;
 use quorate_node::kv::{self, ReadTxn, Response, Store};
 use quorate_node::replica::{Client as Waiter, Command, Replica};
 use quorate_raft::MemberId;
@@ -224,16 +223,19 @@ pub(crate) fn compact(replica: &mut Replica, origin: MemberId, number: u64, revi
 }
 
 /// Asks a replica to raise an alarm of a member, or to disarm it.
-pub(crate) fn alarm(replica: &mut Replica, origin: MemberId, number: u64, (member_id, raises): (u64, bool)) {
+pub(crate) fn alarm(
+    replica: &mut Replica,
+    origin: MemberId,
+    number: u64,
+    (member_id, alarm, raises): (u64, AlarmType, bool),
+) {
     let action = if raises { AlarmAction::Activate } else { AlarmAction::Deactivate };
-    let alarm = AlarmType::Nospace.into();
-    let operation = Applied::Alarm(AlarmRequest { action: action.into(), member_id, alarm });
+    let operation = Applied::Alarm(AlarmRequest { action: action.into(), member_id, alarm: alarm.into() });
     replica.write(Waiter::default(), vec![encode(origin, number, operation)]);
 }
 
 fn encode(origin: MemberId, number: u64, operation: Applied) -> Command {
-    let needs = command::needs(&operation);
-    Command { number, bytes: command::encode(origin.0, number, operation), needs }
+    Command::new(origin.0, number, operation)
 }
 
 /// What the reply to an applied command tells, with what has to be read for it.

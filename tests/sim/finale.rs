@@ -33,6 +33,10 @@ impl World {
         self.nobody_was_deposed_by_applying();
         let over = self.heal();
         self.run_until(over);
+        if self.plan.quota.is_some() {
+            self.wait(RECOVERY / 2, |world| world.members().map(drop));
+            self.leader().and_then(|leader| self.make_room_through(leader));
+        }
         self.clients.answers.clear();
         self.wait(RECOVERY, Self::is_well);
         self.clients.stop();
@@ -143,7 +147,7 @@ impl World {
         let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
         let mut held = members.iter().filter_map(|id| {
             let state = self.hosts[id].process()?.applier.store().read();
-            Some((id, (state.range(&all), state.level(), state.alarms())))
+            Some((id, (state.range(&all), state.level(), state.alarms(), state.size_in_use())))
         });
         let Some((first, one)) = held.next() else { return };
         for (id, other) in held {

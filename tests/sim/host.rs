@@ -23,7 +23,7 @@ use crate::applying::Pace;
 use crate::clock::Clock;
 use crate::copying::Seen;
 use crate::disk::{Latency, SimDisk, SimEngine};
-use crate::faults::OLD;
+use crate::faults::{OLD, quota_of};
 use crate::schedule::{Plan, stream};
 use crate::time::{MILLI, Time};
 
@@ -102,6 +102,8 @@ pub(crate) struct Process {
     pub(crate) applies: bool,
     /// What the applier has not got yet: the mark of a removal is to be stored before.
     pub(crate) work: Vec<Work>,
+    /// NOSPACE is raised in its state.
+    pub(crate) full: bool,
     /// What it has done and the replica has not heard of.
     pub(crate) reports: Vec<Applied>,
     pub(crate) identity: Identity,
@@ -289,6 +291,7 @@ impl Host {
             kept_log_bytes: plan.kept_log_bytes,
             removed: identity.removed,
             levels: self.levels,
+            quota: plan.quota.map(|quota| quota_of(self.id, quota)),
         };
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));
@@ -300,6 +303,7 @@ impl Host {
             replica,
             applier: applier.in_pieces_of(plan.applying.piece),
             applies: false,
+            full: false,
             work: Vec::new(),
             reports: Vec::new(),
             identity,

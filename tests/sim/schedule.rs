@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::applying::Applying;
 use crate::faults::{
     self, Fault, KINDS_OF_APPLYING, KINDS_OF_COPIES, KINDS_OF_LEASES, KINDS_OF_LEVELS, KINDS_OF_LIMITS,
-    KINDS_OF_MARKS,
+    KINDS_OF_MARKS, KINDS_OF_QUOTAS,
 };
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) applying: Applying,
     /// Members are of two versions: they begin as the older one.
     pub(crate) two_levels: bool,
+    /// What the state may take, about: each member has a quota of its own.
+    pub(crate) quota: Option<u64>,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -106,6 +108,7 @@ impl Plan {
             copying: None,
             applying: Applying::draw(&mut stream(seed, "applying", 0)),
             two_levels: false,
+            quota: None,
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);
@@ -134,6 +137,11 @@ impl Plan {
         }
         let mut random = stream(seed, "applying", 1);
         faults::draw_more(KINDS_OF_APPLYING, &mut random, duration, &mut plan.faults);
+        let mut random = stream(seed, "quota", 0);
+        if random.random_bool(0.3) {
+            plan.quota = Some(logarithmic(&mut random, 3_000, 100_000));
+            faults::draw_more(KINDS_OF_QUOTAS, &mut random, duration, &mut plan.faults);
+        }
         if plan.leases {
             let mut random = stream(seed, "answers", 0);
             faults::draw_more(KINDS_OF_LEASES, &mut random, duration, &mut plan.faults);

@@ -1,5 +1,6 @@
 //! What a process does, as the server's loop and its disk's thread do it: it takes what has come, acts upon it, and writes in groups.
 
+use quorate_node::kv::KvError;
 use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Room, Standing};
 use quorate_node::server::write_queue::Durable;
 use quorate_node::snapshots::Report;
@@ -221,6 +222,10 @@ impl World {
         let pending = process.pending.remove(&number).expect("it is asked");
         let leads = process.shown.0 == Role::Leader;
         let reply = match outcome {
+            Outcome::Applied(Err(KvError::NoSpace)) => {
+                self.coverage.count("requests refused: over the quota");
+                Reply::NotDone
+            }
             Outcome::Applied(reply) => {
                 let reply = reply.expect("nothing asks for what the state refuses");
                 let output = clients::output(&process.applier.store().read(), reply);
@@ -244,7 +249,8 @@ impl World {
                     Failure::NoLeader => "commands given up: no leader",
                     Failure::TimedOut => "commands given up: no answer in time",
                     Failure::NotAMember => "requests refused: no member",
-                    Failure::NoSpace => "requests refused: no space",
+                    Failure::NoSpace | Failure::NoDescriptors => "requests refused: no space",
+                    Failure::OverQuota => "requests refused at admission: over the quota",
                     Failure::Unsupported => {
                         unreachable!("nothing is asked for that is not of the first level")
                     }
@@ -410,7 +416,7 @@ impl World {
             self.coverage.count(match room {
                 Room::Enough => "disks with room again",
                 Room::Low => "disks nearly full",
-                Room::Out => "disks full",
+                Room::NoDescriptors | Room::Out => "disks full",
             });
         }
     }

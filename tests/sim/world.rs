@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_api::log;
 use quorate_node::codec;
-use quorate_node::replica::Message;
+use quorate_node::level::NEWEST;
+use quorate_node::replica::{Message, found_at};
 use quorate_raft::{Configuration, Entry, HardState, MemberId, Payload, Raft, Restored, Role};
 
 use crate::clients::{Asked, Clients, Reply};
@@ -121,6 +122,9 @@ impl World {
             [alone] => Raft::founding(alone, address(alone)),
             _ => first_configuration(voters, learners),
         };
+        // Where it is about the quota, and not about levels, the log decides from the beginning.
+        let decides = self.plan.quota.is_some() && !self.plan.two_levels;
+        let log = if decides { found_at(NEWEST, log) } else { log };
         for id in all {
             let host = Host::new(&self.plan, id);
             host.found(&self.plan, &log);

@@ -25,7 +25,7 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 
 /// The rooms of the node's crate, and which of the others each may use. A room stands below those that use it: no arrow runs back.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("level", &[]),
     ("codec", &["level"]),
     ("command", &["level"]),
@@ -39,7 +39,8 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("metrics", &["doors", "net", "tls"]),
     ("tls", &[]),
     ("address", &[]),
-    ("cli", &["address", "level", "tls"]),
+    ("retention", &[]),
+    ("cli", &["address", "level", "retention", "tls"]),
     ("net", &["tls"]),
     ("peer", &["codec", "doors", "level", "replica", "snapshots", "tls"]),
     ("admin", &["codec", "doors", "level", "net", "replica", "tls"]),
@@ -48,7 +49,19 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("ctl", &["codec", "recover", "snapshots", "storage", "tls"]),
     (
         "server",
-        &["level", "codec", "copy", "doors", "kv", "metrics", "peer", "replica", "snapshots", "storage"],
+        &[
+            "level",
+            "codec",
+            "copy",
+            "doors",
+            "kv",
+            "metrics",
+            "peer",
+            "replica",
+            "retention",
+            "snapshots",
+            "storage",
+        ],
     ),
     (
         "process",
@@ -65,6 +78,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "net",
             "peer",
             "replica",
+            "retention",
             "rpc",
             "server",
             "snapshots",

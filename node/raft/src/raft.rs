@@ -250,6 +250,16 @@ impl Raft {
         (self.common.term, self.common.leader)
     }
 
+    /// What is known to be committed: the same.
+    pub fn commit(&self) -> Index {
+        self.common.commit()
+    }
+
+    /// The end of the log: the same.
+    pub fn last(&self) -> LogId {
+        self.common.log.last()
+    }
+
     /// Of each member, as the leader sees it: the match index, whether it was heard of within an election timeout, and
     /// whether it is close enough to the end of the log to be made a voter. Empty on others.
     pub fn progress(&self) -> Vec<Progress> {

@@ -27,6 +27,8 @@ struct Row {
     lag: Option<u64>,
     /// Its version, and the levels of it and of its state.
     build: Option<Build>,
+    /// The most bytes that the state may take for it.
+    quota: Option<u64>,
     /// Why it does not answer.
     silent: Option<String>,
 }
@@ -153,6 +155,7 @@ fn row(
             oldest: own.oldest_level,
             newest: own.newest_level,
         }),
+        quota: own.and_then(|own| own.quota_bytes),
         silent: None,
     }
 }
@@ -197,6 +200,7 @@ fn text(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Strin
             source.level, source.term, source.commit_index
         )
     };
+    text.push_str(&quota(source, rows));
     let head = ["NAME", "ID", "ROLE", "TERM", "MATCH", "APPLIED", "LAG", "VERSION", "LEVEL", "ADDRESS"];
     text.push_str(&print::table(&head, &cells));
     for row in rows {
@@ -205,6 +209,18 @@ fn text(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Strin
         }
     }
     text
+}
+
+/// What the state takes, of what the member with the smallest quota allows. A line, if there is a quota.
+fn quota(source: &StatusResponse, rows: &[Row]) -> String {
+    let smallest = rows.iter().filter_map(|row| Some((row.quota?, &row.name))).min();
+    let Some((quota, name)) = smallest.filter(|_| source.cluster_id != 0) else { return String::new() };
+    let takes =
+        format!("state {} of the {} bytes that {name} allows (--quota-bytes)", source.state_bytes, quota);
+    if source.over_quota {
+        return format!("{takes}: NOSPACE, puts are refused: delete, compact, and `etcdctl alarm disarm`\n");
+    }
+    takes + "\n"
 }
 
 fn json(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Value {
@@ -223,6 +239,7 @@ fn json(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Value
             "level": row.build.as_ref().map(|build| build.level),
             "oldest_level": row.build.as_ref().map(|build| build.oldest),
             "newest_level": row.build.as_ref().map(|build| build.newest),
+            "quota_bytes": row.quota,
             "error": row.silent,
         })
     });
@@ -233,6 +250,8 @@ fn json(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Value
         "term": source.term,
         "level": source.level,
         "commit": source.commit_index,
+        "state_bytes": source.state_bytes,
+        "over_quota": source.over_quota,
         "joint": !current.outgoing.is_empty(),
         "members": members,
     })
@@ -262,6 +281,8 @@ mod tests {
             member_id: id,
             name: format!("n{id}"),
             role: role.into(),
+            quota_bytes: Some(100 * id),
+            state_bytes: 70,
             term: 4,
             applied_index: applied,
             ..Default::default()
@@ -301,6 +322,9 @@ mod tests {
             text.starts_with("cluster 0000000000000009, level 0, term 4, 2 voters, 1 learners"),
             "{text}"
         );
+        assert!(text.contains("\nstate 70 of the 100 bytes that n1 allows (--quota-bytes)\n"), "{text}");
+        let full = StatusResponse { over_quota: true, ..leader.clone() };
+        assert!(quota(&full, &rows).contains("NOSPACE, puts are refused: delete, compact"));
         assert!(text.contains("n3:1 (silent)") && text.ends_with("n3: no answer\n"), "{text}");
         assert_eq!(json(&leader, &current, &rows)["members"][1]["lag"], 3);
     }

@@ -13,7 +13,6 @@ use tokio::sync::{Notify, oneshot};
 
 use super::event::Event;
 use super::mailbox::{Mailbox, Refused};
-use crate::command;
 use crate::kv::{KvError, Reply, Store};
 use crate::replica::{Answer, Client, Command, Failure, Outcome};
 
@@ -49,8 +48,14 @@ pub enum RequestError {
     #[error("stopping")]
     Stopping,
     /// The disk is full.
-    #[error("no space")]
+    #[error("the disk is full")]
     NoSpace,
+    /// The state has reached the quota.
+    #[error("the state has reached the quota")]
+    OverQuota,
+    /// There is no descriptor for the next file of the log.
+    #[error("too many open files")]
+    NoDescriptors,
     /// The cluster's level does not allow it yet.
     #[error("not supported by the level of the cluster")]
     Unsupported,
@@ -66,6 +71,8 @@ impl From<Failure> for RequestError {
             Failure::TimedOut => RequestError::TimedOut,
             Failure::NotAMember => RequestError::NotAMember,
             Failure::NoSpace => RequestError::NoSpace,
+            Failure::OverQuota => RequestError::OverQuota,
+            Failure::NoDescriptors => RequestError::NoDescriptors,
             Failure::Unsupported => RequestError::Unsupported,
             Failure::TooFarBehind => RequestError::Overloaded,
         }
@@ -256,10 +263,8 @@ impl Shared {
         let arrived = std::mem::take(&mut requests.writes);
         let mut commands = Vec::with_capacity(arrived.len());
         for (number, (operation, weight, reply)) in self.numbers.take(arrived.len()).zip(arrived) {
-            let needs = command::needs(&operation);
-            let bytes = command::encode(self.numbers.origin, number, operation);
             requests.pending_writes.insert(number, (reply, weight));
-            commands.push(Command { number, bytes, needs });
+            commands.push(Command::new(self.numbers.origin, number, operation));
         }
         commands
     }
@@ -311,6 +316,7 @@ impl Requests {
 #[cfg(test)]
 mod local {
     use super::*;
+    use crate::command;
     use crate::doors::event::Event;
     use crate::doors::mailbox::mailbox;
     use crate::level::Levels;

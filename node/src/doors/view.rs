@@ -49,8 +49,16 @@ pub struct NodeStatus {
     pub configuration: Option<ConfigurationView>,
     /// What the leader knows of every member. Empty on others. As it was when last published: at most some ten times a second.
     pub progress: Vec<Progress>,
-    /// The members that it knows to lack room: itself, and if it leads the others.
+    /// The members whose disks it knows to be full: itself, and if it leads the others.
     pub short_of_room: Vec<u64>,
+    /// Those that have no descriptor for the next file of the log.
+    pub short_of_descriptors: Vec<u64>,
+    /// The most bytes that the state may take for this member, as they are accounted. None for no limit.
+    pub quota: Option<u64>,
+    /// The smallest quota of the members that it has heard of, and whose it is: a leader has heard of all.
+    pub smallest_quota: Option<(u64, u64)>,
+    /// Puts are refused by the quota: the alarm NOSPACE is raised, or at a level without alarms the state has reached it.
+    pub over_quota: bool,
     /// The snapshot that it is fetching: pieces that have come, of how many.
     pub fetching: Option<(u32, u32)>,
     /// Parts of snapshots that were not what they should be, since the process started.
@@ -122,6 +130,7 @@ struct Shared {
     commit: AtomicU64,
     applied: AtomicU64,
     revision: AtomicI64,
+    state_bytes: AtomicU64,
     status: watch::Sender<Arc<NodeStatus>>,
 }
 
@@ -136,6 +145,7 @@ impl NodeView {
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(0),
+            state_bytes: AtomicU64::new(0),
             status: watch::Sender::new(Arc::new(status)),
         };
         NodeView { shared: Arc::new(shared) }
@@ -176,6 +186,11 @@ impl NodeView {
         self.shared.revision.load(Ordering::Acquire)
     }
 
+    /// What the state takes, as it is accounted: of what the last compaction leaves.
+    pub fn state_bytes(&self) -> u64 {
+        self.shared.state_bytes.load(Ordering::Relaxed)
+    }
+
     /// What changes seldom, as it is now.
     pub fn status(&self) -> Arc<NodeStatus> {
         Arc::clone(&self.shared.status.borrow())
@@ -193,6 +208,11 @@ impl NodeView {
         self.shared.commit.fetch_max(applied, Ordering::Relaxed);
         self.shared.applied.store(applied, Ordering::Release);
         self.shared.revision.store(revision, Ordering::Release);
+    }
+
+    /// Replaces what tells how much the state takes.
+    pub fn publish_state_bytes(&self, bytes: u64) {
+        self.shared.state_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Replaces what tells how far the log has come.

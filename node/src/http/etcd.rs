@@ -15,7 +15,8 @@ pub(super) fn health(health: &Health) -> Answer {
         Some(status) => match status.unready {
             Some(Unready::NoLeader) => Some("RAFT NO LEADER".to_owned()),
             Some(why) => Some(why.to_string().to_uppercase()),
-            None => status.short_of_room.contains(&status.member_id).then(|| "ALARM NOSPACE".to_owned()),
+            None => (status.over_quota || status.short_of_room.contains(&status.member_id))
+                .then(|| "ALARM NOSPACE".to_owned()),
         },
     };
     let code = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -1,9 +1,13 @@
 //! The alarms of the cluster, as etcd keeps them: which member has raised which. From level 2 on; below it there are none.
+//!
+//! While NOSPACE is raised, for whichever member, nothing is put; what makes the state smaller is done, and so are reads. It is raised in its
+//! place in the log, by the size that all members find there, and stays until a client disarms it.
 
 use std::collections::BTreeSet;
 
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, AlarmType};
+use quorate_api::log::CheckQuota;
 
 use super::{Store, header};
 
@@ -14,6 +18,22 @@ impl Store {
     /// The alarms that are raised.
     pub fn alarms(&self) -> Vec<AlarmMember> {
         self.alarms.iter().map(alarm).collect()
+    }
+
+    /// Whether NOSPACE is raised.
+    pub fn is_full(&self) -> bool {
+        let no_space = i32::from(AlarmType::Nospace);
+        self.alarms.range((no_space, 0)..=(no_space, u64::MAX)).next().is_some()
+    }
+
+    /// Raises NOSPACE if the state and what follows take as much as a member's quota, or more; answers what has changed by it.
+    pub(super) fn check_quota(&mut self, check: CheckQuota) -> AlarmResponse {
+        let CheckQuota { member, quota, growth } = check;
+        let key = (AlarmType::Nospace.into(), member);
+        let changed =
+            self.size_in_use().saturating_add(growth) >= quota && !self.is_full() && self.alarms.insert(key);
+        let alarms = changed.then(|| alarm(&key)).into_iter().collect();
+        AlarmResponse { header: Some(header(self.revision)), alarms }
     }
 
     /// Raises an alarm, or takes it back; answers what has changed by it. One that is of no kind, and an action that changes nothing, change
@@ -44,10 +64,14 @@ pub(super) fn restored(wire: &[AlarmMember]) -> Option<Alarms> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_api::etcdserverpb::request_op::Request;
+    use quorate_api::etcdserverpb::{
+        CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest,
+    };
     use quorate_api::log::command::Operation;
 
     use super::*;
-    use crate::kv::Response;
+    use crate::kv::{KvError, Response};
 
     fn ask(store: &mut Store, action: AlarmAction, member_id: u64, alarm: AlarmType) -> usize {
         let request = AlarmRequest { action: action.into(), member_id, alarm: alarm.into() };
@@ -68,5 +92,60 @@ mod tests {
         assert_eq!(ask(&mut store, AlarmAction::Deactivate, 8, AlarmType::Nospace), 0);
         assert_eq!(ask(&mut store, AlarmAction::Deactivate, 7, AlarmType::Nospace), 1);
         assert_eq!((store.alarms(), store.revision()), (vec![], revision), "no revision is made");
+    }
+
+    fn put(store: &mut Store) -> Result<Response, KvError> {
+        let put = PutRequest { key: "k".into(), value: "v".into(), ..PutRequest::default() };
+        store.apply(&Operation::Put(put))
+    }
+
+    fn check(store: &mut Store, quota: u64, growth: u64) -> Vec<AlarmMember> {
+        let check = CheckQuota { member: 7, quota, growth };
+        match store.apply(&Operation::CheckQuota(check)) {
+            Ok(Response::Alarm(response)) => response.alarms,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_space_is_raised_by_the_size_at_its_place() {
+        let mut store = Store::new();
+        put(&mut store).expect("a plain put");
+        let size = store.size_in_use();
+        assert_eq!(check(&mut store, size + 11, 10), []);
+        let raised = [AlarmMember { member_id: 7, alarm: AlarmType::Nospace.into() }];
+        assert_eq!(check(&mut store, size + 10, 10), raised);
+        assert_eq!(check(&mut store, size + 10, u64::MAX), [], "it is raised already");
+        assert!(store.is_full());
+        assert_eq!(ask(&mut store, AlarmAction::Deactivate, 7, AlarmType::Nospace), 1);
+        assert_eq!(check(&mut store, size, 0), raised, "it is as full as before");
+    }
+
+    #[test]
+    fn nothing_is_put_while_no_space_is_raised() {
+        let mut store = Store::new();
+        put(&mut store).expect("a plain put");
+        let revision = store.revision();
+        ask(&mut store, AlarmAction::Activate, 7, AlarmType::Corrupt);
+        assert!(!store.is_full(), "it is another alarm");
+        ask(&mut store, AlarmAction::Activate, 7, AlarmType::Nospace);
+        assert_eq!(put(&mut store), Err(KvError::NoSpace));
+        let nested =
+            |inner| TxnRequest { success: vec![RequestOp { request: Some(inner) }], ..TxnRequest::default() };
+        let put_op = || Request::RequestPut(PutRequest { key: "k".into(), ..PutRequest::default() });
+        // Refused whichever branch would be taken, as in etcd.
+        let other_branch = TxnRequest { failure: nested(put_op()).success, ..TxnRequest::default() };
+        for txn in [nested(put_op()), nested(Request::RequestTxn(nested(put_op()))), other_branch] {
+            assert_eq!(store.apply(&Operation::Txn(txn)), Err(KvError::NoSpace));
+        }
+        assert_eq!(store.revision(), revision);
+        let deletion = DeleteRangeRequest { key: "k".into(), ..DeleteRangeRequest::default() };
+        let deletes = nested(Request::RequestDeleteRange(deletion.clone()));
+        assert!(store.apply(&Operation::Txn(deletes)).is_ok());
+        assert!(store.apply(&Operation::DeleteRange(deletion)).is_ok());
+        let compact = CompactionRequest { revision: store.revision(), physical: false };
+        assert!(store.apply(&Operation::Compact(compact)).is_ok());
+        ask(&mut store, AlarmAction::Deactivate, 7, AlarmType::Nospace);
+        put(&mut store).expect("it is disarmed");
     }
 }

@@ -6,8 +6,10 @@
 
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
+use quorate_api::log::CheckQuota;
 use quorate_api::log::command::Operation;
 
+use super::growth::growth;
 use super::late::Reply;
 use super::steps::Steps;
 use super::txn::Transaction;
@@ -19,6 +21,8 @@ use crate::level::Level;
 #[derive(Debug)]
 pub struct Applying {
     work: Work,
+    /// It may make the state larger.
+    grows: bool,
     writer: Writer,
 }
 
@@ -30,6 +34,7 @@ enum Work {
     Compact(i64),
     RaiseLevel(Level),
     Alarm(pb::AlarmRequest),
+    CheckQuota(CheckQuota),
 }
 
 impl Applying {
@@ -38,6 +43,7 @@ impl Applying {
     ///
     /// Only the member whose client waits `answers`: the others do what changes the state, and read nothing.
     pub fn new(operation: Operation, message: &Bytes, answers: bool) -> Self {
+        let grows = growth(&operation) > 0;
         let work = match operation {
             Operation::Put(request) => Work::Put(request),
             Operation::DeleteRange(request) => Work::Delete(request, None),
@@ -45,8 +51,9 @@ impl Applying {
             Operation::Compact(request) => Work::Compact(request.revision),
             Operation::RaiseLevel(raise) => Work::RaiseLevel(raise.to),
             Operation::Alarm(request) => Work::Alarm(request),
+            Operation::CheckQuota(check) => Work::CheckQuota(check),
         };
-        Self { work, writer: Writer::new(message, answers) }
+        Self { work, grows, writer: Writer::new(message, answers) }
     }
 
     /// Goes on for about so many steps (at most [`super::MAX_STEPS`] where others wait for the state). The outcome, when it is done: the
@@ -68,7 +75,11 @@ impl Applying {
     }
 
     fn advance(&mut self, store: &mut Store, steps: &mut Steps) -> Option<Result<Response, KvError>> {
-        let Self { work, writer } = self;
+        let Self { work, grows, writer } = self;
+        // Before anything else is looked at, as in etcd; and no alarm is raised in the middle of an entry.
+        if *grows && store.is_full() {
+            return Some(Err(KvError::NoSpace));
+        }
         match work {
             Work::Put(request) => {
                 steps.take(PUT);
@@ -91,6 +102,7 @@ impl Applying {
             Work::Txn(transaction) => Some(transaction.advance(store, writer, steps)?.map(Response::Txn)),
             Work::Compact(revision) => Some(store.compact(*revision).map(Response::Compact)),
             Work::Alarm(request) => Some(Ok(Response::Alarm(store.alarm(request)))),
+            Work::CheckQuota(check) => Some(Ok(Response::Alarm(store.check_quota(*check)))),
             Work::RaiseLevel(to) => {
                 store.level = store.level.max(*to);
                 Some(Ok(Response::RaiseLevel(store.level)))

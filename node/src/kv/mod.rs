@@ -15,6 +15,7 @@ mod applying;
 pub mod check;
 mod compaction;
 mod compares;
+mod growth;
 mod history;
 mod index;
 mod keys;
@@ -44,6 +45,7 @@ use crate::level::Level;
 
 pub use self::applying::Applying;
 pub use self::compaction::Collected;
+pub use self::growth::growth;
 pub use self::late::Reply;
 pub use self::points::SnapshotPolicy;
 pub use self::range::RangeScan;
@@ -84,6 +86,9 @@ pub enum KvError {
     /// A put names a lease that does not exist.
     #[error("the lease does not exist")]
     LeaseNotFound,
+    /// NOSPACE is raised: nothing is put until it is disarmed.
+    #[error("the alarm NOSPACE is raised")]
+    NoSpace,
     /// The ranges that a writing transaction compares have too many keys.
     #[error("the transaction compares too many keys")]
     TooManyCompared,

@@ -8,7 +8,7 @@ use super::revision::Revision;
 
 /// What the state accounts for each version beside its key and value, in bytes. A part of the protocol: the size of the state
 /// decides where snapshots are taken, so it must be the same on all members. It does not follow what a version takes here.
-const VERSION_BYTES: u64 = 112;
+pub(super) const VERSION_BYTES: u64 = 112;
 const _: () = assert!(
     size_of::<Option<Version>>() as u64 <= VERSION_BYTES,
     "a version takes more than it is accounted"

@@ -93,11 +93,12 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
             timeless(Wire::SnapshotMissing(pb::SnapshotMissing { id: Some(id_to_wire(id)) }))
         }
         Message::Room { room, .. } => timeless(Wire::Room(room_to_wire(room))),
-        Message::Supports { build: Build { version, levels }, .. } => {
+        Message::Supports { build: Build { version, levels }, quota, .. } => {
             timeless(Wire::Supports(pb::Supports {
                 version,
                 oldest_level: levels.oldest,
                 newest_level: levels.newest,
+                quota,
             }))
         }
     }
@@ -183,9 +184,9 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::SnapshotMissing(pb::SnapshotMissing { id }) => {
             return Ok(Message::SnapshotMissing { from, to, id: id_from_wire(id, "snapshot")? });
         }
-        Wire::Supports(pb::Supports { version, oldest_level, newest_level }) => {
+        Wire::Supports(pb::Supports { version, oldest_level, newest_level, quota }) => {
             let levels = Levels { oldest: oldest_level, newest: newest_level };
-            return Ok(Message::Supports { from, to, build: Build { version, levels } });
+            return Ok(Message::Supports { from, to, build: Build { version, levels }, quota });
         }
         Wire::Room(room) => return Ok(Message::Room { from, to, room: room_from_wire(room) }),
         Wire::AppendEntries(append) => {
@@ -240,6 +241,8 @@ fn reason_to_wire(reason: Rejection) -> Reason {
         Rejection::NoSpace => Reason::NoSpace,
         Rejection::Unsupported => Reason::Unsupported,
         Rejection::TooFarBehind => Reason::TooFarBehind,
+        Rejection::OverQuota => Reason::OverQuota,
+        Rejection::NoDescriptors => Reason::NoDescriptors,
     }
 }
 
@@ -248,6 +251,8 @@ fn reason_from_wire(rejected: &pb::ForwardRejected) -> Rejection {
         Ok(Reason::NotLeader) => Rejection::NotLeader,
         Ok(Reason::NoSpace) => Rejection::NoSpace,
         Ok(Reason::TooFarBehind) => Rejection::TooFarBehind,
+        Ok(Reason::OverQuota) => Rejection::OverQuota,
+        Ok(Reason::NoDescriptors) => Rejection::NoDescriptors,
         Ok(Reason::Unsupported) | Err(_) => Rejection::Unsupported,
     }
 }
@@ -257,6 +262,7 @@ fn room_to_wire(room: Room) -> pb::Room {
         Room::Enough => Level::Enough,
         Room::Low => Level::Low,
         Room::Out => Level::Out,
+        Room::NoDescriptors => Level::NoDescriptors,
     };
     pb::Room { level: level.into() }
 }
@@ -265,6 +271,7 @@ fn room_from_wire(room: pb::Room) -> Room {
     match Level::try_from(room.level) {
         Ok(Level::Enough) => Room::Enough,
         Ok(Level::Low) => Room::Low,
+        Ok(Level::NoDescriptors) => Room::NoDescriptors,
         Ok(Level::Out) | Err(_) => Room::Out,
     }
 }
@@ -327,7 +334,21 @@ mod tests {
             Message::SnapshotManifest { from, to, manifest: Box::new(manifest()) },
             Message::SnapshotPiece { from, to, id, number: 2, bytes: "piece".into() },
             Message::SnapshotMissing { from, to, id },
-            Message::Supports { from, to, build: Build { version: "1.2.3".into(), levels: Levels::ALL } },
+            Message::Supports {
+                from,
+                to,
+                build: Build { version: "1.2.3".into(), levels: Levels::ALL },
+                quota: Some(7),
+            },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![3], reason: Rejection::OverQuota },
+            Message::ForwardRejected {
+                from,
+                to,
+                term: 5,
+                numbers: vec![4],
+                reason: Rejection::NoDescriptors,
+            },
+            Message::Room { from, to, room: Room::NoDescriptors },
             Message::Room { from, to, room: Room::Enough },
             Message::Room { from, to, room: Room::Low },
             Message::Room { from, to, room: Room::Out },

@@ -8,6 +8,7 @@ mod disks;
 mod error;
 mod handover;
 mod join;
+mod memory;
 mod node;
 mod notify;
 mod peer_port;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use quorate_api::log;
@@ -18,11 +19,12 @@ use super::disks::Disks;
 use super::error::RunError;
 use super::handover::hand_over;
 use super::join::{Join, JoinError};
+use super::memory::Kernel;
 use super::notify::Notify;
 use super::peer_port;
 use super::runtime::PortsRuntime;
 use crate::admin::AdminService;
-use crate::cli::Cli;
+use crate::cli::{Cli, QuotaBytes};
 use crate::doors::event::Event;
 use crate::doors::gateway::{Gateway, Numbers};
 use crate::doors::health::Health;
@@ -35,8 +37,10 @@ use crate::metrics::Metrics;
 use crate::net::{Bound, Connections, descriptors};
 use crate::peer::{PeerService, Peers};
 use crate::replica::{Client, Options};
+use crate::retention::Retention;
 use crate::rpc::PeerScheme;
 use crate::server::apply_thread::ApplyThread;
+use crate::server::auto_compaction::AutoCompaction;
 use crate::server::copy_thread::CopyThread;
 use crate::server::data_dir::DataDir;
 use crate::server::driver::{self, Driver, End};
@@ -61,6 +65,13 @@ pub fn run(cli: &Cli) -> Result<(), RunError> {
         node.live().await
     })
 }
+
+/// The part of the memory that the state may take: beside it there are the log behind the newest snapshot, requests and answers under way,
+/// and what allocators leave.
+const QUOTA_PERCENT: u64 = 60;
+
+/// The same where nothing says how much memory there is: etcd's default.
+const UNKNOWN_QUOTA: u64 = 2 << 30;
 
 /// The certificates of a node.
 #[derive(Debug)]
@@ -115,6 +126,7 @@ impl Node {
         if cli.bootstrap {
             disks.bootstrap(&me, levels)?;
         }
+        let quota = quota(cli, &Kernel::default());
         let lease_reads = cli.lease_reads && disks.allow_leases()?;
         let view = NodeView::new(NodeStatus {
             cluster_id: disks.identity.cluster,
@@ -124,6 +136,7 @@ impl Node {
             client_urls: me.client_urls.clone(),
             unready: Some(Unready::Waiting),
             levels,
+            quota,
             ..NodeStatus::default()
         });
         let dialer = Dialer::new(certificates.peer.clone());
@@ -137,7 +150,9 @@ impl Node {
         let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
         *store.write() = state;
         let data_dir = (dir, identity);
-        let wishes = Wishes { priority: cli.priority, lease_reads };
+        // What makes no sense was refused with the command line.
+        let retention = cli.retention().unwrap_or_default();
+        let wishes = Wishes { priority: cli.priority, lease_reads, quota, retention };
         let health = shown.health.clone();
         let start = Start {
             found,
@@ -227,6 +242,8 @@ impl Node {
 struct Wishes {
     priority: u32,
     lease_reads: bool,
+    quota: Option<u64>,
+    retention: Option<Retention>,
 }
 
 /// What the replica's loop starts from.
@@ -274,6 +291,7 @@ impl Start {
             kept_log_bytes: KEPT_LOG_BYTES,
             removed,
             levels: self.levels,
+            quota: self.wishes.quota,
         };
         let path = dir.clone();
         let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
@@ -287,7 +305,11 @@ impl Start {
         data_dir.set_removed(replica.removed())?;
         status_view.publish(&replica, data_dir.cluster());
         let state = Arc::clone(applier.store());
-        view.publish_applied(state.read().applied().index, state.read().revision());
+        let revision = state.read().revision();
+        view.publish_applied(state.read().applied().index, revision);
+        view.publish_state_bytes(replica.usage().bytes);
+        let compaction =
+            self.wishes.retention.map(|retention| AutoCompaction::new(retention, Duration::ZERO, revision));
         peers.configure(status_view.members());
         let driver = Driver {
             options,
@@ -310,6 +332,7 @@ impl Start {
             metrics: self.metrics,
             member: me.clone(),
             founding: None,
+            compaction: compaction.map(|compaction| (Instant::now(), compaction)),
             reads: false,
         };
         driver.log_thread.next_snapshot(snapshot_bytes);
@@ -319,6 +342,23 @@ impl Start {
         });
         Ok(end)
     }
+}
+
+/// The most bytes that the state may take. None for no limit.
+fn quota(cli: &Cli, kernel: &Kernel) -> Option<u64> {
+    let memory = kernel.memory();
+    let quota = match (cli.quota_bytes, memory) {
+        (Some(QuotaBytes::Most(quota)), _) => Some(quota),
+        (Some(QuotaBytes::None), _) => None,
+        (None, Some(memory)) => Some(memory / 100 * QUOTA_PERCENT),
+        (None, None) => Some(UNKNOWN_QUOTA),
+    };
+    if let Some(quota) = quota {
+        tracing::info!(quota, memory, "the state may take so many bytes (--quota-bytes)");
+    } else {
+        tracing::warn!(memory, "the state may take all memory there is (--quota-bytes none)");
+    }
+    quota
 }
 
 fn gateways(me: &log::Member, store: &Arc<RwLock<Store>>, mailbox: &Mailbox) -> io::Result<Vec<Gateway>> {

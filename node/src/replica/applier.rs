@@ -16,7 +16,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use quorate_raft::{Configuration, Entry, Index, LogId, MemberId, Payload, Snapshot};
 
-use super::Options;
+use super::{Options, Usage};
 use crate::command::{self, Unread};
 use crate::kv::{Applying, Collected, KvError, Reply, SnapshotPolicy, Store};
 use crate::level::{FIRST, Level, Levels, Subject, Unsupported};
@@ -71,13 +71,22 @@ pub struct Applied {
     pub jobs: Vec<Job>,
     /// The level of the state.
     pub level: Level,
+    /// What the state takes.
+    pub usage: Usage,
     /// The process must end: the next entry needs a level that it does not support. Nothing of that was applied, and nothing more will be.
     pub end: Option<Unsupported>,
 }
 
 impl Default for Applied {
     fn default() -> Self {
-        Applied { id: LogId::default(), numbers: Vec::new(), jobs: Vec::new(), level: FIRST, end: None }
+        Applied {
+            id: LogId::default(),
+            numbers: Vec::new(),
+            jobs: Vec::new(),
+            level: FIRST,
+            usage: Usage::default(),
+            end: None,
+        }
     }
 }
 
@@ -197,6 +206,7 @@ impl Applier {
     fn finish(&self, mut step: Step, store: &Store) -> Step {
         step.revision = store.revision();
         (step.applied.id, step.applied.level) = (self.passed, store.level());
+        step.applied.usage = Usage::of(store);
         step
     }
 

@@ -21,8 +21,8 @@ pub(super) const TELLS_EVERY: u64 = 50;
 /// For how many ticks that counts: a member that was started as another version says so soon.
 const COUNTS_FOR: u64 = 4 * TELLS_EVERY;
 
-/// The member that proposes a raise of the level, which nobody waits for: 0 is no member.
-const NO_ORIGIN: u64 = 0;
+/// The member that proposes what nobody waits for, such as a raise of the level: 0 is no member.
+pub(super) const NO_ORIGIN: u64 = 0;
 
 /// A member's build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl Replica {
             return Err(RaiseError::Unsupported { to, members });
         }
         // No other is committed at this place: its number is unique.
-        let number = self.raft.status().last.index + 1;
+        let number = self.raft.last().index + 1;
         self.raft.propose(vec![raise(to, number)])?;
         Ok(to)
     }
@@ -139,7 +139,8 @@ impl Replica {
         let (term, leader) = self.raft.leadership();
         let Some(leader) = leader.filter(|leader| *leader != self.id) else { return };
         if self.builds.is_new((term, leader)) || self.now.is_multiple_of(TELLS_EVERY) {
-            self.messages.push(Message::Supports { from: self.id, to: leader, build: self.build() });
+            let (from, quota) = (self.id, self.quota.own());
+            self.messages.push(Message::Supports { from, to: leader, build: self.build(), quota });
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_raft::{self as raft, LogId, MemberId, Term};
 
-use super::{Build, Room};
+use super::{Build, Failure, Room};
 use crate::snapshots::{Manifest, Part};
 
 /// A message from one replica to another.
@@ -80,7 +80,7 @@ pub enum Message {
         /// For which snapshot.
         id: LogId,
     },
-    /// What the sender supports. Said to the leader now and then.
+    /// What the sender supports, and how much its memory takes. Said to the leader now and then.
     Supports {
         /// Whose build.
         from: MemberId,
@@ -88,6 +88,8 @@ pub enum Message {
         to: MemberId,
         /// The build.
         build: Build,
+        /// The most bytes that its state may take; none for no limit.
+        quota: Option<u64>,
     },
     /// The sender's disk has so much room. Said now and then for as long as that is not enough; that it is enough again is
     /// said once, and found out from the silence if that is lost.
@@ -102,7 +104,7 @@ pub enum Message {
 }
 
 /// Why forwarded commands are not appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejection {
     /// The member that they were forwarded to does not lead, or not in that term: whoever leads next may.
     NotLeader,
@@ -112,6 +114,24 @@ pub enum Rejection {
     Unsupported,
     /// The leader is too far behind with applying to answer in time.
     TooFarBehind,
+    /// The state has reached the quota: the same.
+    OverQuota,
+    /// The leader, or too many others, have no descriptor for the next file of the log: the same.
+    NoDescriptors,
+}
+
+impl Rejection {
+    /// The same to a client that gets no other answer; none if another member may append it.
+    pub(super) fn failure(self) -> Option<Failure> {
+        match self {
+            Rejection::NotLeader => None,
+            Rejection::NoSpace => Some(Failure::NoSpace),
+            Rejection::Unsupported => Some(Failure::Unsupported),
+            Rejection::TooFarBehind => Some(Failure::TooFarBehind),
+            Rejection::OverQuota => Some(Failure::OverQuota),
+            Rejection::NoDescriptors => Some(Failure::NoDescriptors),
+        }
+    }
 }
 
 impl Message {

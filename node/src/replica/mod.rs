@@ -5,12 +5,14 @@
 //! The server gives each a thread, timers and queues; a simulator gives them virtual ones. The replica waits for the applier no more than
 //! for the disk: committed entries go out ([`Effects::apply`]), and that they are applied comes in ([`Replica::applied`]).
 
+mod admission;
 mod applier;
 mod backlog;
 mod builds;
 mod fetch;
 mod membership;
 mod message;
+mod quota;
 mod reads;
 mod room;
 mod snapshots;
@@ -19,10 +21,9 @@ mod writes;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use quorate_raft::{
     ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
-    Role, Status, Term, TransferError, Write, WriteId,
+    Status, TransferError, Write, WriteId,
 };
 
 use crate::command;
@@ -35,12 +36,14 @@ pub use backlog::Backlog;
 pub use builds::{Build, Lacking, RaiseError, found_at};
 pub use membership::Standing;
 pub use message::{Message, Rejection};
+pub use quota::Usage;
 pub use room::Room;
 pub use writes::Command;
 
 use builds::Builds;
 use fetch::Fetcher;
 use membership::Membership;
+use quota::Quota;
 use reads::Reads;
 use room::Rooms;
 use tail::Tail;
@@ -76,6 +79,8 @@ pub struct Options {
     pub kept_log_bytes: u64,
     /// The levels that this member supports.
     pub levels: Levels,
+    /// The most bytes that the state may take, as they are accounted, so that this member can hold it; none for no limit.
+    pub quota: Option<u64>,
 }
 
 /// The answer to one request.
@@ -115,6 +120,10 @@ pub enum Failure {
     NoSpace,
     /// The level of the cluster does not allow it yet. It was not done.
     Unsupported,
+    /// The state has reached the quota of a member. It was not done.
+    OverQuota,
+    /// This node, or the leader, or so many that they are no quorum, have no descriptor for the next file of the log. It was not done.
+    NoDescriptors,
     /// This node, or the leader, is so far behind with applying that it would not be answered in time. It was not done.
     TooFarBehind,
 }
@@ -148,12 +157,14 @@ pub struct Held {
     pub applied: Index,
     /// Of the cluster.
     pub level: Level,
+    /// What it takes.
+    pub usage: Usage,
 }
 
 impl Held {
     /// What `store` holds.
     pub fn of(store: &Store) -> Self {
-        Held { applied: store.applied().index, level: store.level() }
+        Held { applied: store.applied().index, level: store.level(), usage: Usage::of(store) }
     }
 }
 
@@ -170,8 +181,8 @@ pub struct Replica {
     backlog: Backlog,
     /// Of the state, as far as was reported.
     level: Level,
-    /// That has changed since the last output.
-    level_changed: bool,
+    /// That, or whether NOSPACE is raised, has changed since the last output.
+    state_changed: bool,
     levels: Levels,
     /// Why the process must end.
     end: Option<Unsupported>,
@@ -186,6 +197,7 @@ pub struct Replica {
     rooms: Rooms,
     /// As far as they have told it.
     builds: Builds,
+    quota: Quota,
     tail: Tail,
     fetcher: Fetcher,
     apply: Vec<Work>,
@@ -231,7 +243,7 @@ impl Replica {
         Replica {
             id,
             level: held.level,
-            level_changed: false,
+            state_changed: false,
             levels: options.levels,
             end: unsupported,
             status: raft.status(),
@@ -245,6 +257,7 @@ impl Replica {
             room: Room::Enough,
             rooms: Rooms::default(),
             builds: Builds::default(),
+            quota: Quota::new(id, options.quota, held.usage),
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
             apply: Vec::new(),
@@ -297,11 +310,12 @@ impl Replica {
         self.tick_snapshots();
         self.rooms.tick(self.now);
         self.builds.tick(self.now);
+        self.quota.configure(&self.status.configuration.members());
         self.tell_build();
         if self.room != Room::Enough && self.now.is_multiple_of(room::TELLS_EVERY) {
             self.tell_room();
         }
-        if self.room == Room::Out && self.now.is_multiple_of(HANDS_OVER_EVERY) {
+        if self.room.takes_nothing() && self.now.is_multiple_of(HANDS_OVER_EVERY) {
             self.hand_leadership_over();
         }
     }
@@ -309,28 +323,6 @@ impl Replica {
     /// So many ticks more have passed, while nothing ran: see [`Raft::overslept`].
     pub fn overslept(&mut self, ticks: u64) {
         self.raft.overslept(ticks);
-    }
-
-    /// A client wants commands to be done, in order.
-    pub fn write(&mut self, client: Client, commands: Vec<Command>) {
-        let refusal = self.refusal();
-        let (room, level) = (self.room_for_commands(), self.level);
-        let refused_for = |command: &Command| {
-            let by_room = (room != Room::Enough && !room.admits(&command.bytes)).then_some(Failure::NoSpace);
-            let by_level = (command.needs > level).then_some(Failure::Unsupported);
-            refusal.or(by_level).or(by_room)
-        };
-        let mut admitted = Vec::with_capacity(commands.len());
-        for command in commands {
-            match refused_for(&command) {
-                None => admitted.push(command),
-                Some(failure) => {
-                    let (number, outcome) = (command.number, Outcome::NotApplied(failure));
-                    self.answers.push(Answer { client, number, outcome });
-                }
-            }
-        }
-        self.writes.arrive(client, self.now + self.request_ticks, admitted);
     }
 
     /// A client wants to read what is newest. `number` is its own for this read, or for many that have arrived already.
@@ -349,15 +341,10 @@ impl Replica {
             Message::Raft(message) if !self.takes(&message) => {}
             Message::Raft(message) => self.raft.step(message),
             Message::Forward { from, term, commands, .. } => self.forwarded(from, term, commands),
-            Message::ForwardRejected { term, numbers, reason, .. } => {
-                let failure = match reason {
-                    Rejection::NotLeader => return self.writes.rejected(term, &numbers),
-                    Rejection::NoSpace => Failure::NoSpace,
-                    Rejection::Unsupported => Failure::Unsupported,
-                    Rejection::TooFarBehind => Failure::TooFarBehind,
-                };
-                self.writes.refused(term, &numbers, failure, &mut self.answers);
-            }
+            Message::ForwardRejected { term, numbers, reason, .. } => match reason.failure() {
+                None => self.writes.rejected(term, &numbers),
+                Some(failure) => self.writes.refused(term, &numbers, failure, &mut self.answers),
+            },
             Message::SnapshotRequest { from, id, part, .. } => self.read_snapshot(from, id, part),
             Message::SnapshotManifest { manifest, .. } if !self.levels.contains(manifest.level()) => {
                 let snapshot = Subject::Snapshot(manifest.id().index);
@@ -371,7 +358,12 @@ impl Replica {
             }
             Message::SnapshotMissing { from, id, .. } => self.fetcher.missing(from, id, self.now),
             Message::Room { from, room, .. } => self.rooms.told(from, room, self.now),
-            Message::Supports { from, build, .. } => self.builds.told(from, build, self.now),
+            Message::Supports { from, build, quota, .. } => {
+                self.builds.told(from, build, self.now);
+                if self.status.configuration.members().contains(&from) {
+                    self.quota.told(from, quota);
+                }
+            }
         }
     }
 
@@ -398,8 +390,9 @@ impl Replica {
 
     /// The applier has done a step.
     pub fn applied(&mut self, applied: Applied) {
-        let Applied { id, numbers, jobs, level, end } = applied;
-        self.level_changed |= std::mem::replace(&mut self.level, level) != level;
+        let Applied { id, numbers, jobs, level, usage, end } = applied;
+        self.state_changed |= std::mem::replace(&mut self.level, level) != level;
+        self.state_changed |= self.quota.applied(id.index, usage);
         self.end = self.end.take().or(end);
         self.applied = self.applied.max(id.index);
         self.backlog.applied(id.index);
@@ -436,7 +429,7 @@ impl Replica {
         self.hand_over();
         self.reads.ask(&mut self.raft);
         let output = self.raft.output();
-        let mut status_changed = output.status_changed | std::mem::take(&mut self.level_changed);
+        let mut status_changed = output.status_changed | std::mem::take(&mut self.state_changed);
         self.messages.extend(output.messages.into_iter().map(Message::Raft));
         status_changed |= self.hand_out(output.committed);
         for done in output.reads {
@@ -509,20 +502,10 @@ impl Replica {
         self.room
     }
 
-    /// The members, this one among them, that are known to lack room.
-    pub fn short_of_room(&self) -> Vec<MemberId> {
-        let own = (self.room != Room::Enough).then_some(self.id);
+    /// The members, this one among them, that are known to lack room, and how much they have.
+    pub fn short_of_room(&self) -> Vec<(MemberId, Room)> {
+        let own = (self.room != Room::Enough).then_some((self.id, self.room));
         own.into_iter().chain(self.rooms.short()).collect()
-    }
-
-    /// How much room there is for commands: as much as this member's disk has; if it leads, no more than a quorum has.
-    fn room_for_commands(&self) -> Room {
-        if self.status.role != Role::Leader || self.rooms.is_empty() {
-            return self.room;
-        }
-        let progress = self.raft.progress();
-        let is_heard = |id| progress.iter().any(|member| member.id == id && member.active);
-        self.room.max(self.rooms.of_quorum(&self.status.configuration, is_heard, (self.id, self.room)))
     }
 
     /// Hands leadership to the voter with room that is furthest, if there is one: another without room would hand it back.
@@ -545,73 +528,26 @@ impl Replica {
         }
     }
 
-    /// Why no request is taken in now, if so.
-    fn refusal(&self) -> Option<Failure> {
-        // One who is no member cannot say what was acknowledged, and nobody would take its commands.
-        if self.standing() != Standing::Member {
-            return Some(Failure::NotAMember);
-        }
-        // What waits already would be given up now, had it come when there was a leader last.
-        if self.raft.leadership().1.is_none() && self.now >= self.led + self.request_ticks {
-            return Some(Failure::NoLeader);
-        }
-        self.is_far_behind().then_some(Failure::TooFarBehind)
-    }
-
-    /// Whether so much waits to be applied that a request that comes now would hardly be answered in time, or would take memory that
-    /// is not there.
-    fn is_far_behind(&self) -> bool {
-        self.backlog.bytes() > ADMITTED_BACKLOG_BYTES || self.backlog.waited() > self.request_ticks / 2
-    }
-
     /// Whether a message is taken in. A member without room, or with next to no memory for more, takes no entries: it falls behind,
     /// as if it were away. All else goes on.
     fn takes(&self, message: &quorate_raft::Message) -> bool {
-        let full = self.room == Room::Out || self.backlog.bytes() > MOST_BACKLOG_BYTES;
+        let full = self.room.takes_nothing() || self.backlog.bytes() > MOST_BACKLOG_BYTES;
         !full || !room::brings_entries(message)
     }
 
     /// Appends or forwards the commands that wait for it.
     fn hand_over(&mut self) {
         self.writes.begin();
+        self.quota.hand_over();
         if self.writes.is_idle() {
             return;
         }
         match self.raft.leadership() {
-            (term, Some(leader)) if leader == self.id => self.writes.append(term, &mut self.raft),
+            (term, Some(leader)) if leader == self.id => self.append(term),
             (term, Some(leader)) => self.writes.forward(self.id, leader, term, &mut self.messages),
             (_, None) => {}
         }
         self.writes.reject_forwarded(self.id, &mut self.messages);
-    }
-
-    /// Another member's clients have sent commands. Those that are not taken in go back at once: all if this member is far behind, those that
-    /// there is no room for, and those that it does not read as a whole, or that the cluster's level does not allow: in the log they would
-    /// end every member that does not know better.
-    fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
-        if self.is_far_behind() {
-            return self.send_back(from, term, commands, Rejection::TooFarBehind);
-        }
-        let room = self.room_for_commands();
-        let levels = Levels { newest: self.level, ..self.levels };
-        let (readable, unsupported): (Vec<_>, Vec<_>) =
-            commands.into_iter().partition(|bytes| command::read(bytes.clone(), levels).is_ok());
-        let (admitted, no_room): (Vec<_>, Vec<_>) =
-            readable.into_iter().partition(|bytes| room == Room::Enough || room.admits(bytes));
-        for (refused, reason) in [(unsupported, Rejection::Unsupported), (no_room, Rejection::NoSpace)] {
-            if !refused.is_empty() {
-                self.send_back(from, term, refused, reason);
-            }
-        }
-        if !admitted.is_empty() {
-            self.writes.forwarded(from, term, admitted);
-        }
-    }
-
-    /// Tells another member which of its clients' commands are not taken in.
-    fn send_back(&mut self, to: MemberId, term: Term, commands: Vec<Bytes>, reason: Rejection) {
-        let numbers = command::numbers(commands);
-        self.messages.push(Message::ForwardRejected { from: self.id, to, term, numbers, reason });
     }
 
     /// Hands out what was committed. Whether the members' standing may have changed by it: that is known, and can be stored, before the

@@ -6,13 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use prost::Message as _;
-use quorate_api::etcdserverpb::request_op::Request;
-use quorate_api::etcdserverpb::{RequestOp, TxnRequest};
-use quorate_api::log;
-use quorate_api::log::command::Operation;
 use quorate_raft::{self as raft, Body, Configuration, MemberId};
+
+use super::Rejection;
 
 /// How often, in ticks, a member without room says so.
 pub(super) const TELLS_EVERY: u64 = 25;
@@ -28,18 +24,30 @@ pub enum Room {
     Enough,
     /// So little that what is left is for making more: deletions, compactions, the snapshot and the log that these need.
     Low,
+    /// There is no descriptor for the next file of the log: nothing is taken in, as without room, until there is.
+    NoDescriptors,
     /// Next to none: for what keeps the member alive and a member.
     Out,
 }
 
 impl Room {
-    /// Whether the command in `bytes` may be taken in.
-    pub(super) fn admits(self, bytes: &Bytes) -> bool {
+    /// Whether a command may be taken in that may make the state larger by `growth` ([`crate::kv::growth`]).
+    pub(super) fn admits(self, growth: u64) -> bool {
         match self {
             Room::Enough => true,
-            Room::Low => !grows(bytes),
-            Room::Out => false,
+            Room::Low => growth == 0,
+            Room::NoDescriptors | Room::Out => false,
         }
+    }
+
+    /// Whether nothing at all is taken in.
+    pub fn takes_nothing(self) -> bool {
+        self >= Room::NoDescriptors
+    }
+
+    /// Why not.
+    pub(super) fn rejection(self) -> Rejection {
+        if self == Room::NoDescriptors { Rejection::NoDescriptors } else { Rejection::NoSpace }
     }
 }
 
@@ -77,9 +85,9 @@ impl Rooms {
         self.short.contains_key(&id)
     }
 
-    /// Those that lack it.
-    pub(super) fn short(&self) -> impl Iterator<Item = MemberId> {
-        self.short.keys().copied()
+    /// Those that lack it, and how much they have.
+    pub(super) fn short(&self) -> impl Iterator<Item = (MemberId, Room)> {
+        self.short.iter().map(|(id, (room, _))| (*id, *room))
     }
 
     /// How much room a quorum has, if `me` has `own`, and some lack it: then members that are not heard count for nothing. Those who have
@@ -97,56 +105,18 @@ impl Rooms {
             None => Room::Out,
         };
         let has = |wanted: &Room| configuration.quorum(|id| of(id) <= *wanted);
-        [Room::Enough, Room::Low].into_iter().find(has).unwrap_or(Room::Out)
+        [Room::Enough, Room::Low, Room::NoDescriptors].into_iter().find(has).unwrap_or(Room::Out)
     }
-}
-
-/// Whether a command makes the data larger.
-fn grows(bytes: &Bytes) -> bool {
-    let command = log::Command::decode(bytes.clone());
-    match command.ok().and_then(|command| command.operation) {
-        Some(Operation::Put(_)) => true,
-        Some(Operation::Txn(txn)) => puts(&txn),
-        Some(
-            Operation::DeleteRange(_)
-            | Operation::Compact(_)
-            | Operation::RaiseLevel(_)
-            | Operation::Alarm(_),
-        )
-        | None => false,
-    }
-}
-
-/// Whether a transaction may put something, in either branch.
-fn puts(txn: &TxnRequest) -> bool {
-    let puts = |operation: &RequestOp| match &operation.request {
-        Some(Request::RequestPut(_)) => true,
-        Some(Request::RequestTxn(inner)) => puts(inner),
-        Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => false,
-    };
-    txn.success.iter().chain(&txn.failure).any(puts)
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_api::etcdserverpb::{DeleteRangeRequest, PutRequest};
-
     use super::*;
-
-    fn bytes(operation: Operation) -> Bytes {
-        crate::command::encode(1, 1, operation)
-    }
-
-    fn operation(request: Request) -> RequestOp {
-        RequestOp { request: Some(request) }
-    }
 
     #[test]
     fn what_makes_room_is_admitted_for_as_long_as_possible() {
-        let put = bytes(Operation::Put(PutRequest::default()));
-        let delete = bytes(Operation::DeleteRange(DeleteRangeRequest::default()));
-        assert!(Room::Enough.admits(&put) && !Room::Low.admits(&put));
-        assert!(Room::Low.admits(&delete) && !Room::Out.admits(&delete));
+        assert!(Room::Enough.admits(9) && !Room::Low.admits(9));
+        assert!(Room::Low.admits(0) && !Room::Out.admits(0) && !Room::NoDescriptors.admits(0));
     }
 
     #[test]
@@ -168,19 +138,5 @@ mod tests {
         assert_eq!(of(&rooms, Room::Enough, 0), Room::Out);
         rooms.tick(3 + COUNTS_FOR);
         assert!(rooms.is_empty(), "they say it no more");
-    }
-
-    #[test]
-    fn a_put_is_found_wherever_it_is() {
-        let delete = operation(Request::RequestDeleteRange(DeleteRangeRequest::default()));
-        let put = operation(Request::RequestPut(PutRequest::default()));
-        let inner = TxnRequest { failure: vec![put], ..TxnRequest::default() };
-        let outer = TxnRequest {
-            success: vec![delete.clone(), operation(Request::RequestTxn(inner))],
-            ..TxnRequest::default()
-        };
-        assert!(!Room::Low.admits(&bytes(Operation::Txn(outer))));
-        let deletes = TxnRequest { success: vec![delete], ..TxnRequest::default() };
-        assert!(Room::Low.admits(&bytes(Operation::Txn(deletes))));
     }
 }

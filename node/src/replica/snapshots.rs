@@ -149,7 +149,7 @@ impl Replica {
     /// What is offered to others cannot be read any more: takes another one, where the log would not have called for it. It may be
     /// long until that does, and nobody else may have the old one.
     fn renew(&mut self) {
-        let is_due = self.room != Room::Out && self.renews_at.is_some_and(|at| at <= self.now);
+        let is_due = !self.room.takes_nothing() && self.renews_at.is_some_and(|at| at <= self.now);
         // A state from its copy may be ahead of what is known to be committed.
         if is_due && self.applied <= self.handed {
             tracing::info!("takes a snapshot in the place of a damaged one");

@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_raft::{MemberId, Raft, Term};
+use quorate_api::log::command::Operation;
+use quorate_raft::{Index, MemberId, Raft, Term};
 
 use super::{Answer, Client, Failure, Message, Outcome, Rejection};
-use crate::command;
 use crate::level::Level;
+use crate::{command, kv};
 
 /// A message takes in commands until it has this many bytes.
 const FORWARD_BYTES: usize = 1 << 20;
@@ -31,6 +32,16 @@ pub struct Command {
     pub bytes: Bytes,
     /// The level that it needs ([`crate::command::needs`]).
     pub needs: Level,
+    /// By how many bytes it may make the state larger ([`crate::kv::growth`]).
+    pub growth: u64,
+}
+
+impl Command {
+    /// The command of member `origin` to do `operation`.
+    pub fn new(origin: u64, number: u64, operation: Operation) -> Self {
+        let (needs, growth) = (command::needs(&operation), kv::growth(&operation));
+        Command { number, bytes: command::encode(origin, number, operation), needs, growth }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +67,7 @@ struct Waiting {
     client: Client,
     deadline: u64,
     bytes: Bytes,
+    growth: u64,
     /// The term in which it was handed to a leader.
     sent: Option<Term>,
 }
@@ -71,20 +83,21 @@ impl Waiting {
 struct Forwarded {
     from: MemberId,
     term: Term,
-    commands: Vec<Bytes>,
+    /// And by how much each may make the state larger.
+    commands: Vec<(Bytes, u64)>,
 }
 
 impl Writes {
     /// Commands have arrived from a client.
     pub(super) fn arrive(&mut self, client: Client, deadline: u64, commands: Vec<Command>) {
-        for Command { number, bytes, .. } in commands {
+        for Command { number, bytes, growth, .. } in commands {
             self.unsent.push(number);
-            self.waiting.insert(number, Waiting { client, deadline, bytes, sent: None });
+            self.waiting.insert(number, Waiting { client, deadline, bytes, growth, sent: None });
         }
     }
 
-    /// Commands have come from another member.
-    pub(super) fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
+    /// Commands have come from another member, each with how much it may make the state larger.
+    pub(super) fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<(Bytes, u64)>) {
         self.forwarded.push(Forwarded { from, term, commands });
     }
 
@@ -130,23 +143,37 @@ impl Writes {
         self.unsent.is_empty() && self.forwarded.is_empty()
     }
 
-    /// Appends everything, as the leader of `term`.
-    pub(super) fn append(&mut self, term: Term, raft: &mut Raft) {
+    /// Appends everything, as the leader of `term`. Before a command `check` may put another: it is told its place in the log, by how much
+    /// those before it may make the state larger, and by how much this one. Returns up to which entry, and by how much all may.
+    pub(super) fn append(
+        &mut self,
+        term: Term,
+        raft: &mut Raft,
+        check: impl Fn(Index, u64, u64) -> Option<Bytes>,
+    ) -> Option<(Index, u64)> {
         let (mine, stale): (Vec<_>, Vec<_>) = self.forwarded.drain(..).partition(|f| f.term == term);
         self.forwarded = stale;
-        let own = self.unsent.iter().filter_map(|number| self.waiting.get(number)).map(|w| w.bytes.clone());
-        let commands: Vec<Bytes> = own.chain(mine.iter().flat_map(|f| f.commands.iter().cloned())).collect();
+        let own = self.unsent.iter().filter_map(|number| self.waiting.get(number));
+        let own = own.map(|waiting| (&waiting.bytes, waiting.growth));
+        let theirs = mine.iter().flat_map(|f| &f.commands).map(|(bytes, growth)| (bytes, *growth));
+        let (first, mut commands, mut growth) = (raft.last().index + 1, Vec::new(), 0);
+        for (bytes, more) in own.chain(theirs) {
+            commands.extend(check(first + commands.len() as u64, growth, more));
+            commands.push(bytes.clone());
+            growth += more;
+        }
         if commands.is_empty() {
-            return;
+            return None;
         }
-        match raft.propose(commands) {
-            Ok((_, appended_in)) => {
-                assert_eq!(appended_in, term, "a leader appends in its own term");
-                self.mark_sent(self.unsent.len(), term);
-            }
+        let last = first + commands.len() as u64 - 1;
+        let Ok(appended) = raft.propose(commands) else {
             // Leadership is being handed over: this member's own commands wait for whoever leads next.
-            Err(_) => self.forwarded.extend(mine),
-        }
+            self.forwarded.extend(mine);
+            return None;
+        };
+        assert_eq!(appended, (first, term), "a leader appends in its own term, behind the log");
+        self.mark_sent(self.unsent.len(), term);
+        Some((last, growth))
     }
 
     /// Sends this member's commands to the leader of `term`: no more than the link there can take. The others follow as those are applied.
@@ -176,6 +203,7 @@ impl Writes {
     /// Tells their senders what was not appended.
     pub(super) fn reject_forwarded(&mut self, from: MemberId, messages: &mut Vec<Message>) {
         for Forwarded { from: to, term, commands } in self.forwarded.drain(..) {
+            let commands = commands.into_iter().map(|(bytes, _)| bytes);
             let (numbers, reason) = (command::numbers(commands), Rejection::NotLeader);
             messages.push(Message::ForwardRejected { from, to, term, numbers, reason });
         }
@@ -195,6 +223,11 @@ impl Writes {
                 self.due = true;
             }
         }
+    }
+
+    /// The term of the newest entry applied.
+    pub(super) fn applied_term(&self) -> Term {
+        self.applied_term
     }
 
     /// A snapshot takes the place of the state. What was handed over may be in it, or may yet be applied: nobody can tell, and nobody waits

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use crate::doors::gateway::RequestError;
@@ -33,6 +35,7 @@ impl From<KvError> for Status {
             KvError::FutureRevision => {
                 (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
             }
+            KvError::NoSpace => return over_quota(),
             KvError::KeyNotFound => (Code::InvalidArgument, "etcdserver: key not found"),
             KvError::TooManyCompared => {
                 (Code::InvalidArgument, "etcdserver: too many operations in txn request")
@@ -51,12 +54,39 @@ impl From<RequestError> for Status {
             RequestError::NoLeader | RequestError::NotAMember => (Code::Unavailable, "etcdserver: no leader"),
             RequestError::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
             RequestError::Overloaded => (Code::ResourceExhausted, "etcdserver: too many requests"),
-            RequestError::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
+            RequestError::OverQuota => return over_quota(),
+            RequestError::NoSpace => return no_space(DISK_FULL),
+            RequestError::NoDescriptors => (Code::ResourceExhausted, NO_DESCRIPTORS),
             RequestError::Unsupported => (Code::FailedPrecondition, "etcdserver: not capable"),
             RequestError::Stopping => (Code::Unavailable, "etcdserver: server stopped"),
         };
         Status::new(code, text)
     }
+}
+
+/// Where an answer says more than etcd's text does, which clients compare.
+const REASON: &str = "quorate-reason";
+
+const OVER_QUOTA: &str =
+    "the state has reached the quota (--quota-bytes): delete, compact, and disarm the alarm NOSPACE";
+
+const DISK_FULL: &str = "the disk of the member, of the leader or of too many others is full: make the volume larger, or delete and compact";
+
+/// etcd ends without descriptors, and has no text for it.
+const NO_DESCRIPTORS: &str = "etcdserver: too many open files: the log has none for what comes next. Raise the limit of the leader (ulimit -n)";
+
+/// etcd's quota, and its text.
+fn over_quota() -> Status {
+    no_space(OVER_QUOTA)
+}
+
+/// What etcd says when there is no room, with what is full in the metadata.
+fn no_space(reason: &'static str) -> Status {
+    let metadata = MetadataMap::from_headers(HeaderMap::from_iter([(
+        HeaderName::from_static(REASON),
+        HeaderValue::from_static(reason),
+    )]));
+    Status::with_metadata(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", metadata)
 }
 
 /// A command was applied, and what its answer was to tell cannot be read any more: another state has taken the place of the one that it

@@ -33,14 +33,11 @@ impl Maintenance for MaintenanceService {
         self.member.admit(&request, true)?;
         let Member { gateway, view, .. } = &self.member;
         let bytes = |size| i64::try_from(size).unwrap_or(i64::MAX);
-        let (revision, size, in_use) = {
+        let (revision, size, in_use, raised) = {
             let store = gateway.store().read();
-            (store.revision(), bytes(store.size()), bytes(store.size_in_use()))
+            (store.revision(), bytes(store.size()), bytes(store.size_in_use()), store.alarms())
         };
         let status = view.status();
-        let no_leader = status.leader.is_none().then(|| "etcdserver: no leader".to_owned());
-        let no_space = status.short_of_room.iter().map(|id| format!("memberID:{id} alarm:NOSPACE"));
-        let errors = no_leader.into_iter().chain(no_space).collect();
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.member.header(revision)),
             version: ETCD_VERSION.to_owned(),
@@ -49,13 +46,13 @@ impl Maintenance for MaintenanceService {
             raft_index: view.commit_index(),
             raft_term: view.term(),
             raft_applied_index: view.applied_index(),
-            errors,
+            errors: errors(&raised, &status),
             // What is compacted and not removed yet makes the difference.
             db_size_in_use: in_use,
             is_learner: self.member.is_learner(),
             storage_version: ETCD_STORAGE_VERSION.to_owned(),
-            // There is no quota.
-            db_size_quota: 0,
+            // The smallest that is known counts. 0 for no limit.
+            db_size_quota: bytes(status.smallest_quota.map_or(0, |(quota, _)| quota)),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
     }
@@ -119,6 +116,23 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         Err(unimplemented("/etcdserverpb.Maintenance/Downgrade"))
     }
+}
+
+/// What is wrong, in etcd's words where it has some, and what is full.
+fn errors(raised: &[pb::AlarmMember], status: &NodeStatus) -> Vec<String> {
+    let no_leader = status.leader.is_none().then(|| "etcdserver: no leader".to_owned());
+    let alarms = raised.iter().map(|alarm| {
+        let reason = match alarm.alarm() {
+            pb::AlarmType::Nospace => " (the state has reached the quota of --quota-bytes)",
+            pb::AlarmType::None | pb::AlarmType::Corrupt => "",
+        };
+        format!("memberID:{} alarm:{}{reason}", alarm.member_id, alarm.alarm().as_str_name())
+    });
+    let disks =
+        status.short_of_room.iter().map(|id| format!("memberID:{id} alarm:NOSPACE (its disk is full)"));
+    let descriptors = status.short_of_descriptors.iter();
+    let descriptors = descriptors.map(|id| format!("memberID:{id} too many open files (ulimit -n)"));
+    no_leader.into_iter().chain(alarms).chain(disks).chain(descriptors).collect()
 }
 
 /// Those that are `raised`, and those that only this member knows of.

@@ -137,6 +137,7 @@ impl Runner {
     fn report(&mut self, step: Step) {
         let Step { answers, revision, applied } = step;
         self.view.publish_applied(applied.id.index, revision);
+        self.view.publish_state_bytes(applied.usage.bytes);
         let runtimes = self.gateways.len();
         for (number, result) in answers {
             let client = Numbers::client(number, runtimes);

@@ -43,15 +43,15 @@ impl DiskSpace {
         let room = judge(self.room, log, self.space.map(|space| space.available), reserve);
         let changed = std::mem::replace(&mut self.room, room) != room;
         if changed {
-            self.tell(room, log.lacks);
+            self.tell(room);
         }
         changed.then_some(room)
     }
 
-    fn tell(&self, room: Room, lacks: Option<Lack>) {
+    fn tell(&self, room: Room) {
         let (dir, available) = (self.dir.display(), self.space.map(|space| space.available));
         match room {
-            Room::Out if lacks == Some(Lack::Descriptors) => tracing::error!(
+            Room::NoDescriptors => tracing::error!(
                 %dir,
                 "too many open files: the log has no file for what comes next. Takes nothing: raise the limit (ulimit -n)"
             ),
@@ -75,7 +75,8 @@ fn judge(before: Room, log: storage::Room, available: Option<u64>, reserve: u64)
     let low = log.lacks == Some(Lack::Space) || available.is_some_and(|available| available < wanted);
     let ends_soon = !log.spare && log.active < LAST;
     match low {
-        _ if ends_soon && (low || log.lacks.is_some()) => Room::Out,
+        _ if ends_soon && (low || log.lacks == Some(Lack::Space)) => Room::Out,
+        _ if ends_soon && log.lacks == Some(Lack::Descriptors) => Room::NoDescriptors,
         true => Room::Low,
         false => Room::Enough,
     }
@@ -117,7 +118,8 @@ mod tests {
         let log =
             |active| storage::Room { active: active * MIB, spare: false, lacks: Some(Lack::Descriptors) };
         assert_eq!(judge(Room::Enough, log(40), Some(1000 * MIB), 200 * MIB), Room::Enough);
-        assert_eq!(judge(Room::Enough, log(10), Some(1000 * MIB), 200 * MIB), Room::Out);
-        assert_eq!(judge(Room::Out, log(40), Some(1000 * MIB), 200 * MIB), Room::Enough);
+        assert_eq!(judge(Room::Enough, log(10), Some(1000 * MIB), 200 * MIB), Room::NoDescriptors);
+        assert_eq!(judge(Room::NoDescriptors, log(10), Some(MIB), 200 * MIB), Room::Out);
+        assert_eq!(judge(Room::NoDescriptors, log(40), Some(1000 * MIB), 200 * MIB), Room::Enough);
     }
 }

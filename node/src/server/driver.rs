@@ -4,12 +4,15 @@
 //! with the connections to other members: a message goes from the socket to the replica and its answer back without waking
 //! another thread.
 
+use std::time::Instant;
+
 use quorate_api::log;
 use quorate_raft::{HardState, MemberId, Raft, Restored, Write, WriteId};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::apply_thread::ApplyThread;
+use super::auto_compaction::AutoCompaction;
 use super::copy_thread::CopyThread;
 use super::data_dir::DataDir;
 use super::lease_clock::LeaseClock;
@@ -50,6 +53,8 @@ pub(crate) struct Driver {
     /// This node, as configurations describe it.
     pub(crate) member: log::Member,
     pub(crate) founding: Option<Founding>,
+    /// Compaction without being asked, and when its time began. None where none is wanted.
+    pub(crate) compaction: Option<(Instant, AutoCompaction)>,
     /// It waits for the answer to a read of its own.
     pub(crate) reads: bool,
 }
@@ -145,10 +150,26 @@ impl Driver {
             self.reads = true;
             self.replica.read(ITSELF, 0);
         }
+        self.compact();
         if ticks.is_multiple_of(PROGRESS_TICKS) {
             let backlog = self.replica.backlog();
             self.metrics.backlog(backlog.entries(), backlog.bytes(), TICK * backlog.waited() as u32);
             self.status_view.publish(&self.replica, self.data_dir.cluster());
+        }
+    }
+
+    /// Compacts if it is time, and this member leads.
+    fn compact(&mut self) {
+        let Some((begun, compaction)) = &mut self.compaction else { return };
+        let leads = self.status_view.leads();
+        let due = compaction.due(begun.elapsed(), self.status_view.revision(), leads);
+        if let Some(revision) = due
+            && self.replica.compact(revision)
+        {
+            tracing::info!(
+                revision,
+                "compacts the history before this revision (--auto-compaction-retention)"
+            );
         }
     }
 

@@ -13,6 +13,7 @@
 //! [`crate::process`]; what services see of them, in [`crate::doors`].
 
 pub(crate) mod apply_thread;
+pub(crate) mod auto_compaction;
 pub(crate) mod copy_thread;
 pub(crate) mod data_dir;
 mod disk_space;

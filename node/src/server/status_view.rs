@@ -6,7 +6,7 @@ use quorate_raft::{LogId, Role as RaftRole, Status};
 use crate::codec;
 use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::metrics::Metrics;
-use crate::replica::{Replica, Standing};
+use crate::replica::{Replica, Room, Standing};
 
 /// The loop's side of a [`NodeView`].
 #[derive(Debug)]
@@ -41,6 +41,16 @@ impl StatusView {
         self.caught_up
     }
 
+    /// Whether this member leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.status.role == Role::Leader
+    }
+
+    /// The revision of the state.
+    pub(crate) fn revision(&self) -> i64 {
+        self.view.revision()
+    }
+
     /// The members of the newest configuration.
     pub(crate) fn members(&self) -> &[log::Member] {
         self.status.members()
@@ -51,6 +61,7 @@ impl StatusView {
         let raft = replica.status();
         let role = role(&raft, replica.standing());
         self.tell(role, &raft);
+        self.tell_quota(replica);
         let status = &mut self.status;
         status.cluster_id = cluster_id;
         status.role = role;
@@ -58,7 +69,14 @@ impl StatusView {
         status.level = if cluster_id == 0 { 0 } else { replica.level() };
         status.leader = raft.leader.map(|id| id.0);
         status.progress = replica.progress();
-        status.short_of_room = replica.short_of_room().into_iter().map(|id| id.0).collect();
+        let short = replica.short_of_room();
+        let of = |wanted: bool| {
+            let those = short.iter().filter(|(_, room)| (*room == Room::NoDescriptors) == wanted);
+            those.map(|(id, _)| id.0).collect()
+        };
+        (status.short_of_room, status.short_of_descriptors) = (of(false), of(true));
+        status.smallest_quota = replica.smallest_quota().map(|(quota, id)| (quota, id.0));
+        status.over_quota = replica.usage().is_full;
         status.fetching = replica.fetching();
         status.refused_parts = replica.refused_parts();
         configure(&mut status.configuration, &raft);
@@ -95,6 +113,25 @@ impl StatusView {
         } else if raft.leader.is_none() && before.leader.is_some() {
             tracing::info!(term = raft.term, "lost the leader");
         }
+    }
+
+    /// Says that puts are refused by the quota, and that they are not any more.
+    fn tell_quota(&self, replica: &Replica) {
+        let usage = replica.usage();
+        if usage.is_full == self.status.over_quota {
+            return;
+        }
+        if !usage.is_full {
+            return tracing::info!(state = usage.bytes, "NOSPACE is disarmed: takes puts again");
+        }
+        let (quota, member) = replica.smallest_quota().map_or((None, None), |(q, id)| (Some(q), Some(id)));
+        tracing::warn!(
+            state = usage.bytes,
+            quota,
+            member = member.map(tracing::field::display),
+            "NOSPACE: the state has reached the smallest quota of the members (--quota-bytes). Puts are refused: delete, compact, and \
+             disarm the alarm"
+        );
     }
 }
 

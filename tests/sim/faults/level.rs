@@ -3,6 +3,7 @@
 //! All of it is legal at any time. A member that was put back to the older version when the cluster has left that behind does not start, or
 //! ends; whoever has done that upgrades it again.
 
+use quorate_api::etcdserverpb::AlarmType;
 use quorate_node::level::{ALARMS, FIRST, Levels};
 use quorate_node::replica::RaiseError;
 use quorate_raft::MemberId;
@@ -69,11 +70,13 @@ impl World {
     fn alarm(&mut self, random: &mut ChaCha8Rng) -> Option<String> {
         let id = self.victim(random)?;
         let (member, raises) = (random.random_range(1..4), random.random_bool(0.7));
+        // Mostly one that stops nothing.
+        let alarm = if random.random_bool(0.9) { AlarmType::Corrupt } else { AlarmType::Nospace };
         let process = self.hosts.get_mut(&id)?.process_mut()?;
         let number = process.next_number;
         process.next_number += 1;
         process.alarms.insert(number);
-        clients::alarm(&mut process.replica, id, number, (member, raises));
+        clients::alarm(&mut process.replica, id, number, (member, alarm, raises));
         self.wake(id);
         Some(format!("at {}", name(id)))
     }

@@ -12,6 +12,7 @@ mod level;
 mod membership;
 mod network;
 mod process;
+mod quota;
 
 use quorate_raft::{MemberId, Role};
 use rand::{RngExt, SeedableRng};
@@ -25,6 +26,7 @@ use crate::world::World;
 
 pub(crate) use level::OLD;
 pub(crate) use membership::Errand;
+pub(crate) use quota::of as quota_of;
 
 /// A fault of a run.
 #[derive(Debug, Clone)]
@@ -84,6 +86,7 @@ pub(crate) enum Kind {
     Downgrade,
     RaiseLevel,
     Alarm,
+    MakeRoom,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -158,10 +161,19 @@ pub(crate) const KINDS_OF_LEVELS: &[Row] = &[
     (Kind::Alarm, "an alarm is raised or disarmed", 600),
 ];
 
+/// The same of members with a quota.
+pub(crate) const KINDS_OF_QUOTAS: &[Row] = &[(Kind::MakeRoom, "room is made, and NOSPACE disarmed", 1000)];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
     let limits = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
-    KINDS.iter().chain(KINDS_OF_COPIES).chain(KINDS_OF_MARKS).chain(limits).chain(KINDS_OF_LEVELS)
+    KINDS
+        .iter()
+        .chain(KINDS_OF_COPIES)
+        .chain(KINDS_OF_MARKS)
+        .chain(limits)
+        .chain(KINDS_OF_LEVELS)
+        .chain(KINDS_OF_QUOTAS)
 }
 
 impl Kind {
@@ -254,6 +266,7 @@ impl World {
             Kind::Upgrade | Kind::Downgrade | Kind::RaiseLevel | Kind::Alarm => {
                 self.change_level(fault.kind, random)
             }
+            Kind::MakeRoom => self.make_room(random),
             Kind::KillMarking | Kind::FailMarking => Some(self.disturb_mark(fault.kind, random)),
             Kind::SlowApplying | Kind::StallApplying => self.disturb_applying(fault.kind, random),
         };

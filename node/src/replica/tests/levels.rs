@@ -63,7 +63,7 @@ fn a_leader_appends_nothing_that_it_cannot_read_or_that_the_level_does_not_allow
     // One of a newer version does not.
     for (number, bytes) in [(3, foreign(follower, 3)), (4, command_of(follower, 4, raise(NEWEST + 1)).bytes)]
     {
-        world.get(follower).write(CLIENT, vec![Command { number, bytes, needs: FIRST }]);
+        world.get(follower).write(CLIENT, vec![Command { number, bytes, needs: FIRST, growth: 0 }]);
         world.settle();
         assert!(refused(world.answer(follower, number)), "{:?}", world.answer(follower, number));
     }
