@@ -140,6 +140,7 @@ fn hello(view: &NodeView, to: MemberId) -> pb::Hello {
         oldest_level: status.levels.oldest,
         newest_level: status.levels.newest,
         level: status.level,
+        quota: status.quota,
     }
 }
 

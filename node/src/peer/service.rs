@@ -142,11 +142,11 @@ impl PeerService {
     }
 }
 
-/// What the sender of a hello says of its build.
+/// What the sender of a hello says of its build and its memory.
 fn supports(from: MemberId, me: u64, hello: &pb::Hello) -> Message {
     let levels = Levels { oldest: hello.oldest_level, newest: hello.newest_level };
     let build = Build { version: hello.version.clone(), levels };
-    Message::Supports { from, to: MemberId(me), build }
+    Message::Supports { from, to: MemberId(me), build, quota: hello.quota }
 }
 
 #[tonic::async_trait]
