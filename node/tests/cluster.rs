@@ -3,7 +3,7 @@
 mod support;
 
 use quorate_api::admin::{ChangeMembershipRequest, Role, StatusRequest, TransferLeadershipRequest};
-use support::{Home, cluster_of_three, eventually, has_voters, leader};
+use support::{Home, cluster_of_three, cluster_of_three_with, eventually, has_voters, leader};
 use tonic::Code;
 
 #[tokio::test]
@@ -157,6 +157,23 @@ async fn a_member_is_removed_and_stays_out() {
     let (status, said) = home.fail(&[&join[0], &join[1]]);
     assert_eq!(status.code(), Some(5));
     assert!(said.contains("was removed from cluster"), "{said}");
+}
+
+/// An orderly end is told from a crash: nobody hears a stream break off.
+#[tokio::test]
+async fn a_member_that_stops_says_goodbye_to_the_others() {
+    let broken = "a member's stream broke off";
+    let mut nodes = cluster_of_three_with(&["--log", "quorate_node=debug"]).await;
+    let first = nodes.remove(0);
+    let (status, _, _) = tokio::task::spawn_blocking(move || first.terminate()).await.expect("it stops");
+    assert_eq!(status.code(), Some(0));
+    nodes[0].put_surely("key", "value").await;
+    for node in &nodes {
+        assert!(!node.log().contains(broken), "{} says that it broke off", node.home.name);
+    }
+    // What would be said otherwise.
+    nodes.remove(0).kill();
+    eventually("a crash is noticed", async || nodes[0].log().contains(broken).then_some(())).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use std::net::TcpListener;
 use quorate_api::admin::{BootstrapRequest, Role, StatusRequest};
 use support::Home;
 use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 #[tokio::test]
 async fn bootstrapping_again_is_harmless() {
@@ -52,6 +55,23 @@ async fn a_single_node_stops_in_order() {
     let (status, home, _) = node.terminate();
     assert_eq!(status.code(), Some(0));
     assert_eq!(home.start(&[]).get_surely("key").await.as_deref(), Some("value"));
+}
+
+/// Streams have no end of their own: they end when the node stops, or it would wait for them as long as it may.
+#[tokio::test]
+async fn a_stop_ends_streams_that_go_on() {
+    let node = Home::new("n1").start(&["--bootstrap"]);
+    node.put_surely("key", "value").await;
+    let channel = Channel::from_shared(format!("http://{}", node.client)).expect("a URL").connect().await;
+    let mut health = HealthClient::new(channel.expect("the client port answers"));
+    let request = HealthCheckRequest { service: String::new() };
+    let mut stream = health.watch(request).await.expect("a stream").into_inner();
+    stream.message().await.expect("a message").expect("not its end");
+    let ended = tokio::spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+    let (status, _, said) = tokio::task::spawn_blocking(move || node.terminate()).await.expect("it stops");
+    assert_eq!(status.code(), Some(0));
+    assert!(!said.contains("requests were cut off"), "{said}");
+    ended.await.expect("the stream has ended");
 }
 
 #[tokio::test]
@@ -164,6 +184,14 @@ fn bad_certificates_are_said() {
     refuses(&home, &["--client-cert", &cert, "--client-key", &other], 1, &["does not fit"]);
     refuses(&home, &["--client-cert", &nonsense, "--client-key", &key], 1, &["holds no certificate"]);
     refuses(&home, &["--client-cert", &cert, "--client-key", &nonsense], 1, &["not a private key"]);
+    let curve = file("p521.pem", include_str!("support/p521.pem"));
+    let key = file("p521-key.pem", include_str!("support/p521-key.pem"));
+    refuses(
+        &home,
+        &["--client-cert", &curve, "--client-key", &key],
+        1,
+        &["p521.pem", "curve P-521", "P-384"],
+    );
 }
 
 #[test]

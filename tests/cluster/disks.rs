@@ -67,6 +67,37 @@ async fn the_disk_of_the_leader_stands_still() {
     scenario.finish().await;
 }
 
+/// It can be told from one that hangs, so that nobody ends it while it does what it can.
+#[tokio::test]
+async fn a_node_whose_disk_stands_still_at_its_start_lives_and_has_not_started() {
+    let name = "a_node_whose_disk_stands_still_at_its_start_lives_and_has_not_started";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    let cluster = &mut scenario.cluster;
+    let node = scenario.random.random_range(0..3);
+    cluster.kill(node);
+    cluster.faults(node).stall();
+    cluster.restart(node);
+    let asks = async |cluster: &mut Cluster, path: &str, code: u16| {
+        cluster
+            .wait(&format!("{path} to be {code}"), async |cluster: &mut Cluster| {
+                let answer = cluster.members[node].settings.asks(path).await?;
+                (answer == code).then_some(()).ok_or(format!("{answer}"))
+            })
+            .await;
+    };
+    asks(cluster, "/livez", 200).await;
+    cluster
+        .wait("the disk to hold it up", async |cluster: &mut Cluster| {
+            (cluster.faults(node).held_up() > 0).then_some(()).ok_or("it does not")
+        })
+        .await;
+    asks(cluster, "/livez", 200).await;
+    asks(cluster, "/startupz", 503).await;
+    cluster.mend(&[node]).await;
+    asks(cluster, "/startupz", 200).await;
+    scenario.finish().await;
+}
+
 async fn wait_for_follower(cluster: &mut Cluster, node: Number) {
     cluster
         .wait(&format!("node-{node} to step down"), async |cluster: &mut Cluster| {

@@ -195,6 +195,34 @@ mod tests {
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 
+    /// Has nothing to give, and does not end.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_come_is_given_up_and_a_stream_is_waited_for() {
+        let budget = Budget::new(100);
+        let outcome = |is_stream| {
+            let mut body = Arrival::new(Silent, budget.share(), is_stream);
+            let frame = async move { std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await };
+            tokio::time::timeout(2 * MESSAGE_TIMEOUT, frame)
+        };
+        let refused = outcome(false).await.expect("it is given up").expect("not its end").map(drop);
+        assert_eq!(refused.expect_err("no message").code(), tonic::Code::DeadlineExceeded);
+        assert!(outcome(true).await.is_err(), "a stream may be silent");
+    }
+
     #[test]
     fn lengths_are_read_however_the_bytes_are_cut() {
         let mut bytes = vec![0, 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 0, 0];

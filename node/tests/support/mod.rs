@@ -281,9 +281,14 @@ pub fn has_voters(count: usize) -> impl Fn(&StatusResponse) -> bool {
 
 /// Three voters, formed by --bootstrap and --join. The first one began as the leader.
 pub async fn cluster_of_three() -> Vec<Node> {
-    let first = Home::new("n1").start(&["--bootstrap"]);
-    let join = ["--join".to_owned(), first.peer.clone()];
-    let join: Vec<&str> = join.iter().map(String::as_str).collect();
+    cluster_of_three_with(&[]).await
+}
+
+/// The same, each started with `more`.
+pub async fn cluster_of_three_with(more: &[&str]) -> Vec<Node> {
+    let first = Home::new("n1").start(&[&["--bootstrap"], more].concat());
+    let peer = first.peer.clone();
+    let join = [&["--join", &peer], more].concat();
     let nodes = vec![first, Home::new("n2").start(&join), Home::new("n3").start(&join)];
     for node in &nodes {
         node.status_when("three voters", has_voters(3)).await;
