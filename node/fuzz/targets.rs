@@ -124,7 +124,8 @@ pub fn wal_recovery(data: &[u8]) {
     for index in last.index + 1..(last.index + 4).min(u64::MAX - 1) {
         let entry = Entry { term, index, payload: Payload::Command(vec![9; 5000].into()) };
         let hard_state = Some(HardState { term, ..recovered.hard_state });
-        let write = Write { id: WriteId(0), hard_state, reset: None, entries: vec![entry.clone()] };
+        let write =
+            Write { id: WriteId(0), hard_state, reset: None, lost: None, entries: vec![entry.clone()] };
         wal.append(&[write]).expect("the disk is well");
         entries.push(entry);
     }
@@ -165,7 +166,7 @@ fn log() -> &'static MemDisk {
             let payload = |index| Payload::Command(vec![index as u8; 900].into());
             let entries = indices.map(|index| Entry { term, index, payload: payload(index) }).collect();
             let hard_state = Some(HardState { term, vote: Some(MEMBER), commit });
-            let write = Write { id: WriteId(0), hard_state, reset, entries };
+            let write = Write { id: WriteId(0), hard_state, reset, lost: None, entries };
             wal.append(&[write]).expect("the disk is well");
         };
         append(1, 0, None, 1..4);

@@ -284,7 +284,9 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
         r#match: member.matched,
         active: member.active,
         caught_up: member.caught_up,
+        lost: member.lost,
     });
+    let contacts = view.contacts().into_iter();
     StatusResponse {
         cluster_id: status.cluster_id,
         member_id: status.member_id,
@@ -308,6 +310,9 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
         state_bytes: view.state_bytes(),
         quota_bytes: status.quota,
         over_quota: status.over_quota,
+        repairing: status.repairing,
+        conflict: status.conflict.clone().unwrap_or_default(),
+        contacts: contacts.map(|(member_id, peer_address)| pb::Contact { member_id, peer_address }).collect(),
     }
 }
 
@@ -322,7 +327,8 @@ mod tests {
     use super::*;
 
     fn status(matched: u64) -> NodeStatus {
-        let progress = Progress { id: MemberId(1), matched, active: true, caught_up: true, offered: None };
+        let progress =
+            Progress { id: MemberId(1), matched, active: true, caught_up: true, offered: None, lost: false };
         NodeStatus { member_id: 1, progress: vec![progress], ..NodeStatus::default() }
     }
 

@@ -24,13 +24,22 @@ Exit codes:
   6  it cannot found a cluster: its data directory has joined one, or was to found another
   7  another process runs on the data directory
   8  the disk fails, or is full at the start
-  9  an address cannot be listened on";
+  9  an address cannot be listened on
+  10  the others have lost what is committed here: keep the data directory, it may hold acknowledged writes
+  11  another process runs as this member: one of the two data directories is a copy";
 
 /// A node of Quorate: a replicated, strongly consistent key-value store with the etcd v3 API.
 ///
-/// Start the first node of a cluster with --bootstrap and the others with --join and the peer address of any member. Without
+/// Start the first node of a cluster with --bootstrap and the others with --join and the peer addresses of members. Without
 /// either, a node that is new waits to be told by an operator. A node that has belonged to a cluster before needs neither:
 /// what it is stands in its data directory.
+///
+/// A data directory belongs to one process. Do not start a node from a copy of one while the original may run, and do not put an older copy
+/// back in its place: remove the member, and start a new one with an empty directory. The other members find out where they can: a copy that
+/// runs beside its original is refused and ends (exit code 11), and a member whose disk went back in time has no vote until the leader has sent it
+/// again what it had acknowledged. They cannot if none of those that run remembers: when the only other members that hold a write are down, and
+/// this one is put back to a time before it, the write is lost. A member that still has it when it comes back ends, and keeps its
+/// directory (exit code 10).
 #[derive(Debug, Parser)]
 #[command(name = "quorate-node", version, args_override_self = true, after_long_help = EXIT_CODES)]
 pub struct Cli {
@@ -63,12 +72,16 @@ pub struct Cli {
     #[arg(long, value_name = "HOST:PORT", env = "QUORATE_ADVERTISE_PEER")]
     pub advertise_peer: Option<Address>,
 
-    /// Make an empty data directory the one member of a new cluster. Harmless when repeated.
+    /// Make an empty data directory the one member of a new cluster. For the very first start of the very first node only.
+    ///
+    /// By itself it asks nobody: if this node's disk is replaced and it is started with the flag again, it founds a SECOND cluster, which serves
+    /// its clients with no data. Remove the flag after the first start, or give it the addresses of the others with --join: then the node
+    /// joins their cluster if they have one, and founds one only when all of them have said that they have none.
     #[arg(long, env = "QUORATE_BOOTSTRAP", value_parser = FalseyValueParser::new())]
     pub bootstrap: bool,
 
-    /// Join the cluster of a member with one of these peer addresses, which are tried in turn: as a learner at first, as a voter once it
-    /// has caught up.
+    /// Join the cluster of the members with these peer addresses: as a learner at first, as a voter once it has caught up. A node that belongs
+    /// to the cluster already asks them where the members are by now: when all have moved, give each an address that works.
     #[arg(long, value_name = "HOST:PORT,…", env = "QUORATE_JOIN", value_delimiter = ',')]
     pub join: Vec<Address>,
 
@@ -201,10 +214,6 @@ impl Cli {
 
     /// What each flag by itself cannot tell.
     fn checked(self) -> Result<Self, clap::Error> {
-        if self.bootstrap && !self.join.is_empty() {
-            let what = "--bootstrap cannot be used with --join: one founds a cluster, the other enters one";
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, what));
-        }
         if let Some(max) = self.max_level.filter(|max| Levels::up_to(*max).is_none()) {
             let what = format!(
                 "--max-level {max} is below the oldest level of this version, {}",
@@ -298,7 +307,9 @@ mod tests {
     fn certificates_come_with_their_keys() {
         assert!(parse(&["--client-cert", "c"]).is_err());
         assert!(parse(&["--peer-cert", "c", "--peer-key", "k"]).is_err());
-        assert!(parse(&["--bootstrap", "--join", "a:1"]).is_err());
+        let cli = parse(&["--bootstrap", "--join", "a:1,b:1", "--join", "c:1"]).unwrap();
+        let join: Vec<String> = cli.join.iter().map(ToString::to_string).collect();
+        assert_eq!(join, ["a:1", "b:1", "c:1"]);
         let cli = parse(&["--client-cert", "c", "--client-key", "k"]).unwrap();
         assert_eq!(cli.client_tls(), Some(TlsFiles { cert: "c".into(), key: "k".into(), ca: None }));
         assert_eq!(cli.peer_tls(), None);

@@ -26,3 +26,4 @@ pub mod tls;
 
 #[doc(hidden)]
 pub use peer::is_message;
+pub use peer::registry;

@@ -33,6 +33,12 @@ pub struct Metrics {
     pub read_batches: Counter,
     /// Changes of leader that this node has seen.
     pub leader_changes: Counter,
+    /// Times that a follower was found to lack what it has acknowledged, while this member led.
+    pub acknowledgements_lost: Counter,
+    /// Times that another process was found to run as a member, this one or another.
+    pub identity_conflict: Counter,
+    /// Messages that came from other members and were taken in.
+    pub peer_messages: Counter,
     /// Snapshots of the state that were taken.
     pub snapshots_taken: Counter,
     /// Snapshots that came from other members.
@@ -55,6 +61,9 @@ impl Default for Metrics {
             proposals: Counter::default(),
             read_batches: Counter::default(),
             leader_changes: Counter::default(),
+            acknowledgements_lost: Counter::default(),
+            identity_conflict: Counter::default(),
+            peer_messages: Counter::default(),
             snapshots_taken: Counter::default(),
             snapshots_received: Counter::default(),
             snapshots_failed: Counter::default(),
@@ -110,6 +119,22 @@ impl Metrics {
             "Changes of leader that this node has seen",
             self.leader_changes.clone(),
         );
+        let peers = [
+            (
+                "raft_acknowledgements_lost",
+                "Times that a follower lacked what it had acknowledged to this leader",
+                &self.acknowledgements_lost,
+            ),
+            (
+                "identity_conflict",
+                "Times that two processes were seen to run as one member",
+                &self.identity_conflict,
+            ),
+            ("peer_messages", "Messages of other members that were taken in", &self.peer_messages),
+        ];
+        for (name, help, counter) in peers {
+            quorate.register(name, help, counter.clone());
+        }
         let snapshots = [
             ("snapshots_taken", "Snapshots of the state that were taken", &self.snapshots_taken),
             ("snapshots_received", "Snapshots that came from other members", &self.snapshots_received),
@@ -286,6 +311,12 @@ impl Collector for ViewCollector {
             ("ready", "Whether the node serves its clients", u64::from(status.unready.is_none())),
             ("cluster_level", "The level of the cluster, as this node's state has it", status.level.into()),
             ("supported_level", "The newest level that this node supports", status.levels.newest.into()),
+            (
+                "raft_repairing",
+                "Whether this member lacks what it has acknowledged, and has no vote",
+                status.repairing.into(),
+            ),
+            ("raft_went_back", "Times that this disk was found to have gone back in time", status.went_back),
             ("raft_term", "The newest term seen", view.term()),
             ("raft_is_leader", "Whether this member leads", u64::from(status.role == Role::Leader)),
             ("raft_has_leader", "Whether a leader is known", u64::from(status.leader.is_some())),
@@ -397,8 +428,14 @@ mod tests {
 
     #[test]
     fn everything_is_named_with_its_unit() {
-        let progress =
-            vec![Progress { id: MemberId(10), matched: 5, active: true, caught_up: true, offered: None }];
+        let progress = vec![Progress {
+            id: MemberId(10),
+            matched: 5,
+            active: true,
+            caught_up: true,
+            offered: None,
+            lost: false,
+        }];
         let view = NodeView::new(NodeStatus {
             member_id: 10,
             role: Role::Leader,

@@ -182,8 +182,13 @@ impl Remains {
         let options = WalOptions { disk: Arc::clone(disk), ..WalOptions::new(member) };
         let (mut wal, _) = Wal::open(&new, options)?;
         let hard_state = HardState { term, vote: None, commit: id.index };
-        let write =
-            Write { id: WriteId(0), hard_state: Some(hard_state), reset: Some(id), entries: Vec::new() };
+        let write = Write {
+            id: WriteId(0),
+            hard_state: Some(hard_state),
+            reset: Some(id),
+            lost: None,
+            entries: Vec::new(),
+        };
         wal.append(&[write])?;
         drop(wal);
         // It has made no promises: nobody knows it yet.

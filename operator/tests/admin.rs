@@ -56,7 +56,7 @@ fn status() -> pb::StatusResponse {
             configuration: Some(configuration),
             committed: true,
         }),
-        progress: vec![pb::Progress { member_id: 7, r#match: 9, active: true, caught_up: true }],
+        progress: vec![pb::Progress { member_id: 7, r#match: 9, active: true, caught_up: true, lost: false }],
         ..pb::StatusResponse::default()
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn connection(hello: Option<Hello>) -> Vec<u8> {
-        let body = Frame { hello, messages: Vec::new() }.encode_to_vec();
+        let body = Frame { hello, ..Frame::default() }.encode_to_vec();
         let mut message = vec![0];
         message.extend((body.len() as u32).to_be_bytes());
         message.extend(body);

@@ -15,6 +15,7 @@ mod disk;
 mod disks;
 mod filler;
 mod hello;
+mod identities;
 mod network;
 mod node;
 mod scenario;

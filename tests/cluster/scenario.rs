@@ -37,6 +37,14 @@ impl Scenario {
         Self::start_with(name, &[]).await
     }
 
+    /// Three nodes without clients, for what does not end with a history.
+    pub(crate) async fn start_idle(name: &str) -> Self {
+        let turn = TURN.lock().await;
+        let random = seed::random(name);
+        let cluster = Cluster::start_with(3, &[]).await;
+        Self { cluster, random, clients: None, _turn: turn }
+    }
+
     /// The same, each node with these flags.
     pub(crate) async fn start_with(name: &str, flags: &[&str]) -> Self {
         let turn = TURN.lock().await;

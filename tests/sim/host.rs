@@ -235,6 +235,7 @@ impl Host {
             id: WriteId(0),
             hard_state: Some(log.hard_state),
             reset: None,
+            lost: None,
             entries: log.entries.clone(),
         };
         found.wal.append(&[write]).expect("an empty disk can be written");

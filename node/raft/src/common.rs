@@ -6,8 +6,8 @@ use crate::outbox::Outbox;
 use crate::timer::ElectionTimer;
 use crate::writes::Writes;
 use crate::{
-    Body, Config, Entry, HardState, Index, LogId, MemberId, Message, Payload, ReadDone, Restored, Snapshot,
-    Term, WriteId,
+    Body, Config, Contradiction, Entry, HardState, Index, LogId, MemberId, Message, Payload, ReadDone,
+    Restored, Snapshot, Term, WriteId,
 };
 
 /// The state of a member that outlives its roles.
@@ -37,8 +37,12 @@ pub(crate) struct Common {
     commit: Index,
     /// What was handed out to be applied.
     handed: Index,
-    /// What damage took away, until that is repaired. See [`crate::repair`].
+    /// What this member owes: damage took it away, or it went back in time. See [`crate::repair`].
     pub(crate) lost: Option<LogId>,
+    /// The number of its questions for the end of the leader's log: drawn when it asks first.
+    pub(crate) asks: Option<u64>,
+    /// What it has met that cannot be.
+    pub(crate) contradiction: Option<Contradiction>,
     outbox: Outbox,
 }
 
@@ -76,6 +80,8 @@ impl Common {
             commit: 0,
             handed: covered.index,
             lost: restored.lost,
+            asks: None,
+            contradiction: None,
             outbox: Outbox::default(),
             config,
         };

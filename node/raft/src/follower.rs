@@ -1,7 +1,7 @@
 //! What a member does that follows: it takes entries over, and learns what is committed.
 
 use crate::raft::{Raft, RoleState};
-use crate::{Body, Entry, Index, LogId, MemberId};
+use crate::{Body, Contradiction, Entry, Index, LogId, MemberId};
 
 impl Raft {
     /// AppendEntries of this term (Raft paper, 5.3).
@@ -12,7 +12,9 @@ impl Raft {
         entries: Vec<Entry>,
         commit: Index,
     ) {
-        self.follow(leader);
+        if !self.follow(leader) {
+            return;
+        }
         let common = &mut self.common;
         if !consecutive(previous, &entries) || entries.last().is_some_and(|entry| entry.term > common.term) {
             return;
@@ -24,7 +26,9 @@ impl Raft {
             return common.reject(leader, previous.index, hint);
         }
         let matched = previous.index + entries.len() as u64;
-        self.take_over(entries);
+        if !self.take_over(leader, entries) {
+            return;
+        }
         // Only what this message has verified: beyond it our log may differ from the leader's (failure 11).
         self.common.commit_to(commit.min(matched));
         self.common.send(leader, Body::AppendAccepted { matched });
@@ -32,14 +36,21 @@ impl Raft {
 
     /// A heartbeat of this term. Its commit is within what the leader knows to match here.
     pub(crate) fn on_heartbeat(&mut self, leader: MemberId, commit: Index, round: u64) {
-        self.follow(leader);
+        if !self.follow(leader) {
+            return;
+        }
         let common = &mut self.common;
         let last = common.log.last();
         common.commit_to(commit.min(last.index));
-        if common.is_repairing() && commit > last.index {
-            // It knows more to be durable here than there is, and would send nothing in a quiet cluster.
+        if commit > last.index {
+            // It knows more to be durable here than there is: the proof that this member went back in time, if it does not know
+            // what it has lost. In a quiet cluster the leader would send nothing.
+            if !common.is_repairing() {
+                common.owe_all_of(common.term);
+            }
             common.reject(leader, commit, last);
         }
+        common.ask_for_bound(leader);
         let priority = common.priority();
         let promise = common.promise();
         common.send(leader, Body::HeartbeatAck { round, priority, promise });
@@ -63,31 +74,46 @@ impl Raft {
         self.common.timer.suspect(rank.saturating_mul(2).saturating_add(1), promise);
     }
 
-    /// Somebody leads this term, and was heard just now.
-    pub(crate) fn follow(&mut self, leader: MemberId) {
-        let known = self.common.leader.replace(leader);
-        assert!(
-            known.is_none_or(|known| known == leader),
-            "election safety: {known:?} and {leader} both lead term {}",
-            self.common.term
-        );
+    /// A leader of this term was heard just now. False if the term has another: then nothing that it says counts.
+    ///
+    /// Two leaders in one term there can only be when a member has forgotten its vote, or a copy of it has voted as well (or by a defect).
+    /// That is seldom this member's fault, and it does no harm by following the one that it knows: the other gets nothing committed
+    /// by it. So it goes on, and says so ([`crate::Status::contradiction`]).
+    pub(crate) fn follow(&mut self, leader: MemberId) -> bool {
+        let known = *self.common.leader.get_or_insert(leader);
+        if known != leader {
+            let term = self.common.term;
+            self.common
+                .contradiction
+                .get_or_insert(Contradiction::TwoLeaders { term, leaders: (known, leader) });
+            return false;
+        }
         self.role = RoleState::Follower;
         self.common.needed = false;
         self.common.timer.heard();
+        true
     }
 
     /// Appends what is new among `entries`, whose predecessor matches. The log is cut only where it conflicts: an older or
     /// shorter message never takes away what a newer one brought (Raft paper, figure 2, AppendEntries, 3 and 4; failure 12).
-    fn take_over(&mut self, entries: Vec<Entry>) {
+    ///
+    /// False if something committed would have to go: then nothing is changed, and the process is to end
+    /// ([`crate::Contradiction::Committed`]).
+    fn take_over(&mut self, leader: MemberId, entries: Vec<Entry>) -> bool {
         let common = &mut self.common;
         let known = entries.iter().take_while(|entry| common.log.contains(entry.id())).count();
         let mut new = entries.into_iter().skip(known).peekable();
-        if let Some(first) = new.peek()
+        if let Some(first) = new.peek().map(Entry::id)
             && first.index <= common.log.last().index
         {
+            if first.index <= common.commit() {
+                common.contradiction = Some(Contradiction::Committed { leader, theirs: first });
+                return false;
+            }
             common.truncate(first.index);
         }
         new.for_each(|entry| common.append(entry));
+        true
     }
 }
 

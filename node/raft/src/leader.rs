@@ -255,7 +255,7 @@ impl Leader {
         let patience = common.config.election_ticks;
         let own = |id| {
             let matched = common.writes.durable();
-            Progress { id, matched, active: true, caught_up: true, offered: None }
+            Progress { id, matched, active: true, caught_up: true, offered: None, lost: false }
         };
         let of = |id, f: &Follower| Progress {
             id,
@@ -263,6 +263,7 @@ impl Leader {
             active: f.is_active(patience),
             caught_up: self.caught_up(id, patience),
             offered: f.offered(),
+            lost: f.lost,
         };
         let of = |id| self.followers.get(&id).map_or_else(|| own(id), |follower| of(id, follower));
         common.membership.current().members().into_iter().map(of).collect()

@@ -52,7 +52,8 @@
 //! leader never forgets a follower over it.
 //!
 //! **Damage.** A member whose disk has lost a part of the log that was durable starts with what is left, follows, and takes no
-//! part in elections until it has again what it may have acknowledged ([`Restored::lost`]). The leader fills its log.
+//! part in elections until it has again what it may have acknowledged ([`Restored::lost`]). The leader fills its log. So does one whose disk
+//! went back to an earlier state, as soon as somebody who remembers more of it is heard; if nobody is, nobody can tell.
 //!
 //! **Membership.** The configuration is derived from the log, counts from the moment that it is appended, and goes back with
 //! the log. A change of voters, of as many as one likes, passes through a joint configuration in which both majorities are
@@ -86,8 +87,9 @@
 //!   pre-votes for ever, in vain; whoever removed it has to end it. While nobody leads it makes those campaign as well who voted in
 //!   its days and are learners now: that may cost an election.
 //! - How many proposals and reads are under way is for the caller to bound.
-//! - Members are trusted to follow the protocol. What only a broken one could cause (two leaders in a term, an entry that
-//!   contradicts a committed one) stops this one by an assertion: going on would lose data.
+//! - Members are trusted to follow the protocol, and to keep what they promise. What only one could cause that does not is refused, and told
+//!   ([`Contradiction`]): a second leader of a term is not followed; an entry that contradicts a committed one is not taken, and the
+//!   process is to end: going on would lose data.
 
 mod candidate;
 mod change;
@@ -119,6 +121,6 @@ pub use entry::{Configuration, Entry, Index, LogId, MemberId, Payload, Term};
 pub use error::{ChangeError, ProposeError, TransferError};
 pub use lease::Lease;
 pub use message::{Body, Message};
-pub use output::{HardState, Output, ReadDone, Role, Status, Write, WriteId};
+pub use output::{Contradiction, HardState, Output, ReadDone, Role, Status, Write, WriteId};
 pub use raft::{Progress, Raft};
 pub use snapshot::Snapshot;

@@ -97,6 +97,18 @@ pub enum Body {
     },
     /// The leader hands over: campaign now (dissertation, 3.10).
     TimeoutNow,
+    /// The sender has lost what it acknowledged, and cannot tell how much: where does the leader's log end? See [`crate::repair`].
+    AskEnd {
+        /// Drawn at random in each life of the sender: tells the answer from one to an earlier life.
+        id: u64,
+    },
+    /// Answers it, after the question: nothing that the asker lost is behind this entry.
+    End {
+        /// The number that was asked with.
+        id: u64,
+        /// The end of the leader's log.
+        last: Index,
+    },
 }
 
 /// What a message states about its sender that has to survive the sender's crash.
@@ -120,12 +132,14 @@ impl Body {
             | Self::HeartbeatAck { .. }
             | Self::Vote { .. }
             | Self::ReadIndex { .. }
-            | Self::ReadIndexReply { .. } => true,
+            | Self::ReadIndexReply { .. }
+            | Self::AskEnd { .. } => true,
             Self::AppendEntries { .. }
             | Self::InstallSnapshot { .. }
             | Self::Heartbeat { .. }
             | Self::RequestVote { .. }
-            | Self::TimeoutNow => false,
+            | Self::TimeoutNow
+            | Self::End { .. } => false,
         }
     }
 
@@ -149,6 +163,8 @@ impl Body {
             | Self::Vote { .. }
             | Self::ReadIndex { .. }
             | Self::ReadIndexReply { .. }
+            | Self::AskEnd { .. }
+            | Self::End { .. }
             | Self::TimeoutNow => Claim::Term,
         }
     }

@@ -30,6 +30,9 @@ pub struct Write {
     /// Set when a snapshot was installed: the log begins anew after this entry. What it held goes, durably, before any of
     /// `entries` is there.
     pub reset: Option<LogId>,
+    /// Set when what this member owes has changed: from now on it is every entry up to this one, which may be far beyond the end of its log.
+    /// To be kept as [`crate::Restored::lost`] until the log ends with one at least as new.
+    pub lost: Option<LogId>,
     /// Consecutive entries. The first one replaces whatever the log held at its index and after.
     pub entries: Vec<Entry>,
 }
@@ -48,7 +51,13 @@ impl Write {
             return None;
         }
         let entries = self.entries.drain(..count).collect();
-        Some(Self { id: self.id, hard_state: self.hard_state.take(), reset: self.reset.take(), entries })
+        Some(Self {
+            id: self.id,
+            hard_state: self.hard_state.take(),
+            reset: self.reset.take(),
+            lost: self.lost.take(),
+            entries,
+        })
     }
 
     /// What it counts for against limits in bytes: see [`Entry::weight`].
@@ -121,6 +130,38 @@ pub struct Status {
     /// Its disk has completed no write for [`crate::Config::disk_ticks`]: it does not lead while that lasts.
     pub disk_hangs: bool,
     /// It lacks entries that it once acknowledged ([`crate::Restored::lost`]), and takes no part in elections until it has them
-    /// again. Once this is false it never becomes true in the life of a process.
+    /// again. When it becomes true in the life of a process, the member has found out that its disk went back in time.
     pub repairing: bool,
+    /// What it has met that cannot be, if anything: the first, or the one over which it has to end.
+    pub contradiction: Option<Contradiction>,
+}
+
+/// What cannot be as long as no member forgets what it has promised. It comes of a disk that went back in time unnoticed, or of a copy of a
+/// member that runs beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Contradiction {
+    /// Final: the process is to end, and its disk to be kept. Nothing was changed.
+    #[error(
+        "leader {leader} of term {} has another entry {} than the one that is committed here. A member has forgotten what it acknowledged: \
+         a disk was put back to an earlier state, or a copy of a member runs beside it. What is committed is never cut off: this \
+         data directory is kept as it is, and may hold acknowledged writes that the others have lost",
+        theirs.term, theirs.index
+    )]
+    Committed {
+        /// Whose log is another.
+        leader: MemberId,
+        /// What it has in the place of an entry that is committed here.
+        theirs: LogId,
+    },
+    /// The second one is not followed.
+    #[error(
+        "{} and {} both lead term {term}: a member has voted twice, or a copy of one runs beside it. The first one is followed",
+        leaders.0, leaders.1
+    )]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// The one that is followed, and the other.
+        leaders: (MemberId, MemberId),
+    },
 }

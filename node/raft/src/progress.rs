@@ -29,6 +29,8 @@ pub(crate) struct Follower {
     pub(crate) renewed: u64,
     /// How much it is to lead, as it said last.
     pub(crate) priority: u32,
+    /// It says that it lacks what it acknowledged, and has acknowledged nothing since.
+    pub(crate) lost: bool,
     /// Set when it is no member any more: the configuration without it, which it is still told of.
     pub(crate) leaving: Option<Index>,
 }
@@ -85,6 +87,7 @@ impl Follower {
             round: 0,
             renewed: 0,
             priority: 0,
+            lost: false,
             leaving: None,
         }
     }
@@ -200,6 +203,7 @@ impl Follower {
             self.waited = 0;
         }
         self.matched = matched;
+        self.lost = false;
         match &mut self.flow {
             Flow::Replicate(inflight) => {
                 inflight.arrived(matched);
@@ -222,13 +226,21 @@ impl Follower {
             Flow::Probe { .. } => rejected + 1 != self.next,
             Flow::Snapshot { .. } => true,
         };
-        if !stale {
-            self.probe();
-            self.next = rejected.min(agreed + 1).max(self.matched + 1);
+        if stale {
+            return;
+        }
+        // It does not hold the entry that it acknowledged, or this answer is late. The same question again would bring the same answer, as
+        // fast as the network is: so it waits for the answer to a heartbeat. If the member has forgotten, that heartbeat tells it.
+        let forgets = matches!(self.flow, Flow::Probe { .. }) && rejected == self.matched;
+        self.probe();
+        self.next = rejected.min(agreed + 1).max(self.matched + 1);
+        if forgets && self.matched > 0 {
+            self.lost = true;
+            self.flow = Flow::Probe { asked: true };
         }
     }
 
-    /// Damage took away what it holds after `agreed`, though it may have acknowledged that. It is sent again.
+    /// Damage took away what it holds after `agreed`, or it went back in time, though it may have acknowledged that. It is sent again.
     ///
     /// `matched` falls, and nothing else: what was committed by its help stays so, as it helps to elect nobody until it has that
     /// again. The message may be older than acceptances that have come meanwhile; and such an acceptance may be older than the
@@ -238,6 +250,7 @@ impl Follower {
     pub(crate) fn lost(&mut self, agreed: Index) {
         if agreed < self.matched {
             self.matched = agreed;
+            self.lost = true;
             self.probe();
         }
     }

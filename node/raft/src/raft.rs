@@ -7,8 +7,8 @@ use crate::common::Common;
 use crate::leader::{Leader, Standing};
 use crate::reads::{ForwardedReads, Reader};
 use crate::{
-    Body, ChangeError, Config, Configuration, Index, LogId, MemberId, Message, Output, ProposeError,
-    Restored, Role, Status, Term, TransferError, WriteId,
+    Body, ChangeError, Config, Configuration, Contradiction, Index, LogId, MemberId, Message, Output,
+    ProposeError, Restored, Role, Status, Term, TransferError, WriteId,
 };
 
 /// One member's protocol. See the crate's documentation for how it is driven.
@@ -45,6 +45,7 @@ struct Shown {
     wanted: Option<LogId>,
     disk_hangs: bool,
     repairing: bool,
+    contradiction: Option<Contradiction>,
 }
 
 /// Inputs.
@@ -67,6 +68,7 @@ impl Raft {
             wanted: None,
             disk_hangs: false,
             repairing: false,
+            contradiction: None,
         };
         Self { common, role: RoleState::Follower, forwarded, newest_read: 0, shown }
     }
@@ -156,6 +158,17 @@ impl Raft {
         }
     }
 
+    /// Another member remembers more of this one than its disk holds, and that it was in `term` then: this member went back in time, and has
+    /// forgotten what it promised up to that term at the least. It follows, and has no vote until a leader has repaired it.
+    /// See [`crate::repair`]. Saying it twice does no harm, but for the time that the second repair takes.
+    pub fn went_back(&mut self, term: Term) {
+        if term > self.common.term {
+            self.common.enter_term(term);
+        }
+        self.become_follower();
+        self.common.owe_all_of(self.common.term);
+    }
+
     /// Appends commands, in order; returns the index of the first, and the term. Those of one call share the fate of their
     /// term: if an entry of another term is committed at one's index, that one and all after it are lost. How many are
     /// under way at most is the caller's to bound.
@@ -242,6 +255,7 @@ impl Raft {
             configuration_id: common.membership.id(),
             disk_hangs: common.disk_hangs(),
             repairing: common.is_repairing(),
+            contradiction: common.contradiction,
         }
     }
 
@@ -305,6 +319,7 @@ impl Raft {
             wanted: common.wanted().map(|snapshot| snapshot.id),
             disk_hangs: common.disk_hangs(),
             repairing: common.is_repairing(),
+            contradiction: common.contradiction,
         }
     }
 }
@@ -366,6 +381,15 @@ impl Raft {
             }
             Body::Vote { pre_vote, granted } => self.on_vote(from, term, pre_vote, granted),
             Body::TimeoutNow => self.on_timeout_now(from),
+            Body::AskEnd { id } => {
+                if let RoleState::Leader(leader) = &self.role
+                    && leader.followers.contains_key(&from)
+                {
+                    let last = self.common.log.last().index;
+                    self.common.send(from, Body::End { id, last });
+                }
+            }
+            Body::End { id, last } => self.common.bounded(from, id, last),
             Body::ReadIndexReply { id, index } => {
                 let settled = self.forwarded.answered(id, index);
                 self.common.reads.extend(settled);
@@ -488,4 +512,6 @@ pub struct Progress {
     pub caught_up: bool,
     /// The snapshot that it was offered and has not installed yet.
     pub offered: Option<LogId>,
+    /// It says that it does not hold what it acknowledged in this term: its disk is damaged, or went back in time.
+    pub lost: bool,
 }

@@ -1,4 +1,5 @@
-//! Damage: a member whose log on disk has lost entries that it held durably, and what it owes until it has them again.
+//! Damage, and going back in time: a member whose log on disk has lost entries that it held durably, and what it owes until it has them
+//! again.
 //!
 //! What is damaged may have been acknowledged, and so be committed by this member's help. Cut away and forgotten, it would be
 //! missing in the very quorum that committed it (failure 9 in small): the member would elect somebody who lacks it. So the
@@ -39,8 +40,37 @@
 //! too when a heartbeat speaks of more as committed here than there is. At a marked one the leader goes back to where the logs
 //! may agree. If it is late or doubled that costs a probe and entries that are sent twice; see `Follower::lost`.
 
+//!
+//! # Going back in time
+//!
+//! A disk may also come back whole and older: a volume restored from a snapshot, a disk that lied about a flush, a copy of the data
+//! directory. Nothing on it says so. Two things do:
+//!
+//! - A heartbeat of this term whose commit index is beyond the end of the log. A leader puts into it no more than what it has verified,
+//!   in its term, to be durable here ([`crate::progress::Follower::heartbeat_commit`]). What matches a leader's log is not cut off in its term,
+//!   and what was cut off in an earlier one was never verified in this one. So it was here, and is not: unless damage took it, which
+//!   this member knows, and which [`Restored::lost`] covers.
+//! - What another member remembers of it, and its caller hears of ([`crate::Raft::went_back`]).
+//!
+//! Such a member does not know what it has lost. It has forgotten acknowledgements, of entries of its leader's term and of earlier ones;
+//! and votes, up to the term that it is known to have been in. `(T, MAX)` is an upper bound of all that it acknowledged, where T is that term or the
+//! one in which it hears the leader, whichever is later: entries are of no later term than those who acknowledge them. So it
+//! owes that, is repaired as above by any committed entry of a later term, and votes in no earlier term than that entry's. What it has voted
+//! up to T is not needed any more.
+//!
+//! Under the leader of T itself it would owe that for as long as T lasts. So it asks where that leader's log ends ([`Body::AskEnd`]), and
+//! owes no more than `(T, end)` from then on. Leader T only appends to its log, and answers after the question, which the
+//! forgetful process asks after its forerunner has ended (the number in it tells the answer from one to somebody else): so whatever the forerunner acknowledged in
+//! T stands at `end` or before it, and what it acknowledged in earlier terms is less than `(T, end)`. Its vote in T is spent on the leader
+//! then: a candidate of T that was refused once must not be elected by it later.
+//!
+//! This holds if T is no earlier than the last term in which it promised anything. If it is earlier, the only members that know of the
+//! later term are not heard, or have forgotten it as well; and then nobody who is heard can tell. (N members that acknowledge, all but one of
+//! which are off, and that one put back: with a member that lacks the entries it elects a leader that lacks them. No protocol with so few
+//! copies can notice. The one that has them notices when it comes back: [`crate::Contradiction`].)
+
 use crate::common::Common;
-use crate::{Body, Configuration, Index, LogId, MemberId, Payload, Restored};
+use crate::{Body, Configuration, Index, LogId, MemberId, Payload, Restored, Term};
 
 impl Restored {
     /// Whether nobody can repair what member `id` has lost: by what is left of its log it is the only voter, and so nobody
@@ -78,5 +108,36 @@ impl Common {
     pub(crate) fn reject(&mut self, leader: MemberId, rejected: Index, hint: LogId) {
         let lost = self.is_repairing();
         self.send(leader, Body::AppendRejected { rejected, hint, lost });
+    }
+
+    /// This member has forgotten what it acknowledged, up to `term`, and does not know how much.
+    pub(crate) fn owe_all_of(&mut self, term: Term) {
+        let all = LogId { term, index: Index::MAX };
+        self.owe(self.lost.map_or(all, |lost| lost.max(all)));
+    }
+
+    /// While it does not know how much it has forgotten, it asks the leader of that term. Repeated with each heartbeat.
+    pub(crate) fn ask_for_bound(&mut self, leader: MemberId) {
+        if self.lost == Some(LogId { term: self.term, index: Index::MAX }) {
+            let timer = &mut self.timer;
+            let id = *self.asks.get_or_insert_with(|| timer.draw());
+            self.send(leader, Body::AskEnd { id });
+        }
+    }
+
+    /// The log of `leader` ended at `last` when it was asked: nothing that was forgotten is behind that.
+    pub(crate) fn bounded(&mut self, leader: MemberId, id: u64, last: Index) {
+        let unbounded = LogId { term: self.term, index: Index::MAX };
+        if self.lost != Some(unbounded) || self.asks != Some(id) || self.leader != Some(leader) {
+            return;
+        }
+        self.vote.get_or_insert(leader);
+        self.owe(LogId { index: last, ..unbounded });
+        self.mend();
+    }
+
+    fn owe(&mut self, lost: LogId) {
+        self.lost = Some(lost);
+        self.writes.owes(lost);
     }
 }

@@ -92,7 +92,9 @@ impl Raft {
     /// wanted while it is of use, whoever offers what: a transfer is not begun anew by another leader, a newer snapshot or a
     /// repeated offer (failure 33).
     pub(crate) fn on_offer(&mut self, leader: MemberId, snapshot: Snapshot, base: LogId) {
-        self.follow(leader);
+        if !self.follow(leader) {
+            return;
+        }
         let common = &mut self.common;
         if base.index > snapshot.id.index || snapshot.id.term > common.term {
             return;

@@ -39,6 +39,8 @@ pub(crate) struct Writes {
     unwritten: Index,
     /// A snapshot has taken the place of the whole log, and no write has said so yet.
     reset: Option<LogId>,
+    /// What the member owes has changed, and no write has said so yet.
+    lost: Option<LogId>,
     /// What the newest write says of term, vote and commit.
     hard_state: HardState,
     /// The write that carries the newest term and vote.
@@ -64,6 +66,7 @@ impl Writes {
             durable: last,
             unwritten: last + 1,
             reset: None,
+            lost: None,
             hard_state,
             term_and_vote: WriteId::default(),
             waited: 0,
@@ -92,7 +95,15 @@ impl Writes {
 
     /// Whether there is something to write. A commit that moved alone is not: it can be learned again.
     pub(crate) fn is_due(&self, state: HardState, log: &Log) -> bool {
-        self.has_newer_vote(state) || self.reset.is_some() || self.unwritten <= log.last().index
+        self.has_newer_vote(state)
+            || self.reset.is_some()
+            || self.lost.is_some()
+            || self.unwritten <= log.last().index
+    }
+
+    /// The member owes everything up to `lost` from now on. The next write says so, before any entry that may make it good.
+    pub(crate) fn owes(&mut self, lost: LogId) {
+        self.lost = Some(lost);
     }
 
     /// How many ticks the oldest write has been under way; 0 when there is none.
@@ -142,7 +153,7 @@ impl Writes {
         self.hard_state = state;
         self.unwritten = end + 1;
         self.under_way.push_back(UnderWay { id: self.issued, end });
-        Some(Write { id: self.issued, hard_state, reset: self.reset.take(), entries })
+        Some(Write { id: self.issued, hard_state, reset: self.reset.take(), lost: self.lost.take(), entries })
     }
 
     /// Write `id`, and all before it, are durable. Returns whether that is news.

@@ -174,7 +174,8 @@ mod tests {
         assert_eq!(change(next(&goal, &leader(&[1], &[]))), (vec![1], vec![2], vec![1, 2]));
         let mut status = leader(&[1], &[2]);
         assert!(matches!(next(&goal, &status), Step::Wait(why) if why.contains("heard of")));
-        status.progress = vec![Progress { member_id: 2, r#match: 5, active: true, caught_up: false }];
+        status.progress =
+            vec![Progress { member_id: 2, r#match: 5, active: true, caught_up: false, lost: false }];
         assert!(matches!(next(&goal, &status), Step::Wait(why) if why.contains("catch up")));
         status.progress[0].caught_up = true;
         assert_eq!(change(next(&goal, &status)), (vec![1, 2], vec![], vec![1, 2]));

@@ -31,6 +31,8 @@ struct Row {
     quota: Option<u64>,
     /// Why it does not answer.
     silent: Option<String>,
+    /// What is wrong with what its disk holds, or with its identity.
+    trouble: Option<String>,
 }
 
 /// What a node says of its build.
@@ -157,6 +159,21 @@ fn row(
         }),
         quota: own.and_then(|own| own.quota_bytes),
         silent: None,
+        trouble: trouble(own, progress),
+    }
+}
+
+/// As the member says itself, or else the leader.
+fn trouble(own: Option<&StatusResponse>, progress: Option<&Progress>) -> Option<String> {
+    match own {
+        Some(own) if !own.conflict.is_empty() => Some(own.conflict.clone()),
+        Some(own) if own.repairing => Some(
+            "lacks entries that it has acknowledged, and has no vote until the leader has sent them again"
+                .into(),
+        ),
+        _ => progress
+            .is_some_and(|progress| progress.lost)
+            .then(|| "lacks entries that it has acknowledged".into()),
     }
 }
 
@@ -207,6 +224,9 @@ fn text(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Strin
         if let Some(reason) = &row.silent {
             let _ = writeln!(text, "{}: {reason}", row.name);
         }
+        if let Some(trouble) = &row.trouble {
+            let _ = writeln!(text, "{}: {trouble}", row.name);
+        }
     }
     text
 }
@@ -241,6 +261,7 @@ fn json(source: &StatusResponse, current: &Configuration, rows: &[Row]) -> Value
             "newest_level": row.build.as_ref().map(|build| build.newest),
             "quota_bytes": row.quota,
             "error": row.silent,
+            "trouble": row.trouble,
         })
     });
     let members: Vec<Value> = members.collect();
@@ -287,8 +308,13 @@ mod tests {
             applied_index: applied,
             ..Default::default()
         };
-        let progress =
-            |id, matched| Progress { member_id: id, r#match: matched, active: true, caught_up: false };
+        let progress = |id, matched| Progress {
+            member_id: id,
+            r#match: matched,
+            active: true,
+            caught_up: false,
+            lost: false,
+        };
         let leader = StatusResponse {
             cluster_id: 9,
             leader_id: 1,

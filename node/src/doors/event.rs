@@ -1,6 +1,6 @@
 //! Everything that can happen to a node.
 
-use quorate_raft::{ChangeError, Configuration, Index, LogId, MemberId, TransferError, WriteId};
+use quorate_raft::{ChangeError, Configuration, Index, LogId, MemberId, Term, TransferError, WriteId};
 use tokio::sync::oneshot;
 
 use crate::level::{Level, Unsupported};
@@ -23,6 +23,22 @@ pub(crate) enum Event {
     Messages(Vec<Message>),
     /// Commands on their way to other members that never left this process. At most what one link holds at a time.
     Undelivered(Vec<Message>),
+    /// Another member remembers more of this one than its disk holds: the disk went back in time.
+    WentBack {
+        /// The number of the latest start that is remembered.
+        start: u64,
+        /// The number of groups of writes that were durable.
+        durable: u64,
+        /// The latest term.
+        term: Term,
+    },
+    /// Two processes run as one member.
+    Conflict {
+        /// Which, and how it was found out.
+        what: String,
+        /// This process is one of the two, and the one to go.
+        ends: bool,
+    },
     /// A peer's connection ended without a goodbye.
     Disconnected(MemberId),
     /// A peer of cluster `cluster_id` speaks to this node, which belongs to none.

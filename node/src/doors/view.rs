@@ -3,9 +3,11 @@
 //! The replica's loop publishes; everyone else reads, from any thread. Numbers that move with every request are atomics. What
 //! changes seldom is one immutable [`NodeStatus`], swapped as a whole, so that a reader never sees half of a change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use quorate_api::{admin, log};
 use quorate_raft::{Index, LogId, Progress, Term};
 use tokio::sync::watch;
@@ -63,6 +65,12 @@ pub struct NodeStatus {
     pub fetching: Option<(u32, u32)>,
     /// Parts of snapshots that were not what they should be, since the process started.
     pub refused_parts: u64,
+    /// It lacks what it acknowledged, by damage or because its disk went back in time, and has no vote until a leader has repaired it.
+    pub repairing: bool,
+    /// How often in the life of this process it has found out that its disk went back in time.
+    pub went_back: u64,
+    /// A second process that runs as a member, this one or another, or two leaders of one term: what was seen last.
+    pub conflict: Option<String>,
     /// Why the node cannot serve its clients; none when it can.
     pub unready: Option<Unready>,
 }
@@ -132,6 +140,7 @@ struct Shared {
     revision: AtomicI64,
     state_bytes: AtomicU64,
     status: watch::Sender<Arc<NodeStatus>>,
+    contacts: Mutex<BTreeMap<u64, String>>,
 }
 
 impl NodeView {
@@ -147,6 +156,7 @@ impl NodeView {
             revision: AtomicI64::new(0),
             state_bytes: AtomicU64::new(0),
             status: watch::Sender::new(Arc::new(status)),
+            contacts: Mutex::default(),
         };
         NodeView { shared: Arc::new(shared) }
     }
@@ -194,6 +204,21 @@ impl NodeView {
     /// What changes seldom, as it is now.
     pub fn status(&self) -> Arc<NodeStatus> {
         Arc::clone(&self.shared.status.borrow())
+    }
+
+    /// Member `member` says that it is at `address`, which is not what the configuration says.
+    pub(crate) fn contact(&self, member: u64, address: &str) {
+        self.shared.contacts.lock().insert(member, address.to_owned());
+    }
+
+    /// Where members say that they are, of those that the configuration names with another address.
+    pub(crate) fn contacts(&self) -> Vec<(u64, String)> {
+        let status = self.status();
+        let mut contacts = self.shared.contacts.lock();
+        contacts.retain(|id, address| {
+            status.members().iter().any(|member| member.id == *id && member.peer_address != *address)
+        });
+        contacts.iter().map(|(id, address)| (*id, address.clone())).collect()
     }
 
     /// Tells of every change from now on; the newest value is seen at once.

@@ -23,8 +23,14 @@ fn node(role: Role, leader: Option<u64>, unready: Option<Unready>) -> NodeStatus
 
 /// What a leader knows of the others: whether each has answered lately.
 fn heard(second: bool, third: bool) -> Vec<Progress> {
-    let member =
-        |id, active| Progress { id: MemberId(id), matched: 1, active, caught_up: true, offered: None };
+    let member = |id, active| Progress {
+        id: MemberId(id),
+        matched: 1,
+        active,
+        caught_up: true,
+        offered: None,
+        lost: false,
+    };
     vec![member(1, true), member(2, second), member(3, third)]
 }
 

@@ -15,6 +15,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::own_process::{Consequence, OwnProcess};
+use super::registry::Memory;
 use super::wire;
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
@@ -46,7 +48,12 @@ pub(super) struct Link {
 
 #[derive(Debug)]
 struct Queue {
+    /// Where the configuration says that it is; of one that is in none, where it said so itself.
     address: String,
+    /// Where else it may be, if it does not answer there.
+    alternative: Option<String>,
+    /// When something was queued last.
+    used: Instant,
     messages: VecDeque<Message>,
     bytes: usize,
     closed: bool,
@@ -64,13 +71,16 @@ impl Queue {
 
 impl Link {
     pub(super) fn new(peer: MemberId, address: String) -> Self {
-        let queue = Queue { address, messages: VecDeque::new(), bytes: 0, closed: false, waker: None };
+        let (messages, used) = (VecDeque::new(), Instant::now());
+        let queue =
+            Queue { address, alternative: None, used, messages, bytes: 0, closed: false, waker: None };
         Link { peer, queue: Mutex::new(queue), moved: Notify::new(), ended: watch::Sender::new(false) }
     }
 
     /// Queues messages. Returns those for which there is no room.
     pub(super) fn push(&self, messages: Vec<Message>) -> Vec<Message> {
         let mut queue = self.queue.lock();
+        queue.used = Instant::now();
         let mut untaken = Vec::new();
         for message in messages {
             let bytes = wire::size(&message);
@@ -94,6 +104,26 @@ impl Link {
         }
     }
 
+    /// The peer may be at `address`, if it does not answer where the configuration says.
+    pub(super) fn set_alternative(&self, address: &str) {
+        let mut queue = self.queue.lock();
+        if queue.alternative.as_deref() != Some(address) {
+            queue.alternative = Some(address.to_owned());
+        }
+    }
+
+    /// When something was queued last.
+    pub(super) fn used(&self) -> Instant {
+        self.queue.lock().used
+    }
+
+    /// Where to try next, after so many attempts in vain: in turn where the configuration says, and where else the peer may be.
+    fn address(&self, attempts: u32) -> String {
+        let queue = self.queue.lock();
+        let alternative = queue.alternative.as_ref().filter(|_| attempts % 2 == 1);
+        alternative.unwrap_or(&queue.address).clone()
+    }
+
     /// Ends the stream, after what is queued.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
@@ -102,8 +132,14 @@ impl Link {
     }
 
     /// Delivers messages until the link is closed.
-    pub(super) async fn run(self: Arc<Self>, view: NodeView, mailbox: Mailbox, dialer: Dialer) {
-        self.deliver(&view, &mailbox, &dialer).await;
+    pub(super) async fn run(
+        self: Arc<Self>,
+        view: NodeView,
+        mailbox: Mailbox,
+        dialer: Dialer,
+        process: Arc<OwnProcess>,
+    ) {
+        self.deliver(&view, &mailbox, &dialer, &process).await;
         self.ended.send_replace(true);
     }
 
@@ -112,13 +148,24 @@ impl Link {
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
-    async fn deliver(self: &Arc<Self>, view: &NodeView, mailbox: &Mailbox, dialer: &Dialer) {
+    async fn deliver(
+        self: &Arc<Self>,
+        view: &NodeView,
+        mailbox: &Mailbox,
+        dialer: &Dialer,
+        process: &Arc<OwnProcess>,
+    ) {
         let mut outage = Outage::default();
         while self.has_messages().await {
-            let address = self.queue.lock().address.clone();
+            let address = self.address(outage.attempts);
             let started = Instant::now();
+            let frames = Frames {
+                link: Arc::clone(self),
+                hello: Some(super::hello(view, process, self.peer)),
+                process: Arc::clone(process),
+            };
             let attempt = tokio::select! {
-                result = self.stream(&address, view, dialer) => result,
+                result = self.stream(&address, dialer, frames, mailbox) => result,
                 () = self.moved.notified() => Ok(()),
             };
             if self.queue.lock().closed {
@@ -136,13 +183,47 @@ impl Link {
     }
 
     /// Connects, and delivers messages for as long as it lasts.
-    async fn stream(self: &Arc<Self>, address: &str, view: &NodeView, dialer: &Dialer) -> Result<(), String> {
+    async fn stream(
+        &self,
+        address: &str,
+        dialer: &Dialer,
+        frames: Frames,
+        mailbox: &Mailbox,
+    ) -> Result<(), String> {
         let channel = dialer.dial(address).await?;
         tracing::debug!(peer = %self.peer, address, "connected");
-        let frames = Frames { link: Arc::clone(self), hello: Some(super::hello(view, self.peer)) };
+        let process = Arc::clone(&frames.process);
         match PeerClient::new(channel).send(frames).await {
             Ok(_) => Ok(()),
-            Err(status) => Err(describe(&status)),
+            Err(status) => {
+                if let Some(memory) = wire::memory(status.details()) {
+                    self.refused(&memory, &process, mailbox);
+                }
+                Err(describe(&status))
+            }
+        }
+    }
+
+    /// The peer remembers another process as this member, or more of this one. It says so with each attempt: what finds no room in the mailbox
+    /// comes again.
+    fn refused(&self, memory: &Memory, process: &OwnProcess, mailbox: &Mailbox) {
+        let Memory { incarnation, durable, term, .. } = *memory;
+        match process.refused(memory, std::time::Instant::now()) {
+            Consequence::None => {}
+            Consequence::WentBack => {
+                let _ = mailbox.send(Event::WentBack { start: incarnation.start, durable, term });
+            }
+            Consequence::Second(lasts, ends) => {
+                if lasts.is_zero() || ends {
+                    let what = format!(
+                        "member {} hears another process that runs as this member: this data directory is a copy of that \
+                         one's, or that one's is a copy of this. Only one of them may run",
+                        self.peer
+                    );
+                    tracing::error!("{what}");
+                    let _ = mailbox.send(Event::Conflict { what, ends });
+                }
+            }
         }
     }
 
@@ -180,6 +261,7 @@ fn describe(status: &Status) -> String {
 struct Frames {
     link: Arc<Link>,
     hello: Option<pb::Hello>,
+    process: Arc<OwnProcess>,
 }
 
 impl Stream for Frames {
@@ -206,7 +288,9 @@ impl Stream for Frames {
         }
         drop(queue);
         let messages = messages.into_iter().map(wire::to_wire).collect();
-        Poll::Ready(Some(pb::Frame { hello: this.hello.take(), messages }))
+        // Read after the messages: whatever they promise is among what is durable.
+        let durable = this.process.durable();
+        Poll::Ready(Some(pb::Frame { hello: this.hello.take(), messages, durable }))
     }
 }
 

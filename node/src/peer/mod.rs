@@ -5,27 +5,32 @@
 //! not leave this process are given back ([`Peers::send`], [`Event::Undelivered`]).
 
 mod link;
+mod own_process;
+pub mod registry;
 mod service;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorate_api::{log, peer as pb};
 use quorate_raft::MemberId;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeView, VERSION};
 use crate::replica::Message;
 use crate::tls::Dialer;
 use link::Link;
+use registry::Incarnation;
 
 #[cfg(doc)]
 use crate::doors::event::Event;
 
+pub(crate) use own_process::OwnProcess;
 pub(crate) use service::PeerService;
 
 /// The most bytes that one message between peers may have when it comes in.
@@ -33,6 +38,11 @@ pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// How long the other members may take to hear that this one goes: one that cannot be reached does not hold it up.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// The most links to members that the configuration does not name: whoever may speak at the peer port can name any number.
+const MOST_STRANGERS: usize = 32;
+
+/// A link to a member that the configuration does not name goes when nothing was sent by it for so long.
+const IDLE: Duration = Duration::from_mins(1);
 
 /// The links to the other members. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,17 +56,30 @@ struct Shared {
     mailbox: Mailbox,
     dialer: Dialer,
     runtime: Handle,
+    process: Arc<OwnProcess>,
     links: Mutex<BTreeMap<MemberId, Arc<Link>>>,
-    /// The addresses that the newest configuration gave; so that a member's own word counts until that changes.
+    /// The addresses that the newest configuration gives.
     configured: Mutex<BTreeMap<MemberId, String>>,
 }
 
 impl Peers {
-    /// No links yet. They will run on `runtime`, and leave at `mailbox` what they cannot deliver.
-    pub(crate) fn new(view: NodeView, mailbox: Mailbox, dialer: Dialer, runtime: Handle) -> Self {
+    /// No links yet. They will run on `runtime`, speak as `process`, and leave at `mailbox` what they cannot deliver.
+    pub(crate) fn new(
+        view: NodeView,
+        mailbox: Mailbox,
+        dialer: Dialer,
+        runtime: Handle,
+        process: Arc<OwnProcess>,
+    ) -> Self {
         let (links, configured) = Default::default();
-        let shared = Shared { view, mailbox, dialer, runtime, links, configured };
-        Peers { shared: Arc::new(shared) }
+        let shared = Arc::new(Shared { view, mailbox, dialer, runtime, process, links, configured });
+        shared.runtime.spawn(sweep(Arc::downgrade(&shared)));
+        Peers { shared }
+    }
+
+    /// This process, as the others are told of it.
+    pub(crate) fn own_process(&self) -> &Arc<OwnProcess> {
+        &self.shared.process
     }
 
     /// Queues messages for their receivers. Returns the commands among those that were not taken: because the queue is full, or
@@ -82,21 +105,35 @@ impl Peers {
         untaken
     }
 
-    /// Takes over the addresses of a configuration, as far as they differ from those of the one before.
+    /// Takes over the members of a configuration: from now on they are reached where it says.
     pub(crate) fn configure(&self, members: &[log::Member]) {
-        for member in members {
-            let known =
-                self.shared.configured.lock().insert(MemberId(member.id), member.peer_address.clone());
-            if known.as_ref() != Some(&member.peer_address) {
-                self.reach(MemberId(member.id), &member.peer_address);
+        let newest: BTreeMap<MemberId, String> =
+            members.iter().map(|member| (MemberId(member.id), member.peer_address.clone())).collect();
+        let before = std::mem::replace(&mut *self.shared.configured.lock(), newest.clone());
+        for (peer, address) in newest.iter().filter(|(peer, address)| before.get(*peer) != Some(*address)) {
+            self.reach(*peer, address, true);
+        }
+    }
+
+    /// `peer` says that it is at `address`, or another member does. What the configuration says comes first: only when the member does not
+    /// answer there, this one is tried as well. Of a member that the configuration does not name, it is all that is known.
+    pub(crate) fn introduced(&self, peer: MemberId, address: &str) {
+        match self.shared.configured.lock().get(&peer).cloned() {
+            None => self.reach(peer, address, false),
+            Some(configured) if configured == address || address.is_empty() => {}
+            Some(_) => {
+                if let Some(link) = self.shared.links.lock().get(&peer) {
+                    link.set_alternative(address);
+                    self.shared.view.contact(peer.0, address);
+                }
             }
         }
     }
 
     /// From now on `peer` is reached at `address`.
-    pub(crate) fn reach(&self, peer: MemberId, address: &str) {
-        let me = self.shared.view.member_id();
-        if peer.0 == me || address.is_empty() {
+    fn reach(&self, peer: MemberId, address: &str, is_member: bool) {
+        let Shared { view, mailbox, dialer, runtime, process, .. } = &*self.shared;
+        if peer.0 == view.member_id() || address.is_empty() {
             return;
         }
         let mut links = self.shared.links.lock();
@@ -104,10 +141,14 @@ impl Peers {
             link.set_address(address);
             return;
         }
+        let is_stranger = |peer: &MemberId| !self.shared.configured.lock().contains_key(peer);
+        if !is_member && links.keys().filter(|peer| is_stranger(peer)).count() >= MOST_STRANGERS {
+            tracing::debug!(%peer, address, "no link to one more that is no member: there are enough of them");
+            return;
+        }
         let link = Arc::new(Link::new(peer, address.to_owned()));
         links.insert(peer, Arc::clone(&link));
-        let Shared { view, mailbox, dialer, runtime, .. } = &*self.shared;
-        runtime.spawn(link.run(view.clone(), mailbox.clone(), dialer.clone()));
+        runtime.spawn(link.run(view.clone(), mailbox.clone(), dialer.clone(), Arc::clone(process)));
     }
 
     /// Says goodbye to everyone, after what is queued: a stream that ends in order is no sign of a crash. Returns when all links have
@@ -128,8 +169,31 @@ impl Peers {
     }
 }
 
-/// How this node introduces itself to `to`.
-fn hello(view: &NodeView, to: MemberId) -> pb::Hello {
+/// Closes the links that nobody needs, for as long as there are any links.
+async fn sweep(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(IDLE / 4).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.sweep(Instant::now());
+    }
+}
+
+impl Shared {
+    fn sweep(&self, now: Instant) {
+        let configured = self.configured.lock();
+        self.links.lock().retain(|peer, link| {
+            let stays = configured.contains_key(peer) || link.used() + IDLE > now;
+            if !stays {
+                link.close();
+            }
+            stays
+        });
+    }
+}
+
+/// How `process` of this node introduces itself to `to`.
+fn hello(view: &NodeView, process: &OwnProcess, to: MemberId) -> pb::Hello {
+    let (Incarnation { start, nonce }, accounts) = process.introduction();
     let status = view.status();
     pb::Hello {
         cluster_id: view.cluster_id(),
@@ -141,6 +205,9 @@ fn hello(view: &NodeView, to: MemberId) -> pb::Hello {
         newest_level: status.levels.newest,
         level: status.level,
         quota: status.quota,
+        start,
+        nonce,
+        accounts,
     }
 }
 

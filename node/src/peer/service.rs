@@ -1,14 +1,16 @@
 //! Takes the streams of other members.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use quorate_api::peer as pb;
 use quorate_api::peer::peer_server::{Peer, PeerServer};
 use quorate_raft::MemberId;
 use tokio::sync::oneshot;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::registry::{Incarnation, Introduction, Memory, Registry};
 use super::{MAX_FRAME_BYTES, Peers, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
@@ -16,41 +18,72 @@ use crate::doors::view::NodeView;
 use crate::level::{Levels, Subject};
 use crate::replica::{Build, Message};
 
+/// The most members whose refusal is remembered as told. Beyond that they are told again.
+const MOST_TOLD: usize = 64;
+
+/// How far ahead of ours a term may be.
+const MOST_TERMS_AHEAD: u64 = 1 << 32;
+
 /// The peer service of a node.
 #[derive(Debug)]
 pub(crate) struct PeerService {
     view: NodeView,
     mailbox: Mailbox,
     peers: Peers,
-    streams: Streams,
-}
-
-/// The newest stream of each member: the end of an older one says nothing of its sender, which has another by now.
-#[derive(Debug, Default)]
-struct Streams {
-    newest: Mutex<BTreeMap<MemberId, u64>>,
-}
-
-impl Streams {
-    /// A stream of `from` begins. Returns its number.
-    fn begin(&self, from: MemberId) -> u64 {
-        let mut newest = self.newest.lock();
-        let number = newest.entry(from).or_default();
-        *number += 1;
-        *number
-    }
-
-    fn is_newest(&self, from: MemberId, number: u64) -> bool {
-        self.newest.lock().get(&from) == Some(&number)
-    }
+    registry: Mutex<Registry>,
+    /// When the process did.
+    began: Instant,
+    /// The process of each member that was refused last, and told of.
+    told: Mutex<BTreeMap<MemberId, Incarnation>>,
 }
 
 impl PeerService {
     /// A service that hands messages to `mailbox`.
     pub(crate) fn server(view: NodeView, mailbox: Mailbox, peers: Peers) -> PeerServer<Self> {
-        let streams = Streams::default();
-        PeerServer::new(PeerService { view, mailbox, peers, streams })
+        let (registry, began, told) = (Mutex::default(), Instant::now(), Mutex::default());
+        PeerServer::new(PeerService { view, mailbox, peers, registry, began, told })
             .max_decoding_message_size(MAX_FRAME_BYTES)
+    }
+
+    /// Milliseconds since the process began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes the stream of a process, or refuses it with what is remembered of its member. Returns its number.
+    fn introduce(&self, from: MemberId, hello: &pb::Hello) -> Result<u64, Status> {
+        let incarnation = Incarnation { start: hello.start, nonce: hello.nonce };
+        let introduction = Introduction { from, incarnation, accounts: hello.accounts };
+        let mut registry = self.registry.lock();
+        let introduced = registry.introduce(self.now(), introduction);
+        let status = self.view.status();
+        registry.forget_strangers(|id| status.members().iter().any(|member| member.id == id.0));
+        drop(registry);
+        introduced.map_err(|memory| self.refuse_process(incarnation, &memory, from, &hello.from_address))
+    }
+
+    /// Says once of each process why it is refused.
+    fn refuse_process(&self, process: Incarnation, memory: &Memory, from: MemberId, address: &str) -> Status {
+        let what = if memory.is_heard {
+            format!("another process runs as member {from}: this data directory is a copy, or the original")
+        } else {
+            format!("member {from} has forgotten what it promised: its disk went back in time")
+        };
+        let mut told = self.told.lock();
+        if told.len() > MOST_TOLD {
+            told.clear();
+        }
+        let is_news = told.insert(from, process) != Some(process);
+        drop(told);
+        if is_news {
+            tracing::warn!(peer = %from, address, start = process.start, heard = memory.incarnation.start, "{what}; refuses it");
+            if memory.is_heard {
+                let _ = self
+                    .mailbox
+                    .send(Event::Conflict { what: format!("{what} (at {address})"), ends: false });
+            }
+        }
+        Status::with_details(Code::FailedPrecondition, what, wire::memory_to_wire(memory).into())
     }
 
     /// Checks that the sender means this node and belongs to its cluster. A node that belongs to none joins the sender's.
@@ -110,6 +143,16 @@ impl PeerService {
         Status::invalid_argument(error.to_string())
     }
 
+    /// Terms count up one by one. One that is far from ours is a defect or worse, and would be stored by everybody for good.
+    fn check_terms(&self, from: MemberId, messages: &[Message]) -> Result<(), Status> {
+        let (ours, theirs) = (self.view.term(), messages.iter().map(wire::names_term).max().unwrap_or(0));
+        if theirs.saturating_sub(ours) <= MOST_TERMS_AHEAD {
+            return Ok(());
+        }
+        tracing::warn!(peer = %from, ours, theirs, "a member speaks of a term that cannot be; refuses it");
+        Err(Status::invalid_argument(format!("term {theirs} is too far from term {ours}")))
+    }
+
     async fn adopt(&self, cluster_id: u64) -> Result<(), Status> {
         let (reply, adopted) = oneshot::channel();
         let busy = |_| Status::unavailable("the node is too busy, or stopping");
@@ -124,7 +167,7 @@ impl PeerService {
     /// Takes frames until the sender says goodbye. An error is the end of the connection.
     async fn receive(
         &self,
-        from: MemberId,
+        (from, stream): (MemberId, u64),
         frames: &mut Streaming<pb::Frame>,
         first: pb::Frame,
     ) -> Result<(), Status> {
@@ -132,6 +175,13 @@ impl PeerService {
         let mut next = Some(first);
         while let Some(frame) = next {
             let messages = wire::received(from, me, frame.messages).map_err(|error| self.refuse(&error))?;
+            self.check_terms(from, &messages)?;
+            let term = messages.iter().filter_map(wire::spoken_in).max().unwrap_or(0);
+            if !self.registry.lock().frame(self.now(), from, stream, term, frame.durable) {
+                return Err(Status::aborted(format!(
+                    "another stream of member {from} has taken the place of this one"
+                )));
+            }
             if !messages.is_empty() {
                 // When the replica cannot keep up they are lost, as on any network.
                 let _ = self.mailbox.send(Event::Messages(messages));
@@ -160,32 +210,21 @@ impl Peer for PeerService {
         let hello =
             first.hello.as_ref().ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
         let from = self.welcome(hello).await?;
-        self.peers.reach(from, &hello.from_address);
-        let stream = self.streams.begin(from);
+        let stream = self.introduce(from, hello)?;
+        self.peers.introduced(from, &hello.from_address);
         // A member that was started again as an older version may know no other way to say it.
         let _ = self.mailbox.send(Event::Messages(vec![supports(from, self.view.member_id(), hello)]));
-        if let Err(status) = self.receive(from, &mut frames, first).await {
+        let received = self.receive((from, stream), &mut frames, first).await;
+        let is_newest = self.registry.lock().ended(from, stream);
+        if let Err(status) = received {
             tracing::debug!(peer = %from, %status, "a member's stream broke off");
-            if self.streams.is_newest(from, stream) {
+            // The end of an older stream says nothing of its sender, which has another by now.
+            if is_newest {
                 // When there is no room for it, patience with the sender finds out.
                 let _ = self.mailbox.send(Event::Disconnected(from));
             }
             return Err(status);
         }
         Ok(Response::new(pb::SendResponse {}))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_an_older_stream_says_nothing_of_its_sender() {
-        let streams = Streams::default();
-        let (first, other) = (streams.begin(MemberId(1)), streams.begin(MemberId(2)));
-        let second = streams.begin(MemberId(1));
-        assert!(!streams.is_newest(MemberId(1), first));
-        assert!(streams.is_newest(MemberId(1), second) && streams.is_newest(MemberId(2), other));
     }
 }

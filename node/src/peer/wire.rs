@@ -1,8 +1,10 @@
 //! Messages between replicas, to and from their wire form.
 
+use prost::Message as _;
 use quorate_api::peer::{self as pb, forward_rejected::Reason, message::Body as Wire, room::Level};
-use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, Snapshot};
+use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, Snapshot, Term};
 
+use super::registry::{Incarnation, Memory};
 use crate::codec::{self, CodecError};
 use crate::level::{Levels, Subject, Unsupported};
 use crate::replica::{Build, Message, Rejection, Room};
@@ -140,6 +142,8 @@ fn body_to_wire(body: Body) -> Wire {
             Wire::ReadIndexReply(pb::ReadIndexReply { id, index: index.unwrap_or(0) })
         }
         Body::TimeoutNow => Wire::TimeoutNow(pb::TimeoutNow {}),
+        Body::AskEnd { id } => Wire::AskEnd(pb::AskEnd { id }),
+        Body::End { id, last } => Wire::End(pb::End { id, last }),
     }
 }
 
@@ -226,8 +230,44 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
             Body::ReadIndexReply { id, index: (index != 0).then_some(index) }
         }
         Wire::TimeoutNow(pb::TimeoutNow {}) => Body::TimeoutNow,
+        Wire::AskEnd(pb::AskEnd { id }) => Body::AskEnd { id },
+        Wire::End(pb::End { id, last }) => Body::End { id, last },
     };
     Ok(Message::Raft(raft::Message { from, to, term, body }))
+}
+
+/// The term in which a message is spoken: its sender has been in it. None for those of no term, and for those about one that nobody has entered.
+pub(super) fn spoken_in(message: &Message) -> Option<Term> {
+    match message {
+        Message::Raft(raft::Message {
+            body: Body::RequestVote { pre_vote: true, .. } | Body::Vote { pre_vote: true, .. },
+            ..
+        }) => None,
+        Message::Raft(message) => Some(message.term),
+        _ => None,
+    }
+}
+
+/// The greatest term that a message names, whatever it says of it.
+pub(super) fn names_term(message: &Message) -> Term {
+    match message {
+        Message::Raft(message) => message.term,
+        Message::Forward { term, .. } | Message::ForwardRejected { term, .. } => *term,
+        _ => 0,
+    }
+}
+
+/// What is remembered, as the details of a refusal.
+pub(super) fn memory_to_wire(memory: &Memory) -> Vec<u8> {
+    let Memory { incarnation: Incarnation { start, nonce }, durable, term, is_heard } = *memory;
+    pb::Memory { start, nonce, durable, term, is_heard }.encode_to_vec()
+}
+
+/// What is remembered, if these are the details of a refusal for it.
+pub(super) fn memory(details: &[u8]) -> Option<Memory> {
+    let memory = pb::Memory::decode(details).ok().filter(|memory| memory.start != 0)?;
+    let pb::Memory { start, nonce, durable, term, is_heard } = memory;
+    Some(Memory { incarnation: Incarnation { start, nonce }, durable, term, is_heard })
 }
 
 fn entries_after(previous: LogId, entries: Vec<quorate_api::log::Entry>) -> Result<Vec<Entry>, WireError> {
@@ -315,6 +355,8 @@ mod tests {
             Body::ReadIndexReply { id: 4, index: None },
             Body::ReadIndexReply { id: 4, index: Some(2) },
             Body::TimeoutNow,
+            Body::AskEnd { id: 3 },
+            Body::End { id: 3, last: 9 },
         ];
         let raft = bodies.map(|body| Message::Raft(raft::Message { from, to, term: 5, body }));
         let forwards = [

@@ -69,6 +69,20 @@ impl Disks {
         }
     }
 
+    /// Counts this start, durably, so that others tell this process from earlier ones. Without room for that it is counted in memory: the
+    /// next one that starts without room has the same number then, and is told from this one by what it has drawn.
+    pub(super) fn count_start(&mut self) -> Result<(), RunError> {
+        match self.identity.count_start(&OsDisk, &self.dir, 0) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_full() => {
+                tracing::debug!(%error, "there is no room to count this start");
+                self.identity.starts += 1;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Founds a cluster, unless there is one already.
     pub(super) fn bootstrap(&mut self, me: &log::Member, levels: Levels) -> Result<(), RunError> {
         match self.identity.cluster {

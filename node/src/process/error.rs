@@ -51,6 +51,12 @@ pub enum RunError {
     /// A level that this process does not support.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// A member has forgotten what it acknowledged: this one has what the others have lost.
+    #[error("{0}")]
+    Contradiction(String),
+    /// Another process runs as this member.
+    #[error("{0}")]
+    Conflict(String),
     /// A broken invariant.
     #[error("the replica has ended by itself: this is a bug")]
     Lost,
@@ -75,6 +81,8 @@ impl RunError {
             Self::Usage(_) => Exit::Usage,
             Self::Unsupported(_) | Self::Snapshots(SnapshotError::Unsupported(_)) => Exit::TooOld,
             Self::Listen { .. } => Exit::Listen,
+            Self::Contradiction(_) => Exit::Contradicted,
+            Self::Conflict(_) => Exit::SecondProcess,
             Self::Open(error) => of_open(error),
             Self::Snapshots(SnapshotError::Io { .. })
             | Self::DiskFailed(_)
@@ -125,6 +133,10 @@ pub enum Exit {
     Disk = 8,
     /// An address cannot be listened on.
     Listen = 9,
+    /// A leader has another entry in the place of a committed one: this data directory may hold acknowledged writes that the others have lost.
+    Contradicted = 10,
+    /// Another process runs as this member: one of the data directories is a copy of the other.
+    SecondProcess = 11,
 }
 
 #[cfg(test)]
@@ -148,6 +160,8 @@ mod tests {
             Exit::InUse,
             Exit::Disk,
             Exit::Listen,
+            Exit::Contradicted,
+            Exit::SecondProcess,
         ];
         for (number, exit) in (1..).zip(all) {
             assert_eq!(exit as u8, number);

@@ -3,16 +3,20 @@
 //! It asks the leader, as an operator would, by the admin service, and can ask again at any time: each request names the
 //! configuration that it starts from.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use quorate_api::admin::admin_client::AdminClient;
 use quorate_api::admin::{self as pb, StatusResponse};
 use quorate_api::log;
+use quorate_raft::MemberId;
+use tokio::sync::oneshot;
 use tonic::Code;
 
+use crate::doors::event::Event;
+use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeStatus, NodeView, Role};
 use crate::level::{Subject, Unsupported};
+use crate::peer::Peers;
 use crate::tls::Dialer;
 
 /// How long to wait before the next look.
@@ -29,8 +33,12 @@ pub(crate) struct Join {
     pub(crate) dialer: Dialer,
     /// This node, as configurations should describe it.
     pub(crate) me: log::Member,
-    /// Peer addresses of members, when this node is to become a voter by itself. The first one is asked next.
-    pub(crate) join: VecDeque<String>,
+    /// The peer addresses of members, when this node is to become a voter by itself, or may not know where the others are by now.
+    pub(crate) join: Vec<String>,
+    /// It founds a cluster when it belongs to none, and none of those at `join` does.
+    pub(crate) founds: bool,
+    pub(crate) peers: Peers,
+    pub(crate) mailbox: Mailbox,
     /// This process has seen this node among the members.
     pub(crate) let_in: bool,
 }
@@ -93,23 +101,33 @@ impl Join {
     async fn once(&mut self) -> Result<Progress, JoinError> {
         let mine = self.view.status();
         if mine.role == Role::Removed {
-            let comes_back = !self.join.is_empty() && !self.let_in;
-            return if comes_back { Err(JoinError::Removed(mine.cluster_id)) } else { Ok(Progress::Done) };
+            let wants_in = !self.join.is_empty() && !self.let_in;
+            return if wants_in { Err(JoinError::Removed(mine.cluster_id)) } else { Ok(Progress::Done) };
+        }
+        if self.founds && mine.cluster_id == 0 {
+            return self.found_if_alone().await;
         }
         let by_join = mine.leader_member().is_none();
-        let address = match (mine.leader_member(), self.join.front()) {
+        let addresses = match mine.leader_member() {
             // This node itself may lead, and have moved: then the configuration does not know where it is.
-            (Some(leader), _) if leader.id == self.me.id => self.me.peer_address.clone(),
-            (Some(leader), _) => leader.peer_address.clone(),
-            (None, Some(join)) => join.clone(),
-            (None, None) => return Ok(Progress::Quiet),
+            Some(leader) if leader.id == self.me.id => vec![self.me.peer_address.clone()],
+            Some(leader) => vec![leader.peer_address.clone()],
+            None => self.join.clone(),
         };
-        let (address, leader) = match self.find_leader(address).await {
-            Ok(found) => found,
-            Err(reason) => {
-                self.join.rotate_left(usize::from(by_join));
-                return Ok(Progress::Waits(reason));
+        if by_join && mine.cluster_id != 0 {
+            self.get_acquainted(mine.cluster_id).await;
+        }
+        let mut found = Ok(None);
+        for address in addresses {
+            found = self.find_leader(address).await.map(Some);
+            if found.is_ok() {
+                break;
             }
+        }
+        let (address, leader) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Progress::Quiet),
+            Err(reason) => return Ok(Progress::Waits(reason)),
         };
         if mine.cluster_id != 0 && leader.cluster_id != mine.cluster_id {
             // An address of our own configuration may have been given to somebody else since: the configuration will follow.
@@ -134,6 +152,54 @@ impl Join {
             Step::Wait(reason) => Progress::Waits(reason.to_owned()),
             Step::Change(wanted, why) => self.change(&address, &leader, wanted, why).await,
         })
+    }
+
+    /// Founds a cluster once all those at [`Self::join`] have said that they belong to none. If one of them belongs to a cluster this node
+    /// joins that: its own disk may have been replaced since it was founded. One that does not answer may belong to one as well.
+    async fn found_if_alone(&mut self) -> Result<Progress, JoinError> {
+        let mut silent = None;
+        for address in &self.join {
+            match self.status(address).await {
+                Ok(status) if status.cluster_id != 0 => {
+                    let cluster = format_args!("{:016x}", status.cluster_id);
+                    tracing::warn!(cluster, address, "there is a cluster already: joins it, and founds none");
+                    self.founds = false;
+                    return Ok(Progress::Quiet);
+                }
+                Ok(_) => {}
+                Err(reason) => {
+                    silent = Some(format!(
+                        "founds no cluster before {address} says that it belongs to none: {reason}"
+                    ));
+                }
+            }
+        }
+        if let Some(reason) = silent {
+            return Ok(Progress::Waits(reason));
+        }
+        let (reply, founded) = oneshot::channel();
+        let cluster_id = getrandom::u64().unwrap_or_default();
+        self.mailbox.post(Event::Bootstrap { cluster_id, reply });
+        match founded.await {
+            Ok(Err(error)) => Ok(Progress::Waits(error.to_string())),
+            Ok(Ok(())) | Err(_) => Ok(Progress::Quiet),
+        }
+    }
+
+    /// While no leader is known: asks those at [`Self::join`] where they and the others are by now. All members may have moved at once, and
+    /// what the configuration says leads nowhere. They hear from this one where it is by its first message: so links come about without a leader, one
+    /// is elected, and the configuration follows.
+    async fn get_acquainted(&self, cluster_id: u64) {
+        for address in &self.join {
+            let Ok(status) = self.status(address).await else { continue };
+            if status.cluster_id != cluster_id {
+                continue;
+            }
+            self.peers.introduced(MemberId(status.member_id), address);
+            for contact in status.contacts {
+                self.peers.introduced(MemberId(contact.member_id), &contact.peer_address);
+            }
+        }
     }
 
     /// The status of the leader, starting from the member at `address`, and its address.
@@ -304,7 +370,13 @@ mod tests {
 
         let mut status = leader(&[1], &[2]);
         assert!(matches!(next_step(&status, &member(2), true, false), Step::Wait(_)));
-        status.progress.push(pb::Progress { member_id: 2, r#match: 9, active: true, caught_up: true });
+        status.progress.push(pb::Progress {
+            member_id: 2,
+            r#match: 9,
+            active: true,
+            caught_up: true,
+            lost: false,
+        });
         let step = wanted(next_step(&status, &member(2), true, false));
         assert_eq!((step.voters, step.learners), (vec![1, 2], vec![]));
 

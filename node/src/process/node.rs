@@ -35,7 +35,7 @@ use crate::kv::{SnapshotPolicy, Store};
 use crate::level::Levels;
 use crate::metrics::Metrics;
 use crate::net::{Bound, Connections, descriptors};
-use crate::peer::{PeerService, Peers};
+use crate::peer::{OwnProcess, PeerService, Peers};
 use crate::replica::{Client, Options};
 use crate::retention::Retention;
 use crate::rpc::PeerScheme;
@@ -123,11 +123,14 @@ impl Node {
 
         let mut disks = Disks::open(&cli.data_dir, cli.state_copy)?;
         let me = advertised.member(cli.name.clone(), &disks.identity);
-        if cli.bootstrap {
+        if cli.bootstrap && cli.join.is_empty() {
             disks.bootstrap(&me, levels)?;
         }
         let quota = quota(cli, &Kernel::default());
         let lease_reads = cli.lease_reads && disks.allow_leases()?;
+        disks.count_start()?;
+        let nonce = getrandom::u64().map_err(io::Error::other)?;
+        let process = Arc::new(OwnProcess::new(disks.identity.starts, nonce, disks.wal.sequence()));
         let view = NodeView::new(NodeStatus {
             cluster_id: disks.identity.cluster,
             member_id: me.id,
@@ -141,7 +144,7 @@ impl Node {
         });
         let dialer = Dialer::new(certificates.peer.clone());
         let (mailbox, events) = mailbox();
-        let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current());
+        let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current(), process);
         let store = Arc::new(RwLock::new(Store::new()));
         let gateways = gateways(&me, &store, &mailbox)?;
         let cluster = disks.identity.cluster;
@@ -199,7 +202,16 @@ impl Node {
         notify.ready();
 
         let join = cli.join.iter().map(ToString::to_string).collect();
-        let join = Join { view: view.clone(), dialer, me, join, let_in: false };
+        let join = Join {
+            view: view.clone(),
+            dialer,
+            me,
+            join,
+            founds: cli.bootstrap,
+            peers: peers.clone(),
+            mailbox: mailbox.clone(),
+            let_in: false,
+        };
         Ok(Node { view, mailbox, peers, clients, join, end, ports, notify, _lock: lock })
     }
 
@@ -323,7 +335,13 @@ impl Start {
                 view.clone(),
                 mailbox.clone(),
             )?,
-            log_thread: LogThread::start(self.wal, path, mailbox, self.metrics.clone())?,
+            log_thread: LogThread::start(
+                self.wal,
+                path,
+                mailbox,
+                self.metrics.clone(),
+                Arc::clone(peers.own_process()),
+            )?,
             peers: peers.clone(),
             clock: LeaseClock::start(),
             gateways: gateways.iter().map(|gateway| driver::Gateway::new(gateway.answers())).collect(),
@@ -333,6 +351,7 @@ impl Start {
             member: me.clone(),
             founding: None,
             compaction: compaction.map(|compaction| (Instant::now(), compaction)),
+            forgotten: None,
             reads: false,
         };
         driver.log_thread.next_snapshot(snapshot_bytes);
@@ -430,6 +449,8 @@ fn fatal(ended: Result<End, oneshot::error::RecvError>) -> RunError {
     match ended {
         Ok(End::DiskFailed(reason)) => RunError::DiskFailed(reason),
         Ok(End::Unsupported(unsupported)) => RunError::Unsupported(unsupported),
+        Ok(End::Contradiction(reason)) => RunError::Contradiction(reason),
+        Ok(End::Conflict(reason)) => RunError::Conflict(reason),
         Ok(End::Stopped) | Err(_) => RunError::Lost,
     }
 }

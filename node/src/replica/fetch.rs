@@ -346,6 +346,7 @@ mod tests {
             configuration_id: LogId::default(),
             disk_hangs: false,
             repairing: false,
+            contradiction: None,
         };
         let mut fetcher = Fetcher::new(MemberId(1), 10);
         fetcher.follow(Some(snapshot()), &status, 0);

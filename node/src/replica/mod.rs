@@ -378,6 +378,11 @@ impl Replica {
         }
     }
 
+    /// This member's disk went back in time: see [`Raft::went_back`].
+    pub fn went_back(&mut self, term: Term) {
+        self.raft.went_back(term);
+    }
+
     /// Write `id`, and all before it, are durable.
     pub fn persisted(&mut self, id: WriteId) {
         self.raft.persisted(id);

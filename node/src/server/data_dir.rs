@@ -65,6 +65,14 @@ impl DataDir {
         self.store(cluster)
     }
 
+    /// Counts a start after number `start`, durably: that of a process that was heard, and that this directory has forgotten. Returns its
+    /// number. Waits for the disk: nothing that this member says is taken before.
+    pub(crate) fn count_start(&mut self, start: u64) -> Result<u64, ClusterError> {
+        let stored = self.identity.count_start(&OsDisk, &self.dir, start + 1);
+        stored.map_err(|error| ClusterError::Storage(error.to_string()))?;
+        Ok(self.identity.starts)
+    }
+
     /// Remembers the entry by which the cluster has removed this member; 0 for none. Such a node has nothing else to do either.
     pub(crate) fn set_removed(&mut self, removed: Index) -> Result<(), ClusterError> {
         let Self { dir, identity, .. } = self;

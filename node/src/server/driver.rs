@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use quorate_api::log;
-use quorate_raft::{HardState, MemberId, Raft, Restored, Write, WriteId};
+use quorate_raft::{Contradiction, HardState, MemberId, Raft, Restored, Term, Write, WriteId};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -55,6 +55,8 @@ pub(crate) struct Driver {
     pub(crate) founding: Option<Founding>,
     /// Compaction without being asked, and when its time began. None where none is wanted.
     pub(crate) compaction: Option<(Instant, AutoCompaction)>,
+    /// What its disk has forgotten, and is not known on it yet to be owed.
+    pub(crate) forgotten: Option<Forgotten>,
     /// It waits for the answer to a read of its own.
     pub(crate) reads: bool,
 }
@@ -83,6 +85,15 @@ pub(crate) struct Founding {
     reply: oneshot::Sender<Result<(), ClusterError>>,
 }
 
+/// A process of this member that its disk has forgotten.
+#[derive(Debug)]
+pub(crate) struct Forgotten {
+    start: u64,
+    durable: u64,
+    /// The write that says what is owed for it.
+    owed_by: Option<WriteId>,
+}
+
 /// Why the loop has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
@@ -92,6 +103,10 @@ pub(crate) enum End {
     DiskFailed(String),
     /// What comes next needs a level that this process does not support.
     Unsupported(Unsupported),
+    /// A leader contradicts what is committed here.
+    Contradiction(String),
+    /// Another process runs as this member.
+    Conflict(String),
 }
 
 /// Whether to go on.
@@ -188,10 +203,17 @@ impl Driver {
             Event::Messages(messages) => {
                 // Between the first words of a peer and the moment that the cluster's ID is durable there are none.
                 if self.data_dir.cluster() != 0 {
+                    self.metrics.peer_messages.inc_by(messages.len() as u64);
                     for message in messages {
                         self.replica.receive(message);
                     }
                 }
+            }
+            Event::WentBack { start, durable, term } => self.went_back(start, durable, term),
+            Event::Conflict { what, ends } => {
+                self.status_view.conflict(what.clone());
+                self.status_view.publish(&self.replica, self.data_dir.cluster());
+                return if ends { Err(End::Conflict(what)) } else { Ok(()) };
             }
             Event::Undelivered(messages) => self.replica.undelivered(messages),
             Event::Disconnected(peer) => self.replica.disconnected(peer),
@@ -246,11 +268,15 @@ impl Driver {
             return Err(End::Unsupported(unsupported));
         }
         if let Some(write) = write {
+            if let Some(forgotten) = self.forgotten.as_mut().filter(|_| write.lost.is_some()) {
+                forgotten.owed_by = Some(write.id);
+            }
             self.log_thread.write(write);
         }
         if status_changed {
             // Before a snapshot can be durable that covers what told of it: so before that is applied.
             self.note_removal()?;
+            self.look_for_contradictions()?;
             self.snapshot_thread.hurry(!self.replica.is_waited_for());
             self.status_view.publish(&self.replica, self.data_dir.cluster());
             self.peers.configure(self.status_view.members());
@@ -264,6 +290,16 @@ impl Driver {
         self.snapshot_thread.push(jobs);
         self.answer(answers);
         Ok(())
+    }
+
+    /// What cannot be, unless another member has forgotten something, or a copy of one runs.
+    fn look_for_contradictions(&mut self) -> Next {
+        match self.replica.status().contradiction {
+            Some(contradiction @ Contradiction::Committed { .. }) => {
+                Err(End::Contradiction(contradiction.to_string()))
+            }
+            Some(Contradiction::TwoLeaders { .. }) | None => Ok(()),
+        }
     }
 
     /// A removal, and its opposite, outlive what the log tells of them.
@@ -300,6 +336,32 @@ impl Driver {
             self.status_view.catches_up();
             self.status_view.publish(&self.replica, self.data_dir.cluster());
         }
+    }
+
+    /// The disk has forgotten a process that was the `start`th, and made `durable` groups of writes durable, the last in `term` or later.
+    fn went_back(&mut self, start: u64, durable: u64, term: Term) {
+        if self.peers.own_process().accounts_for(start, durable) {
+            return;
+        }
+        self.replica.went_back(term);
+        let before = self.forgotten.take();
+        let before = before.map_or((0, 0), |Forgotten { start, durable, .. }| (start, durable));
+        self.forgotten =
+            Some(Forgotten { start: start.max(before.0), durable: durable.max(before.1), owed_by: None });
+    }
+
+    /// The debt is durable. Only now the others may take what this member says: a process that follows upon this one knows of it too.
+    fn account(&mut self, id: WriteId) -> Next {
+        let is_durable = |forgotten: &mut Forgotten| forgotten.owed_by.is_some_and(|owed_by| owed_by <= id);
+        let Some(Forgotten { start, durable, .. }) = self.forgotten.take_if(is_durable) else {
+            return Ok(());
+        };
+        let counted = self.data_dir.count_start(start);
+        must_not_go_on(&counted)?;
+        if let Ok(number) = counted {
+            self.peers.own_process().account_for(number, durable);
+        }
+        Ok(())
     }
 
     /// Makes the cluster of a peer, who has been told to include this node, its own.
@@ -339,7 +401,7 @@ impl Driver {
     fn persisted(&mut self, id: WriteId) -> Next {
         let Some(Founding { cluster_id, log, reply }) = self.founding.take() else {
             self.replica.persisted(id);
-            return Ok(());
+            return self.account(id);
         };
         let result = self.data_dir.found(cluster_id);
         if result.is_ok() {
@@ -357,7 +419,7 @@ impl Driver {
 }
 
 /// An identity that could not be stored leaves the disk in doubt: the process ends, and finds out when it starts again.
-fn must_not_go_on(result: &Result<(), ClusterError>) -> Next {
+fn must_not_go_on<T>(result: &Result<T, ClusterError>) -> Next {
     match result {
         Err(ClusterError::Storage(reason)) => Err(End::DiskFailed(reason.clone())),
         _ => Ok(()),
@@ -368,7 +430,12 @@ fn must_not_go_on(result: &Result<(), ClusterError>) -> Next {
 pub(crate) fn founding_log(member: &log::Member, levels: Levels) -> (Restored, Write) {
     let log = found_at(levels.newest, Raft::founding(MemberId(member.id), codec::address(member)));
     let hard_state: HardState = log.hard_state;
-    let write =
-        Write { id: WriteId(0), hard_state: Some(hard_state), reset: None, entries: log.entries.clone() };
+    let write = Write {
+        id: WriteId(0),
+        hard_state: Some(hard_state),
+        reset: None,
+        lost: None,
+        entries: log.entries.clone(),
+    };
     (log, write)
 }

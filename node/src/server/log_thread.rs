@@ -13,6 +13,7 @@ use super::write_queue::{Durable, Group, WriteQueue};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::peer::OwnProcess;
 use crate::storage::{Wal, WalError};
 
 /// For how long nothing must have been written before a piece of background work is begun: it would hold up the next write.
@@ -48,11 +49,18 @@ struct Queue {
 }
 
 impl LogThread {
-    /// Starts the thread. It reports to `mailbox`.
-    pub(crate) fn start(wal: Wal, dir: PathBuf, mailbox: Mailbox, metrics: Metrics) -> std::io::Result<Self> {
+    /// Starts the thread. It reports to `mailbox`, and tells `process` how much is durable.
+    pub(crate) fn start(
+        wal: Wal,
+        dir: PathBuf,
+        mailbox: Mailbox,
+        metrics: Metrics,
+        process: Arc<OwnProcess>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let mut writer = Writer { wal, disk_space: DiskSpace::new(dir), mailbox, metrics, prepared: false };
+        let mut writer =
+            Writer { wal, disk_space: DiskSpace::new(dir), mailbox, metrics, process, prepared: false };
         let thread = std::thread::Builder::new().name("wal".into()).spawn(move || writer.run(&theirs))?;
         Ok(LogThread { shared, thread: Some(thread) })
     }
@@ -93,6 +101,7 @@ struct Writer {
     disk_space: DiskSpace,
     mailbox: Mailbox,
     metrics: Metrics,
+    process: Arc<OwnProcess>,
     /// There is no other work: the next segment is ready.
     prepared: bool,
 }
@@ -122,6 +131,8 @@ impl Writer {
         match work.group.take() {
             Some(Group { writes, durable }) => {
                 self.patiently(shared, |writer| writer.append(&writes))?;
+                // Before anything can be sent that rests on it.
+                self.process.persisted(self.wal.sequence());
                 self.mailbox.post(match durable {
                     Durable::Write(id) => Event::Persisted(id),
                     Durable::Part(id, index) => Event::PersistedPart(id, index),

@@ -1,7 +1,7 @@
 //! Keeps the node's view up to date.
 
 use quorate_api::log;
-use quorate_raft::{LogId, Role as RaftRole, Status};
+use quorate_raft::{LogId, Progress, Role as RaftRole, Status};
 
 use crate::codec;
 use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
@@ -18,12 +18,14 @@ pub(crate) struct StatusView {
     /// The state has held, since the process started, everything that was acknowledged by then.
     caught_up: bool,
     stopping: bool,
+    /// What damage has taken shows at the first time.
+    has_published: bool,
 }
 
 impl StatusView {
     pub(crate) fn new(view: NodeView, metrics: Metrics) -> Self {
         let status = (*view.status()).clone();
-        StatusView { view, metrics, status, caught_up: false, stopping: false }
+        StatusView { view, metrics, status, caught_up: false, stopping: false, has_published: false }
     }
 
     /// From now on the node is going away.
@@ -62,13 +64,13 @@ impl StatusView {
         let role = role(&raft, replica.standing());
         self.tell(role, &raft);
         self.tell_quota(replica);
+        self.tell_of_losses(&raft, replica.progress());
         let status = &mut self.status;
         status.cluster_id = cluster_id;
         status.role = role;
         status.term = raft.term;
         status.level = if cluster_id == 0 { 0 } else { replica.level() };
         status.leader = raft.leader.map(|id| id.0);
-        status.progress = replica.progress();
         let short = replica.short_of_room();
         let of = |wanted: bool| {
             let those = short.iter().filter(|(_, room)| (*room == Room::NoDescriptors) == wanted);
@@ -79,6 +81,7 @@ impl StatusView {
         status.over_quota = replica.usage().is_full;
         status.fetching = replica.fetching();
         status.refused_parts = replica.refused_parts();
+        status.repairing = raft.repairing;
         configure(&mut status.configuration, &raft);
         self.status.unready = self.unready();
         self.view.publish_log(raft.last.index, raft.commit);
@@ -95,6 +98,43 @@ impl StatusView {
             _ if !self.caught_up => Some(Unready::CatchingUp),
             Role::Follower | Role::Candidate | Role::Leader => None,
         }
+    }
+
+    /// Says what is lost, here and, if this member leads, elsewhere: once each time.
+    fn tell_of_losses(&mut self, raft: &Status, progress: Vec<Progress>) {
+        let before = &mut self.status;
+        if raft.repairing && !before.repairing && self.has_published {
+            before.went_back += 1;
+            tracing::warn!(
+                last = raft.last.index,
+                "the disk of this member went back in time: it lacks entries that it has acknowledged. It has no vote until the leader has \
+                 sent them again"
+            );
+        } else if before.repairing && !raft.repairing {
+            tracing::info!(last = raft.last.index, "this member holds again what it had lost, and votes");
+        }
+        for member in progress.iter().filter(|member| member.lost) {
+            let is_news = !before.progress.iter().any(|known| known.id == member.id && known.lost);
+            if is_news {
+                self.metrics.acknowledgements_lost.inc();
+                let (member, matched) = (member.id, member.matched);
+                tracing::warn!(%member, matched, "a member lacks entries that it has acknowledged; sends them again");
+            }
+        }
+        if let Some(contradiction) = raft.contradiction
+            && before.conflict.is_none()
+        {
+            tracing::error!("{contradiction}");
+            before.conflict = Some(contradiction.to_string());
+        }
+        before.progress = progress;
+        self.has_published = true;
+    }
+
+    /// Another process runs as a member, as `what` says.
+    pub(crate) fn conflict(&mut self, what: String) {
+        self.metrics.identity_conflict.inc();
+        self.status.conflict = Some(what);
     }
 
     /// Says what people want to read in a log, once each time.

@@ -89,6 +89,7 @@ mod tests {
             id: WriteId(id),
             hard_state,
             reset: None,
+            lost: None,
             entries: (first..first + count).map(entry).collect(),
         }
     }

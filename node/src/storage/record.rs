@@ -81,7 +81,8 @@ pub(super) struct Header {
     pub(super) before: LogId,
     /// The end of the log.
     pub(super) last: LogId,
-    /// The newest entry that damage has taken, while that is not made good.
+    /// The newest entry that damage has taken, or may have been forgotten, while that is not made good. Its index may be `u64::MAX`: whatever there
+    /// was of that term.
     pub(super) lost: Option<LogId>,
 }
 

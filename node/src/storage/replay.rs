@@ -5,7 +5,8 @@
 //! tail. What is certain then is what was committed, and what the next frame's entries have before them: logs that have an entry
 //! in common have the same before it, and the entries of one term stand in one leader's log, which never changes.
 //!
-//! What is lost is said by the newest entry that a header at or behind the first damage speaks of. It is made good as soon as
+//! What is lost is said by the newest entry that a header at or behind the first damage speaks of, and by the newest header itself, which
+//! repeats what earlier processes have found to be lost and was not made good when it was written. It is made good as soon as
 //! the log that is left ends with one at least as new, by term and index. Then it has everything that this member ever
 //! acknowledged and that is committed: of the same term, because one leader's log has both; of an earlier one, because the leader
 //! of the log's last term has all that was committed before (Leader Completeness, to which a member that lacks something adds no
@@ -28,6 +29,8 @@ pub(super) struct Replay {
     damaged: bool,
     /// The newest entry that a frame at or behind the first damage speaks of.
     lost: LogId,
+    /// What the newest frame says to be lost: by damage that was found before, or because the member went back in time.
+    told: LogId,
     /// The newest one that any does.
     newest: LogId,
 }
@@ -65,8 +68,8 @@ impl Replay {
     /// Of a log whose oldest segments were released: what stood before its first frame is not known.
     pub(super) fn headless() -> Self {
         let hard_state = HardState::default();
-        let (base, lost, newest) = Default::default();
-        Self { sequence: 0, checksum: 0, hard_state, base, runs: vec![], damaged: false, lost, newest }
+        let (base, lost, told, newest) = Default::default();
+        Self { sequence: 0, checksum: 0, hard_state, base, runs: vec![], damaged: false, lost, told, newest }
     }
 
     /// Of a log from its beginning.
@@ -104,7 +107,7 @@ impl Replay {
         if self.damaged {
             self.lost = self.lost.max(header.last);
         }
-        self.lost = self.lost.max(header.lost.unwrap_or_default());
+        self.told = header.lost.unwrap_or_default();
         self.sequence = header.sequence;
         self.checksum = checksum;
         self.hard_state = header.hard_state;
@@ -198,7 +201,7 @@ impl Replay {
         // It says what is known to be committed, and is written with what it may run ahead of; damage may have taken that.
         hard_state.commit = hard_state.commit.min(run.last().index);
         let has = covered.unwrap_or_default().max(run.last());
-        let lost = Some(self.lost).filter(|lost| *lost > has);
+        let lost = Some(self.lost.max(self.told)).filter(|lost| *lost > has);
         let Run { mut entries, .. } = run;
         entries.drain(..entries.partition_point(|entry| entry.index <= base.index));
         (Log { sequence, checksum, hard_state, base, entries, lost }, damage)

@@ -136,7 +136,7 @@ pub struct Wal {
     hard_state: HardState,
     base: LogId,
     last: LogId,
-    /// What damage has taken, until it is made good.
+    /// What damage has taken, or the member has forgotten, until it is made good.
     lost: Option<LogId>,
     terms: Terms,
     buffer: Vec<u8>,
@@ -218,6 +218,11 @@ impl Wal {
         Ok((wal, recovered))
     }
 
+    /// The number of the newest group that is durable: it counts up over the life of the volume.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Makes `batch` durable, in order and as one unit. An entry that is not beyond the end replaces the tail from its index on; a
     /// reset replaces the whole log, durably, together with what follows it. An error is final but for one: see [`WalError`].
     ///
@@ -226,7 +231,8 @@ impl Wal {
     /// the log: the protocol never asks for that.
     pub fn append(&mut self, batch: &[Write]) -> Result<(), WalError> {
         let group = merge(batch);
-        if group.hard_state.is_none() && group.reset.is_none() && group.entries.is_empty() {
+        let says_nothing = group.hard_state.is_none() && group.reset.is_none() && group.lost.is_none();
+        if says_nothing && group.entries.is_empty() {
             return Ok(());
         }
         self.guarded(|wal| {
@@ -238,7 +244,7 @@ impl Wal {
 
     /// What a group asks for, checked against the log.
     fn frame<'w>(&self, group: Group<'w>) -> Frame<'w> {
-        let Group { hard_state, reset, entries } = group;
+        let Group { hard_state, reset, lost, entries } = group;
         let hard_state = hard_state.unwrap_or(self.hard_state);
         let base = reset.unwrap_or(self.base);
         assert!(base.index >= self.base.index, "reset to {base:?}, but {:?} is gone already", self.base);
@@ -253,7 +259,8 @@ impl Wal {
             Some(_) | None => end,
         };
         let last = entries.last().map_or(end, |entry| entry.id());
-        Frame { hard_state, base, reset: reset.is_some(), before, last, entries }
+        let owed = lost.or(self.lost);
+        Frame { hard_state, base, reset: reset.is_some(), before, last, lost: owed, entries }
     }
 
     /// Does a piece of background work: makes the next segment ready. Returns whether more is to do. To be called when there is
@@ -296,10 +303,10 @@ impl Wal {
                 return Ok(());
             }
             let base = wal.terms.id_at(index - 1);
-            let Self { hard_state, last, .. } = *wal;
+            let Self { hard_state, last, lost, .. } = *wal;
             // First that they may be gone, durably; then they go, oldest first.
             let (reset, before, entries) = (false, last, Vec::new());
-            wal.write_frame(&Frame { hard_state, base, reset, before, last, entries })?;
+            wal.write_frame(&Frame { hard_state, base, reset, before, last, lost, entries })?;
             while wal.segments.len() > 1 && wal.segments[0].highest < index {
                 wal.recycle_oldest()?;
             }
@@ -330,7 +337,7 @@ impl Wal {
 
     /// Writes one frame and makes it durable.
     fn write_frame(&mut self, frame: &Frame<'_>) -> Result<(), WalError> {
-        let Frame { hard_state, base, reset, before, last, ref entries } = *frame;
+        let Frame { hard_state, base, reset, before, last, lost, ref entries } = *frame;
         let mut header = Header {
             segment: self.active().number,
             sequence: self.sequence + 1,
@@ -340,7 +347,7 @@ impl Wal {
             reset,
             before,
             last,
-            lost: self.lost,
+            lost,
         };
         let mut buffer = std::mem::take(&mut self.buffer);
         let too_large = |_| WalError::TooLarge;
@@ -374,7 +381,7 @@ impl Wal {
         self.base = base;
         self.last = last;
         // Made good: frames need not speak of it any more.
-        self.lost.take_if(|lost| last >= *lost);
+        self.lost = lost.filter(|lost| last < *lost);
         buffer.shrink_to(KEPT_BUFFER);
         self.buffer = buffer;
         Ok(())
@@ -456,6 +463,7 @@ impl Wal {
 struct Group<'w> {
     hard_state: Option<HardState>,
     reset: Option<LogId>,
+    lost: Option<LogId>,
     entries: Vec<&'w Entry>,
 }
 
@@ -467,6 +475,7 @@ struct Frame<'w> {
     reset: bool,
     before: LogId,
     last: LogId,
+    lost: Option<LogId>,
     entries: Vec<&'w Entry>,
 }
 
@@ -476,8 +485,9 @@ fn merge(batch: &[Write]) -> Group<'_> {
     let mut group = Group::default();
     group.entries.reserve(batch.iter().map(|write| write.entries.len()).sum());
     for write in batch {
-        let Group { hard_state, reset, entries } = &mut group;
+        let Group { hard_state, reset, lost, entries } = &mut group;
         *hard_state = write.hard_state.or(*hard_state);
+        *lost = write.lost.or(*lost);
         if write.reset.is_some() {
             *reset = write.reset;
             entries.clear();

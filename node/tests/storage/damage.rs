@@ -106,6 +106,30 @@ fn what_is_lost_is_not_forgotten() {
     assert_eq!(state(&open(&disk).unwrap().1), (6, None));
 }
 
+/// A member that went back in time owes all of a term at first, and less once it knows how much there was.
+#[test]
+fn what_a_member_owes_is_kept_until_the_log_has_it() {
+    let owes = |lost| Write { lost: Some(lost), ..write(None, Vec::new()) };
+    let (disk, _) = log(6);
+    let (mut wal, _) = open(&disk).unwrap();
+    wal.append(&[owes(id(1, u64::MAX))]).unwrap();
+    wal.append(&[one(7, 10)]).unwrap();
+    let (mut wal, recovered) = open(&disk).unwrap();
+    assert_eq!(state(&recovered), (7, Some(id(1, u64::MAX))));
+    // Of two that are written together the later one counts.
+    wal.append(&[owes(id(1, 20)), owes(id(1, 9))]).unwrap();
+    wal.append(&[one(8, 10)]).unwrap();
+    let (mut wal, recovered) = open(&disk).unwrap();
+    assert_eq!(state(&recovered), (8, Some(id(1, 9))));
+    wal.append(&[one(9, 10)]).unwrap();
+    let (mut wal, recovered) = open(&disk).unwrap();
+    assert_eq!(state(&recovered), (9, None));
+    // An entry of a later term makes good whatever there was.
+    wal.append(&[owes(id(1, u64::MAX))]).unwrap();
+    wal.append(&[write(Some(committed(2, 9)), vec![command(2, 10, 10)])]).unwrap();
+    assert_eq!(state(&open(&disk).unwrap().1), (10, None));
+}
+
 /// Frames that are gone may have replaced the tail: what comes after them need not belong to what came before.
 #[test]
 fn a_tail_that_was_replaced_by_what_is_gone() {

@@ -70,7 +70,7 @@ fn command(term: Term, index: Index, length: usize) -> Entry {
 }
 
 fn write(hard_state: Option<HardState>, entries: Vec<Entry>) -> Write {
-    Write { id: WriteId(0), hard_state, reset: None, entries }
+    Write { id: WriteId(0), hard_state, reset: None, lost: None, entries }
 }
 
 fn term(term: Term) -> HardState {

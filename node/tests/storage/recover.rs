@@ -43,7 +43,7 @@ fn lost_quorum(dir: &Path) {
     let first = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration)) };
     let hard_state = Some(HardState { term: 3, vote: Some(MemberId(9)), commit: 3 });
     let entries = vec![first, put(2, 1, "a"), put(3, 2, "b"), put(4, 3, "c")];
-    wal.append(&[Write { id: WriteId(0), hard_state, reset: None, entries }]).unwrap();
+    wal.append(&[Write { id: WriteId(0), hard_state, reset: None, lost: None, entries }]).unwrap();
     Identity::read(&OsDisk, dir).unwrap().unwrap().join(&OsDisk, dir, CLUSTER).unwrap();
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Host {
     pub(crate) raft: Option<Raft>,
     /// What survives a crash. Of its snapshot only the identity: everybody's contents are the same.
     pub(crate) disk: Restored,
+    /// An earlier state of the disk.
+    pub(crate) backup: Option<Restored>,
     /// Handed out, not durable yet.
     pub(crate) writing: VecDeque<Write>,
     /// The log as it was last handed out: durable or not.
@@ -30,6 +32,7 @@ impl Host {
             config,
             raft: None,
             disk,
+            backup: None,
             writing: VecDeque::new(),
             log: Vec::new(),
             wanted: None,
@@ -128,6 +131,16 @@ impl Host {
         }
     }
 
+    /// A copy of the disk, as a snapshot of a volume is one: to be put back later.
+    pub(crate) fn copy_disk(&mut self) {
+        self.backup = Some(self.disk.clone());
+    }
+
+    /// While the process is down its disk goes back to what was copied. Whether there was a copy.
+    pub(crate) fn put_back(&mut self) -> bool {
+        self.backup.clone().map(|backup| self.disk = backup).is_some()
+    }
+
     /// The process starts again. Numbers of reads must not come back: the seed moves on.
     pub(crate) fn start(&mut self) {
         self.config.seed = self.config.seed.wrapping_add(0x9E37_79B9);
@@ -145,6 +158,7 @@ impl Host {
             if let Some(hard_state) = write.hard_state {
                 self.disk.hard_state = hard_state;
             }
+            self.disk.lost = write.lost.or(self.disk.lost);
             if let Some(reset) = write.reset {
                 let covered = self.disk.snapshot.as_ref().map(|snapshot| snapshot.id);
                 assert!(covered >= Some(reset), "{reset:?} is not in a snapshot: {covered:?}");

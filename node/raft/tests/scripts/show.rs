@@ -57,6 +57,10 @@ pub(crate) fn write(write: &Write) -> String {
     if let Some(id) = write.reset {
         let _ = write!(text, " begins anew after {}", log_id(id));
     }
+    if let Some(LogId { term, index }) = write.lost {
+        let end = if index == u64::MAX { "any".into() } else { index.to_string() };
+        let _ = write!(text, " owes {term}.{end}");
+    }
     if !write.entries.is_empty() {
         let _ = write!(text, " {}", entries(&write.entries));
     }
@@ -96,6 +100,9 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
             format!("ReadIndexReply question={} index={index}", question(*id))
         }
         Body::TimeoutNow => "TimeoutNow".into(),
+        // The number is chance.
+        Body::AskEnd { .. } => "AskEnd".into(),
+        Body::End { last, .. } => format!("End last={last}"),
     };
     format!("{} -> {} term {} {body}", member(message.from), member(message.to), message.term)
 }
@@ -120,8 +127,9 @@ pub(crate) fn role(role: Role) -> &'static str {
 pub(crate) fn status(status: &Status) -> String {
     let disk = if status.disk_hangs { " disk-hangs" } else { "" };
     let repairing = if status.repairing { " repairing" } else { "" };
+    let contradiction = status.contradiction.map_or(String::new(), |what| format!(" contradiction={what:?}"));
     format!(
-        "{}: {} term={} leader={} last={} commit={} configuration={} {}{disk}{repairing}",
+        "{}: {} term={} leader={} last={} commit={} configuration={} {}{disk}{repairing}{contradiction}",
         member(status.id),
         role(status.role),
         status.term,
@@ -137,7 +145,8 @@ pub(crate) fn progress(progress: &Progress) -> String {
     let active = if progress.active { "active" } else { "silent" };
     let caught_up = if progress.caught_up { "caught-up" } else { "lagging" };
     let offered = progress.offered.map_or(String::new(), |id| format!(" offered={}", log_id(id)));
-    format!("{}: matched={} {active} {caught_up}{offered}", member(progress.id), progress.matched)
+    let lost = if progress.lost { " lost" } else { "" };
+    format!("{}: matched={} {active} {caught_up}{offered}{lost}", member(progress.id), progress.matched)
 }
 
 fn set(ids: &BTreeSet<MemberId>) -> String {

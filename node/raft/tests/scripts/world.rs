@@ -163,6 +163,17 @@ impl World {
             }
             "crash" => self.crash(member(words.first())?, number(words.get(1))?),
             "damage" => self.damage(words),
+            "copy" => {
+                self.hosts.get_mut(&member(words.first())?).ok_or("no such member")?.copy_disk();
+                Ok(())
+            }
+            "put-back" => self.put_back(member(words.first())?),
+            "went-back" => {
+                let term = number(words.get(1))?.ok_or("to which term?")? as u64;
+                let id = member(words.first())?;
+                self.raft(id)?.went_back(term);
+                self.settle(id)
+            }
             "start" => self.start(member(words.first())?, words.get(1..).unwrap_or_default()),
             "status" => self.status(words),
             "progress" => self.progress(member(words.first())?),
@@ -420,6 +431,14 @@ impl World {
         }
         host.damage(keep);
         Ok(())
+    }
+
+    fn put_back(&mut self, id: MemberId) -> Done {
+        let host = self.hosts.get_mut(&id).ok_or("no such member")?;
+        if host.is_up() {
+            return Err("its process is up".into());
+        }
+        if host.put_back() { Ok(()) } else { Err("nothing was copied".into()) }
     }
 
     fn start(&mut self, id: MemberId, settings: &[&str]) -> Done {
