@@ -152,6 +152,11 @@ impl Member {
         self.before_damage = None;
     }
 
+    /// Whether it misses nothing that its disk held.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.before_damage.is_none()
+    }
+
     /// Whether its acknowledgement of the entry at `index` holds: its disk has it, or had it, and those whom it elects will.
     pub(crate) fn acknowledges(&self, index: Index, entry: Name) -> bool {
         let at = |log: &[Name]| log.get(index as usize - 1) == Some(&entry);

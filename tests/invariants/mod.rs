@@ -14,6 +14,7 @@ mod log_matching;
 mod member;
 mod monotonic;
 mod once;
+mod past;
 mod promises;
 mod reads;
 mod recovery;
@@ -32,6 +33,7 @@ use quorate_raft::{
 };
 
 pub(crate) use member::Member;
+pub(crate) use past::Past;
 
 /// What has been seen so far, in the whole cluster.
 #[derive(Debug, Default)]

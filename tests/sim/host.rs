@@ -22,8 +22,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::applying::Pace;
 use crate::clock::Clock;
 use crate::copying::Seen;
-use crate::disk::{Latency, SimDisk, SimEngine};
 use crate::faults::{OLD, quota_of};
+use crate::disk::{Copied, Latency, SimDisk, SimEngine};
+use crate::invariants::Past;
 use crate::schedule::{Plan, stream};
 use crate::time::{MILLI, Time};
 
@@ -66,6 +67,12 @@ pub(crate) struct Host {
     pub(crate) killed_when_it_writes: bool,
     /// The process is killed as soon as it starts the next time.
     pub(crate) killed_when_it_starts: bool,
+    /// An earlier state of its disk, to be put back.
+    pub(crate) backup: Option<(Copied, Past)>,
+    /// Its disk has gone back in time: it may find that out, and know to have lost something.
+    pub(crate) went_back: bool,
+    /// Until it has everything again up to this entry it may have no vote.
+    pub(crate) debt: Option<Index>,
     /// Its disk holds a flipped bit.
     pub(crate) flipped: bool,
     /// What the version supports that it is started as next.
@@ -208,6 +215,9 @@ impl Host {
             ticked: 0,
             killed_when_it_writes: false,
             killed_when_it_starts: false,
+            backup: None,
+            went_back: false,
+            debt: None,
             flipped: false,
             levels: if plan.two_levels { OLD } else { Levels::ALL },
             lost: false,

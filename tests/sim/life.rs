@@ -59,7 +59,7 @@ impl World {
         if host.flipped {
             self.coverage.count("starts on a flipped bit that did no harm");
         }
-        let damaged = host.flipped;
+        let damaged = host.flipped || host.went_back;
         let (process, restored) = match host.process_on(&self.plan, opened) {
             Ok(begun) => begun,
             Err(unsupported) => {

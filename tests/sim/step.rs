@@ -164,7 +164,14 @@ impl World {
         if let Some(process) = self.hosts.get_mut(&status.id).and_then(|host| host.process_mut())
             && std::mem::replace(&mut process.repairing, status.repairing) != status.repairing
         {
-            self.coverage.count("damaged logs repaired");
+            self.coverage.count(if status.repairing {
+                "members that found out that their disk went back in time"
+            } else {
+                "damaged logs repaired"
+            });
+        }
+        if let Some(host) = self.hosts.get_mut(&status.id).filter(|_| !status.repairing) {
+            host.debt.take_if(|end| *end <= status.last.index);
         }
         self.invariants.showed(status);
         self.note_status(status);

@@ -55,6 +55,8 @@ pub(crate) enum Event {
     Client(usize, u64),
     /// A process ends.
     Kill(MemberId, u32, Crash),
+    /// A member's disk goes back to what was copied of it.
+    PutBack(MemberId),
     /// A fault happens.
     Strike(usize),
     /// Somebody who changes the membership goes on with it.
@@ -166,6 +168,7 @@ impl World {
             Event::Kill(id, life, crash) => self.on_kill(id, life, crash),
             Event::Answer { client, token, reply } => self.on_answer(client, token, reply),
             Event::Client(client, token) => self.on_client(client, token),
+            Event::PutBack(id) => self.put_back(id),
             Event::Strike(place) => self.strike(place),
             Event::Errand(number) => self.on_errand(number),
         }

@@ -16,14 +16,14 @@ const SECTOR: usize = 512;
 /// Files by path; directories have no inode.
 pub(super) type Names = BTreeMap<PathBuf, Option<usize>>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Files {
     inodes: Vec<Inode>,
     names: Names,
     durable_names: Names,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Inode {
     contents: Vec<u8>,
     durable_length: usize,
@@ -66,6 +66,17 @@ pub(super) enum Undo {
 }
 
 impl Files {
+    /// A copy of what the system shows now, all of it durable.
+    pub(super) fn copy(&self) -> Self {
+        let mut copy = self.clone();
+        copy.durable_names = copy.names.clone();
+        for file in &mut copy.inodes {
+            file.unsettled.clear();
+            file.durable_length = file.contents.len();
+        }
+        copy
+    }
+
     pub(super) fn names(&self) -> &Names {
         &self.names
     }

@@ -43,6 +43,10 @@ pub(crate) enum Crash {
     PowerCut,
 }
 
+/// What a disk held at some time.
+#[derive(Debug)]
+pub(crate) struct Copied(Files);
+
 /// Clones share the same disk.
 #[derive(Debug, Clone)]
 pub(crate) struct SimDisk(Arc<Mutex<State>>);
@@ -125,6 +129,17 @@ impl SimDisk {
     /// Nothing can be opened for a while.
     pub(crate) fn take_descriptors(&self, until: Time) {
         self.0.lock().no_descriptors_until = until;
+    }
+
+    /// A copy of all its files, as they are between two tasks. None within one.
+    pub(crate) fn copy(&self) -> Option<Copied> {
+        let state = self.0.lock();
+        state.done.is_empty().then(|| Copied(state.files.copy()))
+    }
+
+    /// It holds what was copied again, and nothing else. Its process is down.
+    pub(crate) fn put_back(&self, Copied(files): Copied) {
+        self.0.lock().files = files;
     }
 
     /// How many files there are.

@@ -1,5 +1,6 @@
 //! What goes wrong with disks.
 
+use quorate_raft::MemberId;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -54,6 +55,39 @@ impl World {
             self.agenda.after(logarithmic(random, 5 * MILLI, 3 * SECOND), Event::Start(id));
         }
         Some(format!("{}, {place}", name(id)))
+    }
+
+    /// A disk is copied: later it may go back to that. A snapshot of a volume is such a copy.
+    pub(super) fn copy_disk(&mut self, random: &mut ChaCha8Rng) -> Option<String> {
+        let id = self.victim(random)?;
+        let after = logarithmic(random, 100 * MILLI, 10 * SECOND);
+        let past = self.invariants.copied(id);
+        let host = self.hosts.get_mut(&id).filter(|host| host.backup.is_none() && !host.flipped)?;
+        let identity = &host.process()?.identity;
+        if identity.cluster == 0 || identity.removed != 0 {
+            return None;
+        }
+        host.backup = Some((host.disk.copy()?, past));
+        self.agenda.after(after, Event::PutBack(id));
+        Some(format!("{}, after {} ms", name(id), after / MILLI))
+    }
+
+    /// The machine of `id` loses its power, and comes back with what was copied of its disk.
+    pub(crate) fn put_back(&mut self, id: MemberId) {
+        let Some((copied, past)) = self.hosts.get_mut(&id).and_then(|host| host.backup.take()) else {
+            return;
+        };
+        if !self.may_go_back(id, &past) {
+            return self.coverage.count("disks that were not put back: somebody depends on what came since");
+        }
+        self.crash(id, Crash::PowerCut);
+        let host = self.hosts.get_mut(&id).expect("it may go back");
+        host.disk.put_back(copied);
+        host.went_back = true;
+        host.debt = Some(self.invariants.put_back(id, past));
+        self.coverage.count("disks that went back in time");
+        self.say(|| format!("the disk of {} goes back in time", name(id)));
+        self.agenda.after(5 * MILLI, Event::Start(id));
     }
 
     /// A disk goes with all that is on it. Its member never comes back: another one may be added in its place.

@@ -4,11 +4,18 @@
 //! with the real member. But it does not go on without a quorum, and then there would be nothing to see. So a disk may be lost
 //! or damaged while in every configuration that may be in force a majority of each set of voters has its disk; all the rest (crashes
 //! of all at once, any number of cuts, clocks, slow and failing disks) is legal at any time.
+//!
+//! A disk that goes back in time is legal while nobody depends on what it forgets: its member has entered no term and cast no vote since,
+//! and all of its log is durable at a quorum of others. Otherwise safety rests on who is heard first by it: somebody who remembers, or
+//! a candidate that lacks what only this member and one that is silent had acknowledged. No protocol survives that. What is asked here of a legal
+//! one is that the member finds out as soon as the same leader is heard, is repaired, and that all comes to rest.
 
 use std::collections::BTreeSet;
 
 use quorate_raft::{Configuration, MemberId};
 
+use crate::host::Process;
+use crate::invariants::Past;
 use crate::world::World;
 
 impl World {
@@ -17,9 +24,25 @@ impl World {
         self.invariants.configurations().all(|c| self.survives(c, Some(id)))
     }
 
+    /// Whether the disk of `id` may go back to what it was at some time.
+    pub(super) fn may_go_back(&self, id: MemberId, past: &Past) -> bool {
+        let host = &self.hosts[&id];
+        let may = |process: &Process| {
+            process.identity.removed == 0 && process.unstored.is_none() && !process.repairing
+        };
+        host.process().is_some_and(may)
+            && !host.flipped
+            && !host.lost
+            && self
+                .invariants
+                .can_forget(id, past, |other| self.is_gone(other) || self.hosts[&other].debt.is_some())
+    }
+
     /// Whether the configuration has a quorum with a disk; also without `more`.
     pub(super) fn survives(&self, configuration: &Configuration, more: Option<MemberId>) -> bool {
-        let gone = |id: &MemberId| Some(*id) == more || self.is_gone(*id);
+        // One that may owe what it has forgotten has no vote for a while.
+        let owes = |id: &MemberId| self.hosts.get(id).is_some_and(|host| host.debt.is_some());
+        let gone = |id: &MemberId| Some(*id) == more || self.is_gone(*id) || owes(id);
         let majority = |set: &BTreeSet<MemberId>| {
             let gone = set.iter().filter(|id| gone(id)).count();
             set.is_empty() || gone * 2 < set.len()

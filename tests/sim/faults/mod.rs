@@ -87,6 +87,7 @@ pub(crate) enum Kind {
     RaiseLevel,
     Alarm,
     MakeRoom,
+    GoBack,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -164,6 +165,9 @@ pub(crate) const KINDS_OF_LEVELS: &[Row] = &[
 /// The same of members with a quota.
 pub(crate) const KINDS_OF_QUOTAS: &[Row] = &[(Kind::MakeRoom, "room is made, and NOSPACE disarmed", 1000)];
 
+/// The same of disks that come back whole and older.
+pub(crate) const KINDS_OF_PASTS: &[Row] = &[(Kind::GoBack, "a disk goes back in time", 600)];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
     let limits = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
@@ -174,6 +178,7 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
         .chain(limits)
         .chain(KINDS_OF_LEVELS)
         .chain(KINDS_OF_QUOTAS)
+        .chain(KINDS_OF_PASTS)
 }
 
 impl Kind {
@@ -269,6 +274,7 @@ impl World {
             Kind::MakeRoom => self.make_room(random),
             Kind::KillMarking | Kind::FailMarking => Some(self.disturb_mark(fault.kind, random)),
             Kind::SlowApplying | Kind::StallApplying => self.disturb_applying(fault.kind, random),
+            Kind::GoBack => self.copy_disk(random),
         };
         if let Some(what) = done {
             *self.struck.entry(fault.kind.words()).or_default() += 1;
