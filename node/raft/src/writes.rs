@@ -43,7 +43,7 @@ pub(crate) struct Writes {
     lost: Option<LogId>,
     /// What the newest write says of term, vote and commit.
     hard_state: HardState,
-    /// The write that carries the newest term and vote.
+    /// The write that carries the newest term and vote, and what the member owes.
     term_and_vote: WriteId,
     /// Ticks for which the oldest write under way has not come back.
     waited: u32,
@@ -83,9 +83,10 @@ impl Writes {
         Durable { through: self.persisted }
     }
 
-    /// The write with which `state`'s term and vote are durable.
+    /// The write with which `state`'s term and vote are durable, and what the member owes: once it has told that it lacks something, it must
+    /// not come back and take itself for whole. Its leader would hold less against it than before.
     pub(crate) fn of_term_and_vote(&self, state: HardState) -> WriteId {
-        if self.has_newer_vote(state) { self.following() } else { self.term_and_vote }
+        if self.has_newer_promise(state) { self.following() } else { self.term_and_vote }
     }
 
     /// The write with which everything up to now is durable.
@@ -95,10 +96,7 @@ impl Writes {
 
     /// Whether there is something to write. A commit that moved alone is not: it can be learned again.
     pub(crate) fn is_due(&self, state: HardState, log: &Log) -> bool {
-        self.has_newer_vote(state)
-            || self.reset.is_some()
-            || self.lost.is_some()
-            || self.unwritten <= log.last().index
+        self.has_newer_promise(state) || self.reset.is_some() || self.unwritten <= log.last().index
     }
 
     /// The member owes everything up to `lost` from now on. The next write says so, before any entry that may make it good.
@@ -145,7 +143,7 @@ impl Writes {
         }
         let end = log.last().index;
         self.issued = self.following();
-        if self.has_newer_vote(state) {
+        if self.has_newer_promise(state) {
             self.term_and_vote = self.issued;
         }
         let hard_state = (state != self.hard_state).then_some(state);
@@ -200,8 +198,8 @@ impl Writes {
         WriteId(self.issued.0 + 1)
     }
 
-    fn has_newer_vote(&self, state: HardState) -> bool {
-        (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote)
+    fn has_newer_promise(&self, state: HardState) -> bool {
+        (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote) || self.lost.is_some()
     }
 }
 
