@@ -49,7 +49,11 @@ impl World {
 
     /// No election comes of applying alone, however slow it is.
     fn nobody_was_deposed_by_applying(&mut self) {
-        if self.plan.faults.is_empty() || !self.plan.faults.iter().all(|fault| fault.kind.is_of_applying()) {
+        // A leader whose disk hangs gives up: that is no matter of applying.
+        if self.disk_hung
+            || self.plan.faults.is_empty()
+            || !self.plan.faults.iter().all(|fault| fault.kind.is_of_applying())
+        {
             return;
         }
         self.coverage.count("runs in which nothing but applying was slow");

@@ -59,6 +59,7 @@ impl World {
 
     pub(crate) fn note_status(&mut self, status: &Status) {
         let (id, now) = (status.id, self.now());
+        self.disk_hung |= status.disk_hangs;
         let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process_mut()) else { return };
         let (role, term) = std::mem::replace(&mut process.shown, (status.role, status.term));
         let heard = process.heard;

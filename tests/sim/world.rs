@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(crate) mark_trouble: Option<Trouble>,
     /// Leaders that were elected once the beginning was over.
     pub(crate) late_leaders: u64,
+    /// Some disk was so slow by itself that its member said so.
+    pub(crate) disk_hung: bool,
     /// The faults are over.
     pub(crate) calm: bool,
 }
@@ -101,6 +103,7 @@ impl World {
             heir: None,
             mark_trouble: None,
             late_leaders: 0,
+            disk_hung: false,
             calm: false,
             plan,
         };
