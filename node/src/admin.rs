@@ -17,7 +17,7 @@ use crate::doors::event::{ClusterError, Event};
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeStatus, NodeView, VERSION};
 use crate::level::Levels;
-use crate::net::Caller;
+use crate::net::{AllowedNames, Caller};
 use crate::replica::RaiseError;
 use crate::tls::Tls;
 
@@ -37,12 +37,32 @@ pub(crate) struct AdminService {
     mailbox: Mailbox,
     /// Of the peer port.
     tls: Option<Tls>,
+    /// Who may change something.
+    allowed: AllowedNames,
 }
 
 impl AdminService {
-    /// A service that shows `view` and what `tls` trusts, and hands requests to `mailbox`.
-    pub(crate) fn server(view: NodeView, mailbox: Mailbox, tls: Option<Tls>) -> AdminServer<Self> {
-        AdminServer::new(AdminService { view, mailbox, tls })
+    /// A service that shows `view` and what `tls` trusts, and hands requests of those who are `allowed` to change something to `mailbox`.
+    pub(crate) fn server(
+        view: NodeView,
+        mailbox: Mailbox,
+        tls: Option<Tls>,
+        allowed: AllowedNames,
+    ) -> AdminServer<Self> {
+        AdminServer::new(AdminService { view, mailbox, tls, allowed })
+    }
+
+    /// Lets a change through if its caller may ask for one, and says in the log who `asks`.
+    fn admit<T>(&self, request: &Request<T>, asks: &str) -> Result<(), Status> {
+        let caller = request.extensions().get::<Caller>();
+        let allowed = self.allowed.check(caller);
+        if let Some(caller) = caller {
+            match &allowed {
+                Ok(()) => tracing::info!(%caller, "{asks}"),
+                Err(error) => tracing::warn!(%caller, %error, "{asks}; refused"),
+            }
+        }
+        allowed.map_err(|error| Status::permission_denied(error.to_string()))
     }
 
     /// Leaves an event that has a reply, and waits for that.
@@ -125,7 +145,7 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::BootstrapRequest>,
     ) -> Result<Response<pb::BootstrapResponse>, Status> {
-        note(&request, "asks to found a cluster");
+        self.admit(&request, "asks to found a cluster")?;
         let cluster_id = request.into_inner().cluster_id;
         self.ask(|reply| Event::Bootstrap { cluster_id, reply }).await?.map_err(|error| match error {
             ClusterError::NoId => Status::invalid_argument(error.to_string()),
@@ -142,7 +162,7 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::ChangeMembershipRequest>,
     ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
-        note(&request, "asks for a change of membership");
+        self.admit(&request, "asks for a change of membership")?;
         let pb::ChangeMembershipRequest { cluster_id, expected, wanted, levels } = request.into_inner();
         self.check_cluster(cluster_id)?;
         let missing = |what| move || Status::invalid_argument(format!("the request has no {what}"));
@@ -166,6 +186,7 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::RaiseLevelRequest>,
     ) -> Result<Response<pb::RaiseLevelResponse>, Status> {
+        self.admit(&request, "asks to raise the level")?;
         let pb::RaiseLevelRequest { cluster_id, to } = request.into_inner();
         self.check_cluster(cluster_id)?;
         let to = (to != 0).then_some(to);
@@ -189,6 +210,7 @@ impl Admin for AdminService {
         &self,
         request: Request<pb::TransferLeadershipRequest>,
     ) -> Result<Response<pb::TransferLeadershipResponse>, Status> {
+        self.admit(&request, "asks to transfer leadership")?;
         let pb::TransferLeadershipRequest { cluster_id, target } = request.into_inner();
         self.check_cluster(cluster_id)?;
         let target = (target != 0).then_some(MemberId(target));
@@ -209,13 +231,6 @@ impl Admin for AdminService {
                 Err(Status::aborted(format!("{target} did not take over in time; {leader}")))
             }
         }
-    }
-}
-
-/// Says in the log who asks for a change.
-fn note<T>(request: &Request<T>, what: &str) {
-    if let Some(caller) = request.extensions().get::<Caller>() {
-        tracing::info!(%caller, "{what}");
     }
 }
 

@@ -158,6 +158,29 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "QUORATE_PEER_CA", requires = "peer_cert")]
     pub peer_ca: Option<PathBuf>,
 
+    /// Only certificates with one of these names, as their common name or among their alternative names, may speak as a member. Without the
+    /// flag whoever has a certificate of --peer-ca may. Compared as they are, without wildcards.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        env = "QUORATE_PEER_ALLOWED_NAMES",
+        value_delimiter = ',',
+        requires = "peer_ca"
+    )]
+    pub peer_allowed_names: Vec<String>,
+
+    /// Only certificates with one of these names, or of --peer-allowed-names, may found a cluster, change its members, move its leadership or raise its
+    /// level; the status may be read with any certificate of --peer-ca. Members are always among them: a node that joins changes the
+    /// membership itself.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        env = "QUORATE_ADMIN_ALLOWED_NAMES",
+        value_delimiter = ',',
+        requires = "peer_ca"
+    )]
+    pub admin_allowed_names: Vec<String>,
+
     /// What is logged on stderr, as in `info` or `quorate_node=debug` [default: `RUST_LOG`, or else info].
     #[arg(long, value_name = "FILTER", env = "QUORATE_LOG", value_parser = log_filter)]
     pub log: Option<String>,
@@ -313,5 +336,8 @@ mod tests {
         let cli = parse(&["--client-cert", "c", "--client-key", "k"]).unwrap();
         assert_eq!(cli.client_tls(), Some(TlsFiles { cert: "c".into(), key: "k".into(), ca: None }));
         assert_eq!(cli.peer_tls(), None);
+        assert!(parse(&["--peer-allowed-names", "a"]).is_err(), "names need certificates");
+        let names = ["--peer-allowed-names=a,b", "--peer-cert=c", "--peer-key=k", "--peer-ca=a"];
+        assert_eq!(parse(&names).unwrap().peer_allowed_names, ["a", "b"]);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// An authority.
 pub(crate) struct Authority {
@@ -28,11 +28,12 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate for this machine, written to `folder`.
+    /// A certificate for this machine, with the common name `name`, written to `folder`.
     pub(crate) fn issue(&self, folder: &Path, name: &str) -> Files {
         let key = KeyPair::generate().expect("a key can be made");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let params = CertificateParams::new(names).expect("these are names");
+        let mut params = CertificateParams::new(names).expect("these are names");
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
         let write = |kind: &str, pem: String| {
             let path = folder.join(format!("{name}-{kind}.pem"));

@@ -42,7 +42,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("retention", &[]),
     ("cli", &["address", "level", "retention", "tls"]),
     ("net", &["tls"]),
-    ("peer", &["codec", "doors", "level", "replica", "snapshots", "tls"]),
+    ("peer", &["codec", "doors", "level", "net", "replica", "snapshots", "tls"]),
     ("admin", &["codec", "doors", "level", "net", "replica", "tls"]),
     ("rpc", &["doors", "kv"]),
     ("http", &["doors", "metrics", "net"]),

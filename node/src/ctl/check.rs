@@ -63,7 +63,7 @@ fn text(dir: &Path, found: &Inspection, snapshots: &Snapshots) -> String {
         Ok(Some(Identity { member, cluster: 0, .. })) => {
             lines.add("identity", &format!("member {member}, of no cluster yet"));
         }
-        Ok(Some(Identity { member, cluster, removed, leases, starts: _ })) => {
+        Ok(Some(Identity { member, cluster, removed, leases })) => {
             let removed = if *removed > 0 { ", which has removed it" } else { "" };
             let leases = if *leases { "; started with leases" } else { "" };
             let cluster = print::id(*cluster);

@@ -5,6 +5,7 @@
 //! reached, a deadline has passed or the node is stopping. TLS, HTTP/2 and the services come behind that.
 
 pub(crate) mod accept;
+pub(crate) mod allowed;
 pub(crate) mod caller;
 pub(crate) mod connection;
 pub(crate) mod descriptors;
@@ -14,6 +15,7 @@ pub(crate) mod listen;
 pub(crate) mod table;
 
 pub(crate) use accept::{Accepted, accept, lane};
+pub(crate) use allowed::AllowedNames;
 pub(crate) use caller::Caller;
 pub(crate) use connection::Connection;
 pub(crate) use listen::Bound;

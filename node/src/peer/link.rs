@@ -10,19 +10,23 @@ use futures::Stream;
 use parking_lot::Mutex;
 use quorate_api::peer as pb;
 use quorate_api::peer::peer_client::PeerClient;
-use quorate_raft::MemberId;
+use quorate_raft::{MemberId, Term};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, interval};
 use tonic::Status;
 
 use super::own_process::{Consequence, OwnProcess};
-use super::registry::Memory;
-use super::wire;
+use super::registry::{MOST_GROUPS, MOST_STARTS, Memory};
+use super::{MOST_TERMS_AHEAD, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
 use crate::replica::Message;
 use crate::tls::Dialer;
+
+/// How often a peer hears of this process when there is nothing to say: another process of this member is refused while this one is heard
+/// ([`super::registry::HEARD`]), and what is durable is told.
+const ALIVE: Duration = Duration::from_millis(500);
 
 /// The most bytes that wait for one peer; what does not fit is lost, and the protocol sends it again.
 const MAX_QUEUE_BYTES: usize = 64 << 20;
@@ -54,6 +58,8 @@ struct Queue {
     alternative: Option<String>,
     /// When something was queued last.
     used: Instant,
+    /// The configuration names it: a stream to it is kept open, whether or not there is something to say.
+    is_member: bool,
     messages: VecDeque<Message>,
     bytes: usize,
     closed: bool,
@@ -72,8 +78,16 @@ impl Queue {
 impl Link {
     pub(super) fn new(peer: MemberId, address: String) -> Self {
         let (messages, used) = (VecDeque::new(), Instant::now());
-        let queue =
-            Queue { address, alternative: None, used, messages, bytes: 0, closed: false, waker: None };
+        let queue = Queue {
+            address,
+            alternative: None,
+            used,
+            is_member: false,
+            messages,
+            bytes: 0,
+            closed: false,
+            waker: None,
+        };
         Link { peer, queue: Mutex::new(queue), moved: Notify::new(), ended: watch::Sender::new(false) }
     }
 
@@ -110,6 +124,13 @@ impl Link {
         if queue.alternative.as_deref() != Some(address) {
             queue.alternative = Some(address.to_owned());
         }
+    }
+
+    /// From now on the configuration names the peer, or does not.
+    pub(super) fn set_member(&self, is_member: bool) {
+        let mut queue = self.queue.lock();
+        queue.is_member = is_member;
+        queue.wake();
     }
 
     /// When something was queued last.
@@ -156,16 +177,17 @@ impl Link {
         process: &Arc<OwnProcess>,
     ) {
         let mut outage = Outage::default();
-        while self.has_messages().await {
+        while self.is_wanted().await {
             let address = self.address(outage.attempts);
             let started = Instant::now();
             let frames = Frames {
                 link: Arc::clone(self),
                 hello: Some(super::hello(view, process, self.peer)),
                 process: Arc::clone(process),
+                alive: interval(ALIVE),
             };
             let attempt = tokio::select! {
-                result = self.stream(&address, dialer, frames, mailbox) => result,
+                result = self.stream(&address, view, dialer, frames, mailbox) => result,
                 () = self.moved.notified() => Ok(()),
             };
             if self.queue.lock().closed {
@@ -186,6 +208,7 @@ impl Link {
     async fn stream(
         &self,
         address: &str,
+        view: &NodeView,
         dialer: &Dialer,
         frames: Frames,
         mailbox: &Mailbox,
@@ -197,7 +220,7 @@ impl Link {
             Ok(_) => Ok(()),
             Err(status) => {
                 if let Some(memory) = wire::memory(status.details()) {
-                    self.refused(&memory, &process, mailbox);
+                    self.refused(&memory, view.term(), &process, mailbox);
                 }
                 Err(describe(&status))
             }
@@ -206,23 +229,25 @@ impl Link {
 
     /// The peer remembers another process as this member, or more of this one. It says so with each attempt: what finds no room in the mailbox
     /// comes again.
-    fn refused(&self, memory: &Memory, process: &OwnProcess, mailbox: &Mailbox) {
+    fn refused(&self, memory: &Memory, ours: Term, process: &OwnProcess, mailbox: &Mailbox) {
         let Memory { incarnation, durable, term, .. } = *memory;
+        let is_too_far = term.saturating_sub(ours) > MOST_TERMS_AHEAD;
+        if incarnation.start > MOST_STARTS || durable > MOST_GROUPS || is_too_far {
+            return tracing::debug!(peer = %self.peer, ?memory, "a refusal for what cannot be");
+        }
         match process.refused(memory, std::time::Instant::now()) {
             Consequence::None => {}
             Consequence::WentBack => {
                 let _ = mailbox.send(Event::WentBack { start: incarnation.start, durable, term });
             }
-            Consequence::Second(lasts, ends) => {
-                if lasts.is_zero() || ends {
-                    let what = format!(
-                        "member {} hears another process that runs as this member: this data directory is a copy of that \
-                         one's, or that one's is a copy of this. Only one of them may run",
-                        self.peer
-                    );
-                    tracing::error!("{what}");
-                    let _ = mailbox.send(Event::Conflict { what, ends });
-                }
+            consequence @ (Consequence::Second | Consequence::Ends) => {
+                let what = format!(
+                    "member {} hears another process that runs as this member: this data directory is a copy of that one's, or \
+                     that one's is a copy of this. Only one of them may run",
+                    self.peer
+                );
+                tracing::error!("{what}");
+                let _ = mailbox.send(Event::Conflict { what, ends: consequence == Consequence::Ends });
             }
         }
     }
@@ -239,11 +264,11 @@ impl Link {
         }
     }
 
-    /// Waits for a message. False when the link is closed.
-    async fn has_messages(&self) -> bool {
+    /// Waits until there is something to say, or somebody who is to hear that this process is there. False when the link is closed.
+    async fn is_wanted(&self) -> bool {
         std::future::poll_fn(|context| {
             let mut queue = self.queue.lock();
-            if queue.closed || !queue.messages.is_empty() {
+            if queue.closed || queue.is_member || !queue.messages.is_empty() {
                 return Poll::Ready(!queue.closed);
             }
             queue.waker = Some(context.waker().clone());
@@ -262,6 +287,8 @@ struct Frames {
     link: Arc<Link>,
     hello: Option<pb::Hello>,
     process: Arc<OwnProcess>,
+    /// When the peer is to hear of this process, though there is nothing to say.
+    alive: Interval,
 }
 
 impl Stream for Frames {
@@ -284,7 +311,9 @@ impl Stream for Frames {
                 return Poll::Ready(None);
             }
             queue.waker = Some(context.waker().clone());
-            return Poll::Pending;
+            if this.alive.poll_tick(context).is_pending() {
+                return Poll::Pending;
+            }
         }
         drop(queue);
         let messages = messages.into_iter().map(wire::to_wire).collect();

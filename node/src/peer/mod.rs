@@ -36,6 +36,9 @@ pub(crate) use service::PeerService;
 /// The most bytes that one message between peers may have when it comes in.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
 
+/// How far ahead of ours a term may be that another member speaks of.
+const MOST_TERMS_AHEAD: u64 = 1 << 32;
+
 /// How long the other members may take to hear that this one goes: one that cannot be reached does not hold it up.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// The most links to members that the configuration does not name: whoever may speak at the peer port can name any number.
@@ -112,6 +115,9 @@ impl Peers {
         let before = std::mem::replace(&mut *self.shared.configured.lock(), newest.clone());
         for (peer, address) in newest.iter().filter(|(peer, address)| before.get(*peer) != Some(*address)) {
             self.reach(*peer, address, true);
+        }
+        for (peer, link) in self.shared.links.lock().iter() {
+            link.set_member(newest.contains_key(peer));
         }
     }
 

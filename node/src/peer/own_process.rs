@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::registry::{Incarnation, Memory};
+use super::registry::{CERTAIN, Incarnation, Memory};
 
 /// For how long a process must be told that another one runs as its member, before it ends: the earlier one of the two, and the later one.
 /// They differ, so that not both end where each is heard by some.
@@ -26,7 +26,17 @@ pub(crate) struct OwnProcess {
 struct Own {
     incarnation: Incarnation,
     accounts: u64,
-    conflict: Option<(Instant, Instant)>,
+    conflict: Option<Conflict>,
+}
+
+/// Another process is heard as this member.
+#[derive(Debug, Clone, Copy)]
+struct Conflict {
+    since: Instant,
+    /// When it was said last.
+    told: Instant,
+    /// It has lasted for so long that people were told.
+    is_certain: bool,
 }
 
 /// What follows from being refused.
@@ -34,8 +44,10 @@ struct Own {
 pub(crate) enum Consequence {
     /// Nothing that is not known already.
     None,
-    /// Another process runs as this member; for how long that has been said. True when this one is to end.
-    Second(Duration, bool),
+    /// Another process runs as this member, for certain.
+    Second,
+    /// It does, and this one is to end.
+    Ends,
     /// The disk went back in time.
     WentBack,
 }
@@ -67,12 +79,20 @@ impl OwnProcess {
     pub(crate) fn refused(&self, memory: &Memory, now: Instant) -> Consequence {
         let mut own = self.identity.lock();
         if memory.is_heard {
-            let (since, told) = own.conflict.unwrap_or((now, now));
-            let since = if now - told > FORGIVEN_AFTER { now } else { since };
-            own.conflict = Some((since, now));
+            let recent = own.conflict.filter(|conflict| now - conflict.told <= FORGIVEN_AFTER);
+            let mut conflict = recent.unwrap_or(Conflict { since: now, told: now, is_certain: false });
+            conflict.told = now;
+            let lasts = now - conflict.since;
+            let is_news = lasts >= Duration::from_millis(CERTAIN) && !conflict.is_certain;
+            conflict.is_certain |= is_news;
+            own.conflict = Some(conflict);
             let (earlier, later) = GIVES_WAY_AFTER;
             let patience = if own.incarnation < memory.incarnation { earlier } else { later };
-            return Consequence::Second(now - since, now - since >= patience);
+            return match (lasts >= patience, is_news) {
+                (true, _) => Consequence::Ends,
+                (false, true) => Consequence::Second,
+                (false, false) => Consequence::None,
+            };
         }
         drop(own);
         let is_known = self.accounts_for(memory.incarnation.start, memory.durable);
@@ -116,17 +136,21 @@ mod tests {
     #[test]
     fn second_process_gives_way_when_it_is_told_for_long_and_the_earlier_one_sooner() {
         let start = Instant::now();
-        let told = |own: &OwnProcess, by: &Memory, seconds: u64| {
-            let at = |second| own.refused(by, start + Duration::from_secs(second));
-            (0..=seconds).map(at).last()
-        };
-        let (earlier, later) = (OwnProcess::new(3, 9, 60), OwnProcess::new(5, 9, 60));
-        let seconds = Duration::from_secs;
-        assert_eq!(told(&earlier, &memory(4, 1, true), 9), Some(Consequence::Second(seconds(9), false)));
-        assert_eq!(told(&earlier, &memory(4, 1, true), 10), Some(Consequence::Second(seconds(10), true)));
-        assert_eq!(told(&later, &memory(4, 1, true), 19), Some(Consequence::Second(seconds(19), false)));
-        // It is not held against it for ever.
-        let much_later = start + Duration::from_secs(100);
-        assert_eq!(later.refused(&memory(4, 1, true), much_later), Consequence::Second(seconds(0), false));
+        let told =
+            |own: &OwnProcess, second| own.refused(&memory(4, 1, true), start + Duration::from_secs(second));
+        for (number, patience) in [(3, 10), (5, 20)] {
+            let own = OwnProcess::new(number, 9, 60);
+            for second in 0..=patience {
+                let follows = match second {
+                    // A process whose machine has lost its power is taken for heard for a while, and its successor refused.
+                    4 => Consequence::Second,
+                    _ if second == patience => Consequence::Ends,
+                    _ => Consequence::None,
+                };
+                assert_eq!(told(&own, second), follows, "process {number}, second {second}");
+            }
+            // It is not held against it for ever.
+            assert_eq!(told(&own, 100), Consequence::None);
+        }
     }
 }

@@ -12,10 +12,13 @@
 //!
 //! - **another process is heard as that member**, by a frame within [`HEARD`]. Whoever is heard stays: a copy that is started by mistake takes
 //!   nothing over. A process that was killed is not heard, as its connections are closed with it; one whose machine lost its power is not
-//!   after [`HEARD`];
+//!   after [`HEARD`]. So a second process is told of to people only when it has been refused for longer, [`CERTAIN`];
 //! - **it went back in time**: a later process, or one that accounts for more, was heard before. The volume is an older copy of itself, or one
 //!   of the two is a copy of the other. It is told what is remembered of it, and starts anew as a member that has forgotten what it
 //!   promised ([`quorate_raft::Raft::went_back`]); when it accounts for that, it is taken.
+//!
+//! A process of a build that counts no starts says nothing of that kind. It is taken unless another one is heard, and what is remembered of its
+//! member stays: an upgrade can be taken back.
 //!
 //! Nothing that a refused process says gets through, its votes and acknowledgements included. So whatever a member has promised *to this process*
 //! it cannot take back behind its back. What it has promised to others only they remember: if they are off, or were started since, nobody can
@@ -29,13 +32,23 @@ use quorate_raft::{MemberId, Term};
 /// How long a process counts as heard after a frame of it has come, in milliseconds, while its stream is open.
 pub const HEARD: u64 = 2000;
 
+/// For how long a second process must have been refused before it is spoken of, in milliseconds: by then the one that it was taken for is
+/// heard, and not only not known to be gone.
+pub const CERTAIN: u64 = 2 * HEARD;
+
+/// The greatest number of a start that is believed: nobody starts a process so often.
+pub const MOST_STARTS: u64 = 1 << 40;
+
+/// The greatest number of groups of writes that is believed: more than a disk writes in a century.
+pub const MOST_GROUPS: u64 = 1 << 48;
+
 /// The most members of which something is remembered that are in no configuration: whoever may speak at the peer port can name any number.
 const MOST_STRANGERS: usize = 64;
 
 /// One process of a member. The later one is the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Incarnation {
-    /// The number of the start, counted on the volume. 0 for a process that counts none: it is never the later one.
+    /// The number of the start, counted on the volume. 0 for a process that counts none.
     pub start: u64,
     /// Drawn at random by the process: two of one number are copies.
     pub nonce: u64,
@@ -69,21 +82,34 @@ pub struct Memory {
 #[derive(Debug, Default)]
 pub struct Registry {
     known: BTreeMap<MemberId, Known>,
+    /// The number of the newest stream, of all members.
+    streams: u64,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     memory: Memory,
-    /// The number of the newest stream, while it is open.
-    stream: Option<u64>,
-    streams: u64,
+    /// The newest stream, while it is open.
+    stream: Option<Stream>,
     /// When the newest frame came, in milliseconds of this process.
     heard: u64,
 }
 
+#[derive(Debug)]
+struct Stream {
+    number: u64,
+    process: Incarnation,
+}
+
 impl Known {
-    fn is_heard(&self, now: u64) -> bool {
-        self.stream.is_some() && now.saturating_sub(self.heard) < HEARD
+    /// Whether another process than this one is heard.
+    fn hears_another(&self, process: Incarnation, now: u64) -> bool {
+        let is_another = self.stream.as_ref().is_some_and(|stream| stream.process != process);
+        is_another && now.saturating_sub(self.heard) < HEARD
+    }
+
+    fn has_stream(&self, number: u64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.number == number)
     }
 }
 
@@ -92,28 +118,30 @@ impl Registry {
     pub fn introduce(&mut self, now: u64, introduction: Introduction) -> Result<u64, Memory> {
         let Introduction { from, incarnation, accounts } = introduction;
         let known = self.known.entry(from).or_default();
-        let latest = known.memory.incarnation;
-        let is_another = incarnation != latest && latest != Incarnation::default();
-        if is_another && known.is_heard(now) {
+        if known.hears_another(incarnation, now) {
             return Err(Memory { is_heard: true, ..known.memory });
         }
-        if incarnation.start < latest.start || (is_another && accounts < known.memory.durable) {
-            return Err(known.memory);
+        if incarnation != Incarnation::default() {
+            let latest = known.memory.incarnation;
+            let is_another = incarnation != latest;
+            if incarnation.start < latest.start || (is_another && accounts < known.memory.durable) {
+                return Err(known.memory);
+            }
+            if is_another {
+                known.memory.durable = 0;
+            }
+            known.memory.incarnation = incarnation;
         }
-        if is_another {
-            known.memory.durable = 0;
-        }
-        known.memory.incarnation = incarnation;
-        known.streams += 1;
-        known.stream = Some(known.streams);
+        self.streams += 1;
+        known.stream = Some(Stream { number: self.streams, process: incarnation });
         known.heard = now;
-        Ok(known.streams)
+        Ok(self.streams)
     }
 
     /// A frame has come by stream `number`: its sender has spoken in `term`, and has `durable` groups of writes. False if another stream, of
     /// the same process or of a later one, has taken its place.
     pub fn frame(&mut self, now: u64, from: MemberId, number: u64, term: Term, durable: u64) -> bool {
-        let Some(known) = self.known.get_mut(&from).filter(|known| known.stream == Some(number)) else {
+        let Some(known) = self.known.get_mut(&from).filter(|known| known.has_stream(number)) else {
             return false;
         };
         known.heard = now;
@@ -125,7 +153,7 @@ impl Registry {
     /// Stream `number` has ended. Whether that was the newest of its sender: the end of an older one is no news.
     pub fn ended(&mut self, from: MemberId, number: u64) -> bool {
         let known = self.known.get_mut(&from);
-        known.is_some_and(|known| known.stream.take_if(|stream| *stream == number).is_some())
+        known.is_some_and(|known| known.stream.take_if(|stream| stream.number == number).is_some())
     }
 
     /// Forgets those who are in no configuration and have no open stream, beyond so many. To be called when a stranger has come.
@@ -220,6 +248,38 @@ mod tests {
         assert!(!registry.frame(HEARD + 11, ONE, old, 9, 900));
         assert!(!registry.ended(ONE, old), "its end is no news");
         assert!(registry.ended(ONE, next));
+    }
+
+    #[test]
+    fn process_that_counts_no_starts_is_taken_unless_another_is_heard() {
+        let (mut registry, stream) = acquainted();
+        let uncounted = hello(0, 0, 0);
+        assert_eq!(registry.introduce(11, uncounted), Err(remembered(true)));
+        assert!(registry.ended(ONE, stream));
+        let older = registry.introduce(12, uncounted).unwrap();
+        assert!(registry.frame(13, ONE, older, 6, 0));
+        assert!(registry.introduce(14, hello(4, 1, 130)).unwrap_err().is_heard);
+        assert!(registry.ended(ONE, older));
+        // What was remembered before the upgrade was taken back is remembered still.
+        assert_eq!(registry.introduce(15, hello(4, 1, 99)), Err(Memory { term: 6, ..remembered(false) }));
+        assert!(registry.introduce(15, hello(4, 1, 130)).is_ok());
+    }
+
+    #[test]
+    fn stream_of_a_stranger_that_was_forgotten_is_not_taken_for_a_later_one() {
+        let mut registry = Registry::default();
+        let old = registry.introduce(0, hello(1, 7, 0)).unwrap();
+        let newer = registry.introduce(1, hello(1, 7, 0)).unwrap();
+        assert!(registry.ended(ONE, newer));
+        for id in 2..=100 {
+            let introduction = Introduction { from: MemberId(id), ..hello(1, id, 0) };
+            let stream = registry.introduce(0, introduction).unwrap();
+            registry.ended(MemberId(id), stream);
+        }
+        registry.forget_strangers(|_| false);
+        assert!(!registry.known.contains_key(&ONE));
+        let newest = registry.introduce(2, hello(2, 8, 0)).unwrap();
+        assert!(!registry.frame(3, ONE, old, 1, 1) && registry.frame(3, ONE, newest, 1, 1));
     }
 
     #[test]

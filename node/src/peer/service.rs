@@ -1,7 +1,7 @@
 //! Takes the streams of other members.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quorate_api::peer as pb;
@@ -10,19 +10,20 @@ use quorate_raft::MemberId;
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::registry::{Incarnation, Introduction, Memory, Registry};
-use super::{MAX_FRAME_BYTES, Peers, wire};
+use super::registry::{CERTAIN, Incarnation, Introduction, MOST_GROUPS, MOST_STARTS, Memory, Registry};
+use super::{MAX_FRAME_BYTES, MOST_TERMS_AHEAD, Peers, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
 use crate::level::{Levels, Subject};
+use crate::net::{AllowedNames, Caller};
 use crate::replica::{Build, Message};
 
-/// The most members whose refusal is remembered as told. Beyond that they are told again.
-const MOST_TOLD: usize = 64;
+/// The most members whose refusal is remembered. Beyond that they are spoken of again.
+const MOST_REFUSED: usize = 64;
 
-/// How far ahead of ours a term may be.
-const MOST_TERMS_AHEAD: u64 = 1 << 32;
+/// How often people are told of callers that are refused for their names, at the most.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// The peer service of a node.
 #[derive(Debug)]
@@ -33,16 +34,45 @@ pub(crate) struct PeerService {
     registry: Mutex<Registry>,
     /// When the process did.
     began: Instant,
-    /// The process of each member that was refused last, and told of.
-    told: Mutex<BTreeMap<MemberId, Incarnation>>,
+    /// The process of each member that was refused last.
+    refused: Mutex<BTreeMap<MemberId, Refused>>,
+    /// Who may speak as a member.
+    allowed: AllowedNames,
+    /// When people were told last that a caller was refused for its names.
+    stranger_told: Mutex<Option<Instant>>,
+}
+
+/// A process that is refused.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    process: Incarnation,
+    /// Since when, in milliseconds of this process.
+    since: u64,
+    /// People were told.
+    told: bool,
 }
 
 impl PeerService {
-    /// A service that hands messages to `mailbox`.
-    pub(crate) fn server(view: NodeView, mailbox: Mailbox, peers: Peers) -> PeerServer<Self> {
-        let (registry, began, told) = (Mutex::default(), Instant::now(), Mutex::default());
-        PeerServer::new(PeerService { view, mailbox, peers, registry, began, told })
-            .max_decoding_message_size(MAX_FRAME_BYTES)
+    /// A service that hands messages to `mailbox`, of those who are `allowed` to speak as members.
+    pub(crate) fn server(
+        view: NodeView,
+        mailbox: Mailbox,
+        peers: Peers,
+        allowed: AllowedNames,
+    ) -> PeerServer<Self> {
+        let (registry, refused, stranger_told) = Default::default();
+        let began = Instant::now();
+        PeerServer::new(PeerService {
+            view,
+            mailbox,
+            peers,
+            registry,
+            began,
+            refused,
+            allowed,
+            stranger_told,
+        })
+        .max_decoding_message_size(MAX_FRAME_BYTES)
     }
 
     /// Milliseconds since the process began.
@@ -69,13 +99,7 @@ impl PeerService {
         } else {
             format!("member {from} has forgotten what it promised: its disk went back in time")
         };
-        let mut told = self.told.lock();
-        if told.len() > MOST_TOLD {
-            told.clear();
-        }
-        let is_news = told.insert(from, process) != Some(process);
-        drop(told);
-        if is_news {
+        if self.is_to_be_told(process, from, memory.is_heard) {
             tracing::warn!(peer = %from, address, start = process.start, heard = memory.incarnation.start, "{what}; refuses it");
             if memory.is_heard {
                 let _ = self
@@ -84,6 +108,37 @@ impl PeerService {
             }
         }
         Status::with_details(Code::FailedPrecondition, what, wire::memory_to_wire(memory).into())
+    }
+
+    /// Whether people are to be told that `process` is refused: once, and of a second process only when that is certain.
+    fn is_to_be_told(&self, process: Incarnation, from: MemberId, is_second: bool) -> bool {
+        let now = self.now();
+        let mut refused = self.refused.lock();
+        if refused.len() > MOST_REFUSED {
+            refused.clear();
+        }
+        let first = Refused { process, since: now, told: false };
+        let known = refused.entry(from).or_insert(first);
+        if known.process != process {
+            *known = first;
+        }
+        let is_certain = !is_second || now - known.since >= CERTAIN;
+        is_certain && !std::mem::replace(&mut known.told, true)
+    }
+
+    /// Refuses a caller whose certificate has none of the names that members have.
+    fn check_caller(&self, caller: Option<&Caller>) -> Result<(), Status> {
+        self.allowed.check(caller).map_err(|error| {
+            // It comes again and again: a line is enough now and then.
+            let mut told = self.stranger_told.lock();
+            if told.is_none_or(|told: Instant| told.elapsed() >= TOLD_EVERY) {
+                *told = Some(Instant::now());
+                let caller = caller.map_or_else(|| "nowhere".to_owned(), ToString::to_string);
+                tracing::warn!(caller, %error, "refused to hear a member");
+            }
+            drop(told);
+            Status::permission_denied(error.to_string())
+        })
     }
 
     /// Checks that the sender means this node and belongs to its cluster. A node that belongs to none joins the sender's.
@@ -95,6 +150,9 @@ impl PeerService {
         }
         if hello.from == 0 || hello.from == me || hello.cluster_id == 0 {
             return Err(Status::invalid_argument("a hello names its sender and its cluster"));
+        }
+        if hello.start > MOST_STARTS || hello.accounts > MOST_GROUPS {
+            return Err(Status::invalid_argument("a hello with a count that cannot be"));
         }
         self.check_levels(hello)?;
         match self.view.cluster_id() {
@@ -176,6 +234,9 @@ impl PeerService {
         while let Some(frame) = next {
             let messages = wire::received(from, me, frame.messages).map_err(|error| self.refuse(&error))?;
             self.check_terms(from, &messages)?;
+            if frame.durable > MOST_GROUPS {
+                return Err(Status::invalid_argument("a frame with a count that cannot be"));
+            }
             let term = messages.iter().filter_map(wire::spoken_in).max().unwrap_or(0);
             if !self.registry.lock().frame(self.now(), from, stream, term, frame.durable) {
                 return Err(Status::aborted(format!(
@@ -205,6 +266,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<pb::Frame>>,
     ) -> Result<Response<pb::SendResponse>, Status> {
+        self.check_caller(request.extensions().get())?;
         let mut frames = request.into_inner();
         let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("an empty stream"))?;
         let hello =

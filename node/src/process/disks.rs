@@ -16,7 +16,7 @@ use crate::server::start::{self, CopyFound, Found};
 use crate::snapshots::Archive;
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
-use crate::storage::{self, DirLock, Wal, WalOptions, replacement};
+use crate::storage::{self, DirLock, Wal, WalOptions, replacement, starts};
 
 /// What the data directory holds.
 #[derive(Debug)]
@@ -69,17 +69,15 @@ impl Disks {
         }
     }
 
-    /// Counts this start, durably, so that others tell this process from earlier ones. Without room for that it is counted in memory: the
-    /// next one that starts without room has the same number then, and is told from this one by what it has drawn.
-    pub(super) fn count_start(&mut self) -> Result<(), RunError> {
-        match self.identity.count_start(&OsDisk, &self.dir, 0) {
-            Ok(()) => Ok(()),
+    /// Counts this start, durably, so that others tell this process from earlier ones. Returns its number. Without room for that it is counted
+    /// in memory: the next process that starts without room has the same number then, and is told from this one by what it has drawn.
+    pub(super) fn count_start(&self) -> Result<u64, RunError> {
+        match starts::count(&OsDisk, &self.dir, 0) {
             Err(error) if error.is_full() => {
                 tracing::debug!(%error, "there is no room to count this start");
-                self.identity.starts += 1;
-                Ok(())
+                Ok(starts::read(&OsDisk, &self.dir)?.saturating_add(1))
             }
-            Err(error) => Err(error.into()),
+            counted => Ok(counted?),
         }
     }
 

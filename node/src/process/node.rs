@@ -23,7 +23,6 @@ use super::memory::Kernel;
 use super::notify::Notify;
 use super::peer_port;
 use super::runtime::PortsRuntime;
-use crate::admin::AdminService;
 use crate::cli::{Cli, QuotaBytes};
 use crate::doors::event::Event;
 use crate::doors::gateway::{Gateway, Numbers};
@@ -35,7 +34,7 @@ use crate::kv::{SnapshotPolicy, Store};
 use crate::level::Levels;
 use crate::metrics::Metrics;
 use crate::net::{Bound, Connections, descriptors};
-use crate::peer::{OwnProcess, PeerService, Peers};
+use crate::peer::{OwnProcess, Peers};
 use crate::replica::{Client, Options};
 use crate::retention::Retention;
 use crate::rpc::PeerScheme;
@@ -109,6 +108,7 @@ impl Node {
         let levels = cli.levels();
         let descriptors = raise_descriptors();
         let certificates = Certificates::load(cli)?;
+        peer_port::warn_if_open(cli);
         let taken = Ports::bind(cli)?;
         let advertised = Advertised::new(cli, &taken)?;
         let addresses = [&taken.client, &taken.peer, &taken.http].map(Bound::address);
@@ -128,9 +128,9 @@ impl Node {
         }
         let quota = quota(cli, &Kernel::default());
         let lease_reads = cli.lease_reads && disks.allow_leases()?;
-        disks.count_start()?;
+        let start = disks.count_start()?;
         let nonce = getrandom::u64().map_err(io::Error::other)?;
-        let process = Arc::new(OwnProcess::new(disks.identity.starts, nonce, disks.wal.sequence()));
+        let process = Arc::new(OwnProcess::new(start, nonce, disks.wal.sequence()));
         let view = NodeView::new(NodeStatus {
             cluster_id: disks.identity.cluster,
             member_id: me.id,
@@ -172,13 +172,13 @@ impl Node {
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
 
         shown.health.shows(view.clone());
+        let (peer, admin) = peer_port::services(cli, &view, &mailbox, &peers, certificates.peer.as_ref());
         // The state holds by now what was committed when the process ended: from here on there is something to tell.
         peer_port::serve(
             listen(taken.peer)?,
             tables.peer.clone(),
             certificates.peer.clone(),
-            PeerService::server(view.clone(), mailbox.clone(), peers.clone()),
-            AdminService::server(view.clone(), mailbox.clone(), certificates.peer.clone()),
+            (peer, admin),
             ports.handle(),
         );
         let peer_scheme = if certificates.peer.is_some() { PeerScheme::Https } else { PeerScheme::Http };

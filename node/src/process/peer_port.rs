@@ -5,7 +5,7 @@
 //! operators ask on the same port is answered on `ports`.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,10 +21,13 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 
 use crate::admin::AdminService;
+use crate::cli::Cli;
+use crate::doors::mailbox::Mailbox;
+use crate::doors::view::NodeView;
 use crate::net::handshake::Handshakes;
 use crate::net::http2::{self, Http2};
-use crate::net::{self, Accepted, Connection, Connections, Limits, Slot, descriptors};
-use crate::peer::PeerService;
+use crate::net::{self, Accepted, AllowedNames, Connection, Connections, Limits, Slot, descriptors};
+use crate::peer::{PeerService, Peers};
 use crate::tls::{Tls, WINDOW_BYTES};
 
 /// How often a silent connection from another member is asked whether it lives, and how long the answer may take.
@@ -62,13 +65,40 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+/// Whoever reaches a peer port in the clear can speak as any member, and change the cluster.
+pub(super) fn warn_if_open(cli: &Cli) {
+    let host = cli.listen_peer.host();
+    let is_loopback =
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if cli.peer_cert.is_none() && !is_loopback {
+        tracing::warn!(
+            listen_peer = %cli.listen_peer,
+            "members talk in the clear, and not on this machine alone: whoever reaches this port can act as a member and change the \
+             cluster. Give --peer-cert, --peer-key and --peer-ca, or keep everybody else away from the port"
+        );
+    }
+}
+
+/// What is served on the port, to those whom the flags allow it.
+pub(super) fn services(
+    cli: &Cli,
+    view: &NodeView,
+    mailbox: &Mailbox,
+    peers: &Peers,
+    tls: Option<&Tls>,
+) -> (PeerServer<PeerService>, AdminServer<AdminService>) {
+    let members = AllowedNames::of("--peer-allowed-names", &cli.peer_allowed_names);
+    let admins = AllowedNames::of("--admin-allowed-names", &cli.admin_allowed_names).or(&members);
+    let peer = PeerService::server(view.clone(), mailbox.clone(), peers.clone(), members);
+    (peer, AdminService::server(view.clone(), mailbox.clone(), tls.cloned(), admins))
+}
+
 /// Serves `listener`: connections come in on `ports`, and are served on the runtime of now.
 pub(super) fn serve(
     listener: TcpListener,
     connections: Connections,
     tls: Option<Tls>,
-    peer: PeerServer<PeerService>,
-    admin: AdminServer<AdminService>,
+    (peer, admin): (PeerServer<PeerService>, AdminServer<AdminService>),
     ports: &Handle,
 ) {
     let (lane, accepted) = net::lane();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use quorate_raft::{Entry, Index, MemberId, Payload, Restored};
 
 use crate::doors::event::ClusterError;
-use crate::storage::OpenError;
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::Identity;
+use crate::storage::{OpenError, starts};
 
 /// How soon an identity is tried again that could not be stored for want of a descriptor.
 const RETRY: Duration = Duration::from_millis(100);
@@ -67,10 +67,17 @@ impl DataDir {
 
     /// Counts a start after number `start`, durably: that of a process that was heard, and that this directory has forgotten. Returns its
     /// number. Waits for the disk: nothing that this member says is taken before.
+    ///
+    /// Without room, or a descriptor, it is counted in memory. The next process is told of it once more then.
     pub(crate) fn count_start(&mut self, start: u64) -> Result<u64, ClusterError> {
-        let stored = self.identity.count_start(&OsDisk, &self.dir, start + 1);
-        stored.map_err(|error| ClusterError::Storage(error.to_string()))?;
-        Ok(self.identity.starts)
+        let least = start.saturating_add(1);
+        match starts::count(&OsDisk, &self.dir, least) {
+            Err(error) if error.is_full() || error.lacks_descriptors() => {
+                tracing::debug!(%error, "the start of this process could not be counted");
+                Ok(least)
+            }
+            counted => counted.map_err(|error| ClusterError::Storage(error.to_string())),
+        }
     }
 
     /// Remembers the entry by which the cluster has removed this member; 0 for none. Such a node has nothing else to do either.

@@ -90,6 +90,7 @@ pub(crate) struct Founding {
 pub(crate) struct Forgotten {
     start: u64,
     durable: u64,
+    term: Term,
     /// The write that says what is owed for it.
     owed_by: Option<WriteId>,
 }
@@ -343,11 +344,18 @@ impl Driver {
         if self.peers.own_process().accounts_for(start, durable) {
             return;
         }
+        let (mut start, mut durable, mut term) = (start, durable, term);
+        if let Some(before) = &self.forgotten {
+            if before.start >= start && before.durable >= durable && before.term >= term {
+                // It is said again and again, until that is durable.
+                return;
+            }
+            start = start.max(before.start);
+            durable = durable.max(before.durable);
+            term = term.max(before.term);
+        }
         self.replica.went_back(term);
-        let before = self.forgotten.take();
-        let before = before.map_or((0, 0), |Forgotten { start, durable, .. }| (start, durable));
-        self.forgotten =
-            Some(Forgotten { start: start.max(before.0), durable: durable.max(before.1), owed_by: None });
+        self.forgotten = Some(Forgotten { start, durable, term, owed_by: None });
     }
 
     /// The debt is durable. Only now the others may take what this member says: a process that follows upon this one knows of it too.

@@ -14,8 +14,7 @@
 //!
 //! A cluster of zeros is none yet. A member that was removed from its cluster has a line before the
 //! last, `removed` with the index of the entry that did it. One that was started with leases has a line `leases` before these, and
-//! format 2: a version that knows nothing of promises must not start on it. One that counts its starts has a line `starts` with their number before
-//! these, and format 3. The checksum is of all lines before it. The file is replaced as a whole, atomically.
+//! format 2: a version that knows nothing of promises must not start on it. The checksum is of all lines before it. The file is replaced as a whole, atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,13 +22,13 @@ use std::path::{Path, PathBuf};
 use quorate_raft::{Index, MemberId};
 
 use super::disk::Disk;
-use super::{Context, Damage, OpenError, WAL_DIR, segment};
+use super::{Context, Damage, OpenError, WAL_DIR, replace_file, segment};
 
 /// The file.
 pub(super) const NAME: &str = "identity";
 const FIRST_LINE: &str = "quorate identity ";
 /// The newest format.
-const NEWEST: u32 = 3;
+const NEWEST: u32 = 2;
 
 /// A member's identity, as it stands in its data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +40,6 @@ pub struct Identity {
     /// The entry of the log by which its cluster has removed it; 0 for none. The log may not tell any more: what it says of the member may
     /// be behind a snapshot.
     pub removed: Index,
-    /// How many processes have run on this directory. 0 in one that no process which counts has used.
-    pub starts: u64,
     /// It was started with leases once: an earlier process may have made promises that hold still
     /// ([`quorate_raft::Config::promised`]).
     pub leases: bool,
@@ -61,7 +58,7 @@ pub fn random_member() -> io::Result<MemberId> {
 impl Identity {
     /// A member of `cluster` that nothing has happened to yet.
     pub(crate) fn of(member: MemberId, cluster: u64) -> Self {
-        Self { member, cluster, removed: 0, starts: 0, leases: false }
+        Self { member, cluster, removed: 0, leases: false }
     }
 
     /// Reads the identity in data directory `dir`. None if there is none.
@@ -130,42 +127,18 @@ impl Identity {
         Ok(())
     }
 
-    /// Counts a start, durably: its number is greater than that of each before it on this directory, and at least `least`. To be called by a
-    /// process before it says anything to another member.
-    pub fn count_start(&mut self, disk: &dyn Disk, dir: &Path, least: u64) -> Result<(), OpenError> {
-        let counted = Self { starts: least.max(self.starts + 1), ..*self };
-        counted.save(disk, dir)?;
-        *self = counted;
-        Ok(())
-    }
-
     /// Stores it, durably, in the place of what there is.
     pub(crate) fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-        let path = dir.join(NAME);
-        let temporary = dir.join("identity.new");
-        match disk.remove(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).on("remove", &temporary),
-            _ => {}
-        }
-        let file = disk.create(&temporary).on("create", &temporary)?;
-        file.write_at(self.text().as_bytes(), 0).on("write", &temporary)?;
-        file.sync().on("sync", &temporary)?;
-        disk.rename(&temporary, &path).on("rename", &temporary)?;
-        disk.sync_dir(dir).on("sync", dir)
+        replace_file(disk, dir, NAME, self.text().as_bytes())
     }
 
     fn text(&self) -> String {
         let removed = Some(self.removed).filter(|at| *at != 0).map(|at| format!("removed {at:016x}\n"));
         let removed = removed.unwrap_or_default();
-        let leases = if self.leases { "leases\n" } else { "" };
-        let starts =
-            Some(self.starts).filter(|starts| *starts != 0).map(|starts| format!("starts {starts:016x}\n"));
-        let format = if starts.is_some() { 3 } else { 1 + u32::from(self.leases) };
-        let starts = starts.unwrap_or_default();
+        let (format, leases) = if self.leases { (2, "leases\n") } else { (1, "") };
         let Self { member: MemberId(member), cluster, .. } = self;
-        let lines = format!(
-            "{FIRST_LINE}{format}\nmember {member:016x}\ncluster {cluster:016x}\n{starts}{leases}{removed}"
-        );
+        let lines =
+            format!("{FIRST_LINE}{format}\nmember {member:016x}\ncluster {cluster:016x}\n{leases}{removed}");
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
     }
@@ -184,13 +157,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, OpenError> {
         u64::from_str_radix(digits, 16).ok()
     };
     let removed = number("removed ").unwrap_or(0);
-    let starts = number("starts ").unwrap_or(0);
     let leases = text.lines().any(|line| line == "leases");
     let identity = number("member ").zip(number("cluster ")).map(|(member, cluster)| Identity {
         member: MemberId(member),
         cluster,
         removed,
-        starts,
         leases,
     });
     // Writing it again must give the same bytes: that covers the checksum and everything else.

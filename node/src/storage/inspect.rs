@@ -10,7 +10,7 @@ use super::disk::{Dir, Disk, File, OsDisk};
 use super::identity::{self, Identity};
 use super::recovery::{self, Found};
 use super::replay::Log;
-use super::{Context, Damage, OpenError, Recovered, WAL_DIR, lock, replacement, segment};
+use super::{Context, Damage, OpenError, Recovered, WAL_DIR, lock, replacement, segment, starts};
 
 /// What stands in a data directory.
 #[derive(Debug)]
@@ -93,8 +93,9 @@ fn contents(wal: &Path, identity: &Identity, covered: Option<LogId>) -> Result<L
 /// Whether a name in a data directory is one that a node gives.
 fn is_ours(name: &str) -> bool {
     // Many volumes come with the last one.
-    let ours = [identity::NAME, lock::NAME, WAL_DIR, "snapshots", "copy", "copy.opening", "lost+found"];
-    ours.contains(&name) || replacement::is_of_replacement(name)
+    let files = [identity::NAME, lock::NAME, starts::NAME];
+    let folders = [WAL_DIR, "snapshots", "copy", "copy.opening", "lost+found"];
+    files.contains(&name) || folders.contains(&name) || replacement::is_of_replacement(name)
 }
 
 /// The machine's file system, for somebody who only looks.

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA_DIR/lock                    held by the process that runs on this directory
 //!          identity                who this member is, and of which cluster
+//!          starts                  how many processes have run on this directory
 //!          wal/0000000000000001.wal …   the segments of the log, oldest first; the last one may be prepared and unused
 //!              *.free              a file on its way to become the next segment
 //!          replacement…            while all of that is replaced: see `replacement.rs`
@@ -22,6 +23,7 @@ mod recovery;
 pub mod replacement;
 mod replay;
 mod segment;
+pub mod starts;
 mod terms;
 mod wal;
 
@@ -42,6 +44,20 @@ pub fn space(dir: &Path) -> io::Result<Space> {
     let statistics = rustix::fs::statvfs(dir)?;
     let bytes = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
     Ok(Space { available: bytes(statistics.f_bavail), total: bytes(statistics.f_blocks) })
+}
+
+/// Puts a small file called `name` with these bytes into `dir`, durably and atomically, in the place of what is there.
+fn replace_file(disk: &dyn disk::Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+    let (path, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
+    match disk.remove(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).on("remove", &temporary),
+        _ => {}
+    }
+    let file = disk.create(&temporary).on("create", &temporary)?;
+    file.write_at(bytes, 0).on("write", &temporary)?;
+    file.sync().on("sync", &temporary)?;
+    disk.rename(&temporary, &path).on("rename", &temporary)?;
+    disk.sync_dir(dir).on("sync", dir)
 }
 
 /// The folder of the log's segments in a data directory.

@@ -5,7 +5,7 @@ use std::fs;
 
 use quorate_node::storage::disk::Disk as _;
 use quorate_node::storage::identity::{Identity, random_member};
-use quorate_node::storage::{OpenError, lock};
+use quorate_node::storage::{OpenError, lock, starts};
 use quorate_raft::MemberId;
 
 use crate::disk::{Fault, MemDisk};
@@ -20,28 +20,22 @@ fn identity(disk: &MemDisk) -> Result<Identity, OpenError> {
 fn it_stays() {
     let disk = MemDisk::default();
     let mut first = identity(&disk).unwrap();
-    assert_eq!(first, Identity { member: MEMBER, cluster: 0, removed: 0, starts: 0, leases: false });
+    assert_eq!(first, Identity { member: MEMBER, cluster: 0, removed: 0, leases: false });
     open(&disk).unwrap();
     first.join(&disk, &dir(), 5).unwrap();
     first.join(&disk, &dir(), 5).unwrap();
     let again = Identity::open(&disk, &dir(), MemberId(9)).unwrap();
-    assert_eq!(again, Identity { member: MEMBER, cluster: 5, removed: 0, starts: 0, leases: false });
+    assert_eq!(again, Identity { member: MEMBER, cluster: 5, removed: 0, leases: false });
     let error = first.join(&disk, &dir(), 6).unwrap_err().to_string();
     assert!(error.contains("cluster 0000000000000005, not to 0000000000000006"), "{error}");
     for removed in [7, 7, 0] {
         first.set_removed(&disk, &dir(), removed).unwrap();
-        assert_eq!(
-            identity(&disk).unwrap(),
-            Identity { member: MEMBER, cluster: 5, removed, starts: 0, leases: false }
-        );
+        assert_eq!(identity(&disk).unwrap(), Identity { member: MEMBER, cluster: 5, removed, leases: false });
     }
     for removed in [0, 7] {
         first.set_leases(&disk, &dir()).unwrap();
         first.set_removed(&disk, &dir(), removed).unwrap();
-        assert_eq!(
-            identity(&disk).unwrap(),
-            Identity { member: MEMBER, cluster: 5, removed, starts: 0, leases: true }
-        );
+        assert_eq!(identity(&disk).unwrap(), Identity { member: MEMBER, cluster: 5, removed, leases: true });
     }
     assert_ne!(random_member().unwrap(), random_member().unwrap());
 }
@@ -50,16 +44,20 @@ fn it_stays() {
 fn starts_are_counted_and_never_fall() {
     let disk = MemDisk::default();
     identity(&disk).unwrap();
+    assert_eq!(starts::read(&disk, &dir()).unwrap(), 0);
     for (least, number) in [(0, 1), (0, 2), (7, 7), (3, 8)] {
-        let mut found = identity(&disk).unwrap();
-        found.count_start(&disk, &dir(), least).unwrap();
-        assert_eq!((found.starts, identity(&disk).unwrap().starts), (number, number));
+        assert_eq!(starts::count(&disk, &dir(), least).unwrap(), number);
+        assert_eq!(starts::read(&disk, &dir()).unwrap(), number);
     }
-    let mut found = identity(&disk).unwrap();
-    found.set_leases(&disk, &dir()).unwrap();
-    found.set_removed(&disk, &dir(), 5).unwrap();
-    let all = Identity { member: MEMBER, cluster: 0, removed: 5, starts: 8, leases: true };
-    assert_eq!(identity(&disk).unwrap(), all);
+    // It is no promise: what cannot be read counts as none.
+    let replace = |text: &str| {
+        disk.remove(&dir().join("starts")).unwrap();
+        disk.create(&dir().join("starts")).unwrap().write_at(text.as_bytes(), 0).unwrap();
+    };
+    replace("quorate starts 1\nstarts 9\n");
+    assert_eq!(starts::count(&disk, &dir(), 0).unwrap(), 1);
+    replace("quorate starts 2\n");
+    assert!(matches!(starts::count(&disk, &dir(), 0), Err(OpenError::Foreign { .. })));
 }
 
 /// Whenever the power goes, the identity is the old one or the new one.
