@@ -61,7 +61,7 @@ struct Shared {
     runtime: Handle,
     process: Arc<OwnProcess>,
     links: Mutex<BTreeMap<MemberId, Arc<Link>>>,
-    /// The addresses that the newest configuration gives.
+    /// The addresses that the newest configuration gives. Locked before `links` where both are.
     configured: Mutex<BTreeMap<MemberId, String>>,
 }
 
@@ -124,7 +124,8 @@ impl Peers {
     /// `peer` says that it is at `address`, or another member does. What the configuration says comes first: only when the member does not
     /// answer there, this one is tried as well. Of a member that the configuration does not name, it is all that is known.
     pub(crate) fn introduced(&self, peer: MemberId, address: &str) {
-        match self.shared.configured.lock().get(&peer).cloned() {
+        let configured = self.shared.configured.lock().get(&peer).cloned();
+        match configured {
             None => self.reach(peer, address, false),
             Some(configured) if configured == address || address.is_empty() => {}
             Some(_) => {
@@ -142,12 +143,14 @@ impl Peers {
         if peer.0 == view.member_id() || address.is_empty() {
             return;
         }
+        // Taken before the links, as everywhere.
+        let configured = self.shared.configured.lock();
         let mut links = self.shared.links.lock();
         if let Some(link) = links.get(&peer) {
             link.set_address(address);
             return;
         }
-        let is_stranger = |peer: &MemberId| !self.shared.configured.lock().contains_key(peer);
+        let is_stranger = |peer: &MemberId| !configured.contains_key(peer);
         if !is_member && links.keys().filter(|peer| is_stranger(peer)).count() >= MOST_STRANGERS {
             tracing::debug!(%peer, address, "no link to one more that is no member: there are enough of them");
             return;
@@ -222,4 +225,32 @@ fn hello(view: &NodeView, process: &OwnProcess, to: MemberId) -> pb::Hello {
 pub fn is_message(bytes: &[u8]) -> bool {
     let message = <pb::Message as prost::Message>::decode(bytes);
     message.is_ok_and(|message| wire::from_wire(MemberId(1), MemberId(2), message).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doors::mailbox::mailbox;
+    use crate::doors::view::NodeStatus;
+
+    /// Nobody is at these addresses.
+    fn member(id: u64) -> log::Member {
+        log::Member { id, peer_address: format!("127.0.0.1:{id}"), ..log::Member::default() }
+    }
+
+    #[tokio::test]
+    async fn strangers_have_links_up_to_a_number_and_members_always() {
+        let view = NodeView::new(NodeStatus { member_id: 1, ..NodeStatus::default() });
+        let process = Arc::new(OwnProcess::new(1, 2, 3));
+        let peers = Peers::new(view, mailbox().0, Dialer::new(None), Handle::current(), process);
+        for id in 1..100 {
+            peers.introduced(MemberId(1000 + id), "127.0.0.1:1");
+        }
+        assert_eq!(peers.shared.links.lock().len(), MOST_STRANGERS);
+        peers.configure(&[member(1), member(2), member(3)]);
+        assert_eq!(peers.shared.links.lock().len(), MOST_STRANGERS + 2, "there is none to this node");
+        // What nobody needs goes.
+        peers.shared.sweep(Instant::now() + IDLE);
+        assert_eq!(peers.shared.links.lock().keys().copied().collect::<Vec<_>>(), [2, 3].map(MemberId));
+    }
 }

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use quorate_raft::{
     ChangeError, Config, Configuration, Entry, Index, LogId, MemberId, Payload, Progress, Raft, Restored,
-    Status, TransferError, Write, WriteId,
+    Status, Term, TransferError, Write, WriteId,
 };
 
 use crate::command;
