@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_raft::{HardState, Index, MemberId};
+use quorate_raft::{Configuration, HardState, Index, MemberId};
 
 use super::Invariants;
 use super::member::Name;
@@ -13,13 +13,22 @@ pub(crate) struct Past {
     durable: Vec<Name>,
     state: HardState,
     covered: Index,
+    /// The newest in that log.
+    configuration: Option<Configuration>,
 }
 
 impl Invariants {
     /// The disk of a member is copied.
     pub(crate) fn copied(&self, id: MemberId) -> Past {
         let member = &self.members[&id];
-        Past { durable: member.durable.clone(), state: member.durable_state, covered: member.covered }
+        let end = member.durable.len() as Index;
+        let newest = member.configurations.iter().rfind(|(id, _)| id.index <= end);
+        Past {
+            durable: member.durable.clone(),
+            state: member.durable_state,
+            covered: member.covered,
+            configuration: newest.map(|(_, configuration)| configuration.clone()),
+        }
     }
 
     /// The disk of a member, which is down, holds again what was copied. Returns where its log ended.
@@ -34,15 +43,17 @@ impl Invariants {
         end
     }
 
-    /// Whether nothing depends on what the disk of `id` has and the copy has not: its term and vote are the same, and the whole of its log is
-    /// durable at a quorum of others, by every configuration that may be in force. `is_gone` are members whose disks count for nothing.
+    /// Whether nothing depends on what the disk of `id` has and the copy has not: its term and vote are the same, the whole of its log is
+    /// durable at a quorum of others, by every configuration that may be in force, and so may be the one by which it counts votes then.
+    /// `is_gone` are members whose disks count for nothing.
     pub(crate) fn can_forget(&self, id: MemberId, past: &Past, is_gone: impl Fn(MemberId) -> bool) -> bool {
         let member = &self.members[&id];
         let same_vote =
             (member.durable_state.term, member.durable_state.vote) == (past.state.term, past.state.vote);
         let end = member.durable.len() as Index;
         let Some(last) = member.durable.last().copied() else { return false };
-        if !same_vote || !member.is_whole() || member.covered > end {
+        let knows = |configuration| past.configuration.as_ref() == Some(configuration);
+        if !same_vote || !self.configurations().any(knows) || !member.is_whole() || member.covered > end {
             return false;
         }
         let holds = |other: &MemberId| {

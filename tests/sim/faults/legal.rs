@@ -6,7 +6,8 @@
 //! of all at once, any number of cuts, clocks, slow and failing disks) is legal at any time.
 //!
 //! A disk that goes back in time is legal while nobody depends on what it forgets: its member has entered no term and cast no vote since,
-//! and all of its log is durable at a quorum of others. Otherwise safety rests on who is heard first by it: somebody who remembers, or
+//! all of its log is durable at a quorum of others, and it counts votes by a configuration that may be in force: one that was the only voter once would
+//! elect itself before it hears of anybody. Otherwise safety rests on who is heard first by it: somebody who remembers, or
 //! a candidate that lacks what only this member and one that is silent had acknowledged. No protocol survives that. What is asked here of a legal
 //! one is that the member finds out as soon as the same leader is heard, is repaired, and that all comes to rest.
 
