@@ -17,7 +17,7 @@ const LARGE: usize = 1 << 20;
 /// More than the rest of a segment of the log and two more of them: whoever goes on without room has found another way.
 const ENOUGH: usize = 200 * LARGE;
 /// A large write takes a machine that is loaded a while.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes until the disk of `node` was full and the node has ended, or writes are refused, or enough was written. Whether they were
 /// refused: a node that sees its disk fill up says so before it is full.

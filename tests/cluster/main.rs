@@ -18,6 +18,7 @@ mod hello;
 mod identities;
 mod network;
 mod node;
+mod quota;
 mod scenario;
 mod scenarios;
 mod snapshots;

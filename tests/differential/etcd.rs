@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -38,7 +38,7 @@ impl Etcd {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory for etcd");
         let (client, peer) = (free_address(), free_address());
-        let process = command(&directory, &client, &peer).spawn().expect("etcd starts");
+        let process = command(directory.path(), &client, &peer).spawn().expect("etcd starts");
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let channel = Channel::from_shared(client).expect("a URL");
         let channel = {
@@ -104,11 +104,12 @@ impl Drop for Etcd {
     }
 }
 
-fn command(directory: &TempDir, client: &str, peer: &str) -> Command {
+/// An etcd of one member.
+pub(crate) fn command(directory: &Path, client: &str, peer: &str) -> Command {
     let mut command = Command::new(binary());
     command
         .arg("--data-dir")
-        .arg(directory.path())
+        .arg(directory)
         .args(["--listen-client-urls", client, "--advertise-client-urls", client])
         .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
         .args(["--initial-cluster", &format!("default={peer}")])

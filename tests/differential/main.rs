@@ -9,6 +9,7 @@
 mod etcd;
 mod generate;
 mod ours;
+mod quota;
 mod request;
 mod sequence;
 

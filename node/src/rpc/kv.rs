@@ -11,10 +11,7 @@ use super::error::{answer_lost, mismatched, unimplemented};
 use super::member::Member;
 use super::pieces;
 use super::read;
-use crate::kv::{self, Collected, check};
-
-/// Steps of removal under one hold of the lock: a fraction of a millisecond.
-const REMOVED_AT_ONCE: usize = 1024;
+use crate::kv::{self, check};
 
 /// The key-value service of one client runtime.
 #[derive(Debug, Clone)]
@@ -116,8 +113,7 @@ impl Kv for KvService {
         Err(unimplemented("/etcdserverpb.KV/RangeStream"))
     }
 
-    /// With `physical`, waits until this member has removed what the compaction gives up, and lends a hand with it. What a snapshot
-    /// under way still wants is not waited for.
+    /// With `physical`, waits until this member has removed what the compaction gives up.
     async fn compact(
         &self,
         request: Request<pb::CompactionRequest>,
@@ -129,10 +125,8 @@ impl Kv for KvService {
         else {
             return Err(mismatched());
         };
-        while request.physical
-            && self.member.gateway.store().write().collect(REMOVED_AT_ONCE) == Collected::More
-        {
-            tokio::task::yield_now().await;
+        if request.physical {
+            self.member.remove_compacted().await;
         }
         self.member.complete(&mut response.header);
         Ok(Response::new(response))

@@ -7,6 +7,10 @@ use super::arrival::Budget;
 use super::error::not_for_learners;
 use crate::doors::gateway::{Gateway, RequestError};
 use crate::doors::view::{NodeView, Role};
+use crate::kv::Collected;
+
+/// Steps of removal under one hold of the lock: a fraction of a millisecond.
+const REMOVED_AT_ONCE: usize = 1024;
 
 /// How members reach one another; part of the peer URLs in the list of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,14 @@ impl Member {
         match self.view.status().role {
             Role::Waiting | Role::Removed => Err(RequestError::NotAMember.into()),
             _ => Ok(()),
+        }
+    }
+
+    /// Waits until this member has removed what compactions have given up, and lends a hand with it. What a reader still needs is not
+    /// waited for.
+    pub(super) async fn remove_compacted(&self) {
+        while self.gateway.store().write().collect(REMOVED_AT_ONCE) == Collected::More {
+            tokio::task::yield_now().await;
         }
     }
 

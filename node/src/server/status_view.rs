@@ -164,7 +164,9 @@ impl StatusView {
         if !usage.is_full {
             return tracing::info!(state = usage.bytes, "NOSPACE is disarmed: takes puts again");
         }
-        let (quota, member) = replica.smallest_quota().map_or((None, None), |(q, id)| (Some(q), Some(id)));
+        // The leader has heard of all quotas.
+        let smallest = replica.smallest_quota().filter(|_| self.status.role == Role::Leader);
+        let (quota, member) = smallest.map_or((None, None), |(quota, id)| (Some(quota), Some(id)));
         tracing::warn!(
             state = usage.bytes,
             quota,
