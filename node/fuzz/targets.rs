@@ -245,6 +245,7 @@ fn commands() -> Vec<Vec<u8>> {
         Operation::Compact(compact),
         Operation::RaiseLevel(log::RaiseLevel { to: level::NEWEST }),
         Operation::Alarm(no_space()),
+        Operation::CheckQuota(log::CheckQuota { member: 1, quota: 1 << 20, growth: 1 << 10 }),
     ];
     let framed = |operation| {
         let bytes = command::encode(1, 2, operation);

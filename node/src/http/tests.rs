@@ -114,6 +114,9 @@ fn a_node_that_is_not_ready_says_why_and_how_far_it_is() {
     assert_eq!(code, 503);
     assert!(body.starts_with("no leader\n") && body.contains("role: candidate\n"), "{body}");
 
+    let full = NodeStatus { over_quota: true, ..node(Role::Follower, Some(2), None) };
+    assert_eq!(get(&shown(full), "/health"), (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#.into()));
+
     let behind = shown(node(Role::Follower, Some(2), Some(Unready::CatchingUp)));
     behind.health.view().unwrap().publish_log(90, 80);
     behind.health.view().unwrap().publish_applied(30, 1);

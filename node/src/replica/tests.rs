@@ -495,6 +495,20 @@ fn a_leader_takes_nothing_that_no_quorum_has_room_for() {
     assert!(matches!(refused, Some(Outcome::NotApplied(Failure::NoSpace))), "{refused:?}");
 }
 
+#[test]
+fn a_leader_without_descriptors_says_so() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.get(leader).set_room(Room::NoDescriptors);
+    for (number, id) in [(1, leader), (2, follower)] {
+        world.get(id).write(CLIENT, vec![put(id, number)]);
+        world.settle();
+        let refused = world.answer(id, number);
+        assert!(matches!(refused, Some(Outcome::NotApplied(Failure::NoDescriptors))), "{refused:?}");
+    }
+}
+
 /// What the leader offers cannot be read any more, and in a quiet cluster the log calls for no other one.
 #[test]
 fn a_damaged_snapshot_is_taken_again() {

@@ -142,3 +142,28 @@ pub(super) fn message_too_slow(limit: Duration) -> Status {
 pub(super) fn deadline_exceeded() -> Status {
     Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that compares etcd's text finds it, and whoever looks closer finds what is full and what helps.
+    #[test]
+    fn what_is_full_is_told_apart() {
+        let reason = |status: &Status| {
+            let reason = status.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
+            reason.unwrap_or_default().to_owned()
+        };
+        let over_quota = [Status::from(KvError::NoSpace), RequestError::OverQuota.into()];
+        for status in &over_quota {
+            assert_eq!(status.message(), "etcdserver: mvcc: database space exceeded");
+            assert!(reason(status).contains("--quota-bytes"), "{status:?}");
+        }
+        let disk = Status::from(RequestError::NoSpace);
+        assert_eq!(disk.message(), over_quota[0].message());
+        assert!(reason(&disk).contains("disk") && !reason(&disk).contains("quota"), "{disk:?}");
+        let descriptors = Status::from(RequestError::NoDescriptors);
+        assert!(descriptors.message().contains("too many open files"), "{descriptors:?}");
+        assert!([&over_quota[0], &disk, &descriptors].iter().all(|s| s.code() == Code::ResourceExhausted));
+    }
+}

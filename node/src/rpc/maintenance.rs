@@ -150,3 +150,28 @@ fn alarms(raised: Vec<pb::AlarmMember>, status: &NodeStatus) -> Vec<pb::AlarmMem
     }
     alarms
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_says_what_is_full() {
+        let raised = [pb::AlarmMember { member_id: 1, alarm: pb::AlarmType::Nospace.into() }];
+        let status = NodeStatus {
+            leader: Some(1),
+            short_of_room: vec![2],
+            short_of_descriptors: vec![3],
+            ..NodeStatus::default()
+        };
+        let [quota, disk, descriptors] = &errors(&raised, &status)[..] else { panic!("three are full") };
+        assert!(quota.starts_with("memberID:1 alarm:NOSPACE") && quota.contains("--quota-bytes"), "{quota}");
+        assert!(disk.starts_with("memberID:2 alarm:NOSPACE") && disk.contains("disk"), "{disk}");
+        assert!(
+            descriptors.starts_with("memberID:3 ") && descriptors.contains("open files"),
+            "{descriptors}"
+        );
+        assert_eq!(alarms(raised.to_vec(), &status).len(), 2, "a lack of descriptors is no alarm of etcd's");
+        assert_eq!(errors(&[], &NodeStatus::default()), ["etcdserver: no leader"]);
+    }
+}
