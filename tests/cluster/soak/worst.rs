@@ -20,7 +20,7 @@ use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_api::etcdserverpb::request_op::Request;
 use quorate_api::etcdserverpb::{
-    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest,
+    AlarmMember, AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest,
     RequestOp, TxnRequest, alarm_request,
 };
 use quorate_tests::clients::endpoint;
@@ -352,12 +352,12 @@ async fn make_room(target: Target) -> Result<(), Failed> {
     let revision = newest.header.unwrap_or_default().revision;
     kv.compact(CompactionRequest { revision, physical: false }).await?;
     let mut maintenance = MaintenanceClient::new(endpoint(target.client).connect_lazy());
-    let request = AlarmRequest {
-        action: alarm_request::AlarmAction::Deactivate as i32,
-        member_id: 0,
-        alarm: AlarmType::Nospace as i32,
-    };
-    maintenance.alarm(request).await?;
+    // As etcdctl does: each by its name.
+    let raised = maintenance.alarm(AlarmRequest::default()).await?.into_inner().alarms;
+    for AlarmMember { member_id, alarm } in raised {
+        let action = alarm_request::AlarmAction::Deactivate.into();
+        maintenance.alarm(AlarmRequest { action, member_id, alarm }).await?;
+    }
     Ok(())
 }
 
