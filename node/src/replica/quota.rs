@@ -53,6 +53,8 @@ pub(super) struct Quota {
     under_way: u64,
     /// What was admitted and not appended yet, below the level at which the log decides.
     admitted: u64,
+    /// Something was refused at admission for its size, and the state has not become much smaller since.
+    turned_away: bool,
 }
 
 impl Quota {
@@ -67,6 +69,7 @@ impl Quota {
             appended: VecDeque::new(),
             under_way: 0,
             admitted: 0,
+            turned_away: false,
         }
     }
 
@@ -110,6 +113,7 @@ impl Quota {
     pub(super) fn admit(&mut self, growth: u64) -> bool {
         let fits = self.fits(growth);
         self.admitted += if fits { growth } else { 0 };
+        self.turned_away |= !fits;
         fits
     }
 
@@ -139,6 +143,8 @@ impl Quota {
         while let Some((_, growth)) = self.appended.pop_front_if(|(last, _)| *last <= applied) {
             self.under_way -= growth;
         }
+        // Much smaller: so that it does not change with every request that is small enough.
+        self.turned_away &= self.smallest.is_some_and(|(quota, _)| usage.bytes >= quota / 4 * 3);
         std::mem::replace(&mut self.usage, usage).is_full != usage.is_full
     }
 }
@@ -161,7 +167,7 @@ impl Replica {
     pub fn usage(&self) -> Usage {
         let Usage { bytes, is_full } = self.quota.usage();
         let leads = self.raft.leadership().1 == Some(self.id);
-        Usage { bytes, is_full: is_full || (self.level < ALARMS && leads && !self.quota.fits(0)) }
+        Usage { bytes, is_full: is_full || (self.level < ALARMS && leads && self.quota.turned_away) }
     }
 
     /// The smallest quota of the members, and whose it is, as far as this one knows: a leader has heard of all. None for no limit.

@@ -205,11 +205,13 @@ fn below_the_level_of_alarms_the_leader_refuses_at_admission() {
     let size = world.get(leader).store().read().size_in_use();
     assert!(size < QUOTA, "{size}");
     assert_eq!(alarms(&world), []);
+    assert!(world.get(leader).usage().is_full, "the leader shows it");
     // What is admitted at once counts together.
     let puts = (100..110).map(|number| command_of(leader, number, large(number))).collect();
     world.get(leader).write(CLIENT, puts);
     world.settle();
     assert!(world.get(leader).store().read().size_in_use() < QUOTA);
     make_room(&mut world, follower, 200);
+    assert!(!world.get(leader).usage().is_full);
     done(&mut world, follower, 210, large(1)).expect("there is room, and no alarm to disarm");
 }
