@@ -26,7 +26,7 @@ pub(crate) struct Common {
     pub(crate) membership: Membership,
     /// The newest snapshot that the caller has. The log's base is never beyond it.
     pub(crate) snapshot: Option<Snapshot>,
-    /// This member's log may be needed, though it has no vote. See [`Common::asked_by_older`].
+    /// This member's log may be needed, though it has no vote, or is barred. See [`Common::asked_by_older`].
     pub(crate) needed: bool,
     /// What was offered and has to be fetched: see [`Common::wanted`].
     pub(crate) wanted: Option<Snapshot>,
@@ -43,6 +43,8 @@ pub(crate) struct Common {
     pub(crate) asks: Option<u64>,
     /// What it has met that cannot be.
     pub(crate) contradiction: Option<Contradiction>,
+    /// It is not to lead: see [`crate::Raft::bar`].
+    pub(crate) barred: bool,
     outbox: Outbox,
 }
 
@@ -82,6 +84,7 @@ impl Common {
             lost: restored.lost,
             asks: None,
             contradiction: None,
+            barred: false,
             outbox: Outbox::default(),
             config,
         };
@@ -170,7 +173,11 @@ impl Common {
     /// Whether this member may campaign: if it has a vote in a configuration that may count, or is needed and belongs to one.
     pub(crate) fn may_campaign(&self) -> bool {
         let may_belong = || self.membership.may_belong(self.id(), self.commit);
-        (self.may_vote() || (self.needed && may_belong())) && !self.disk_hangs() && !self.is_repairing()
+        // One that is barred leads where nobody else can.
+        let is_alone = || self.membership.current().is_alone(self.id());
+        let is_barred = self.barred && !self.needed && !is_alone();
+        let may_lead = !self.disk_hangs() && !self.is_repairing() && !is_barred;
+        (self.may_vote() || (self.needed && may_belong())) && may_lead
     }
 
     fn may_vote(&self) -> bool {
@@ -189,12 +196,12 @@ impl Common {
     /// therefore, and so on: the logs only get newer, and whoever has the newest of them is refused by nobody. A member that C has removed is
     /// not asked on that way, and so it need not campaign.
     pub(crate) fn asked_by_older(&mut self) {
-        self.needed = !self.may_vote();
+        self.needed = !self.may_vote() || self.barred;
     }
 
     /// What others are told of the wish to lead: none while this member could not.
     pub(crate) fn priority(&self) -> u32 {
-        if self.disk_hangs() || self.is_repairing() { 0 } else { self.config.priority }
+        if self.disk_hangs() || self.is_repairing() || self.barred { 0 } else { self.config.priority }
     }
 
     /// Whether the disk makes no progress. Whoever leads could promise nothing then: another's disk may do better (failure 40).

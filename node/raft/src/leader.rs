@@ -102,11 +102,17 @@ impl Leader {
             self.begin_round(common);
             self.send_heartbeats(common);
         }
-        if common.disk_hangs() || !self.has_quorum(common) {
+        if common.disk_hangs() || !self.has_quorum(common) || (common.barred && self.has_heir(common)) {
             Standing::StepsDown
         } else {
             self.advance(common)
         }
+    }
+
+    /// Whether another voter holds all of the log.
+    fn has_heir(&self, common: &Common) -> bool {
+        let heir = self.furthest_voter(common).and_then(|id| self.followers.get(&id));
+        heir.is_some_and(|heir| heir.matched == common.log.last().index)
     }
 
     /// A follower's log agrees up to `matched`, durably.
@@ -220,7 +226,7 @@ impl Leader {
             self.send_heartbeats(common);
         }
         if let Some(heir) = self.furthest_voter(common)
-            && (removed || common.disk_hangs())
+            && (removed || common.disk_hangs() || common.barred)
         {
             common.send(heir, Body::TimeoutNow);
         }

@@ -169,6 +169,16 @@ impl Raft {
         self.common.owe_all_of(self.common.term);
     }
 
+    /// From now on this member is not to lead: the state that its log has led to here is not to be trusted, as its caller has found out. It follows,
+    /// votes and acknowledges as before. It leads only while no other voter holds all of its log: if it is the only one, if an older one asks for its
+    /// vote in vain ([`Common::asked_by_older`]), or if it leads now; then it hands over. For as long as the process lives.
+    pub fn bar(&mut self) {
+        self.common.barred = true;
+        if matches!(self.role, RoleState::Candidate(_)) {
+            self.become_follower();
+        }
+    }
+
     /// Appends commands, in order; returns the index of the first, and the term. Those of one call share the fate of their
     /// term: if an entry of another term is committed at one's index, that one and all after it are lost. How many are
     /// under way at most is the caller's to bound.

@@ -23,6 +23,8 @@
 //! | `fetch N`, `install N`, `fail N` | the snapshot that N wants becomes durable there; N is told so; N is told that it cannot be had |
 //! | `crash N [surviving]`, `start N [name=value ..]` | the process ends (so many writes under way reach the disk), and starts, with other settings |
 //! | `damage N index` | N is down; what its disk held after that is damaged, and cut off |
+//! | `copy N`, `put-back N` | the disk of N is copied; N is down, and its disk holds again what was copied |
+//! | `went-back N term`, `bar N` | N is told that it went back in time, having been in that term; that it is not to lead |
 //! | `status [N ..]`, `progress N`, `entries N` | shows it |
 //! | `quietly command` | shows nothing of what the command brings about |
 
@@ -172,6 +174,11 @@ impl World {
                 let term = number(words.get(1))?.ok_or("to which term?")? as u64;
                 let id = member(words.first())?;
                 self.raft(id)?.went_back(term);
+                self.settle(id)
+            }
+            "bar" => {
+                let id = member(words.first())?;
+                self.raft(id)?.bar();
                 self.settle(id)
             }
             "start" => self.start(member(words.first())?, words.get(1..).unwrap_or_default()),
