@@ -15,10 +15,10 @@ use tonic::{Request, Response, Status};
 use crate::codec;
 use crate::doors::event::{ClusterError, Event};
 use crate::doors::mailbox::Mailbox;
-use crate::doors::view::{NodeStatus, NodeView, VERSION};
+use crate::doors::view::{Corrupt, NodeStatus, NodeView, VERSION};
 use crate::level::Levels;
 use crate::net::{AllowedNames, Caller};
-use crate::replica::RaiseError;
+use crate::replica::{Agreement, RaiseError};
 use crate::tls::Tls;
 
 /// The least time between two statuses of one watch that differ only in how far the members have come.
@@ -234,6 +234,12 @@ impl Admin for AdminService {
     }
 }
 
+/// Where a member was found to be corrupt, for people.
+fn corrupt(agreement: Agreement) -> Option<pb::Corrupt> {
+    let Agreement::Corrupt(Corrupt { id, own, majority }) = agreement else { return None };
+    Some(pb::Corrupt { index: id.index, own: own.to_string(), majority: majority.to_string() })
+}
+
 /// One watch of the status.
 struct Watcher {
     view: NodeView,
@@ -327,6 +333,12 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
         over_quota: status.over_quota,
         repairing: status.repairing,
         conflict: status.conflict.clone().unwrap_or_default(),
+        corrupt: corrupt(status.agreement),
+        divided_at: match status.agreement {
+            Agreement::Divided(index) => index,
+            Agreement::Whole | Agreement::Corrupt(_) => 0,
+        },
+        suspects: status.suspects.clone(),
         contacts: contacts.map(|(member_id, peer_address)| pb::Contact { member_id, peer_address }).collect(),
     }
 }

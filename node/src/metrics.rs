@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::doors::view::{NodeStatus, NodeView, Role, VERSION};
+use crate::doors::view::{Agreement, NodeStatus, NodeView, Role, VERSION};
 use crate::net::Connections;
 use crate::tls::Tls;
 
@@ -317,6 +317,21 @@ impl Collector for ViewCollector {
                 status.repairing.into(),
             ),
             ("raft_went_back", "Times that this disk was found to have gone back in time", status.went_back),
+            (
+                "corrupt",
+                "Whether the state of this member differs from that of a majority: it serves nothing",
+                u64::from(matches!(status.agreement, Agreement::Corrupt(_))),
+            ),
+            (
+                "divided",
+                "Whether voters hold different states and no majority the same: nothing is written",
+                u64::from(matches!(status.agreement, Agreement::Divided(_))),
+            ),
+            (
+                "corrupt_members",
+                "Members that are known to be corrupt, or may be",
+                status.suspects.len() as u64,
+            ),
             ("raft_term", "The newest term seen", view.term()),
             ("raft_is_leader", "Whether this member leads", u64::from(status.role == Role::Leader)),
             ("raft_has_leader", "Whether a leader is known", u64::from(status.leader.is_some())),

@@ -28,6 +28,9 @@ pub(super) fn check(output: Output, dir: &Path) -> Result<(), CtlError> {
             "warning: the directory is in use{holder}: what is being written may look as if it were not finished"
         ));
     }
+    if let Ok(Some(corrupt)) = snapshots::read_mark(&ReadOnly, dir) {
+        print::progress(&format!("warning: {corrupt}"));
+    }
     match output {
         Output::Text => print::text(&text(dir, &found, &snapshots))?,
         Output::Json => print::json(&json(dir, &found, &snapshots))?,

@@ -166,6 +166,16 @@ fn row(
 /// As the member says itself, or else the leader.
 fn trouble(own: Option<&StatusResponse>, progress: Option<&Progress>) -> Option<String> {
     match own {
+        Some(StatusResponse { corrupt: Some(corrupt), .. }) => Some(format!(
+            "its state differs from that of a majority at entry {}: it serves and leads nothing. Remove it, and start a new member with an empty \
+             data directory",
+            corrupt.index
+        )),
+        Some(own) if own.divided_at > 0 => Some(format!(
+            "the voters hold different states at entry {}, and no majority the same: nothing is written. Remove those whose state is not to be \
+             kept",
+            own.divided_at
+        )),
         Some(own) if !own.conflict.is_empty() => Some(own.conflict.clone()),
         Some(own) if own.repairing => Some(
             "lacks entries that it has acknowledged, and has no vote until the leader has sent them again"

@@ -62,6 +62,9 @@ pub enum RequestError {
     /// The node belongs to no cluster yet, or no longer.
     #[error("not a member of a cluster")]
     NotAMember,
+    /// The state of the node is not that of a majority, or there is none.
+    #[error("corrupt cluster")]
+    Corrupt,
 }
 
 impl From<Failure> for RequestError {
@@ -75,6 +78,7 @@ impl From<Failure> for RequestError {
             Failure::NoDescriptors => RequestError::NoDescriptors,
             Failure::Unsupported => RequestError::Unsupported,
             Failure::TooFarBehind => RequestError::Overloaded,
+            Failure::Corrupt => RequestError::Corrupt,
         }
     }
 }

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use crate::level::{Level, Levels};
 
 pub use crate::level::VERSION;
+pub use crate::replica::Agreement;
+pub use crate::snapshots::Corrupt;
 pub use admin::Role;
 
 /// The etcd that this node behaves like: what is told as its version. Clients choose what they ask for by it (kube-apiserver wants at
@@ -71,6 +73,10 @@ pub struct NodeStatus {
     pub went_back: u64,
     /// A second process that runs as a member, this one or another, or two leaders of one term: what was seen last.
     pub conflict: Option<String>,
+    /// Whether its state is that of the others.
+    pub agreement: Agreement,
+    /// The members that are known to hold another state than a majority, and where there is no majority the voters among whom they are.
+    pub suspects: Vec<u64>,
     /// Why the node cannot serve its clients; none when it can.
     pub unready: Option<Unready>,
 }
@@ -118,6 +124,12 @@ pub enum Unready {
     /// It was removed from its cluster.
     #[error("removed from the cluster")]
     Removed,
+    /// Its state is not that of a majority.
+    #[error("the state differs from that of a majority")]
+    Corrupt,
+    /// Nobody can tell whose state is right.
+    #[error("the members hold different states, and no majority the same")]
+    Divided,
     /// It is going away.
     #[error("stopping")]
     Stopping,

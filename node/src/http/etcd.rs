@@ -14,6 +14,7 @@ pub(super) fn health(health: &Health) -> Answer {
         Some(_) if health.stands_still() => Some("LOOP STANDS STILL".to_owned()),
         Some(status) => match status.unready {
             Some(Unready::NoLeader) => Some("RAFT NO LEADER".to_owned()),
+            Some(Unready::Corrupt | Unready::Divided) => Some("ALARM CORRUPT".to_owned()),
             Some(why) => Some(why.to_string().to_uppercase()),
             None => (status.over_quota || status.short_of_room.contains(&status.member_id))
                 .then(|| "ALARM NOSPACE".to_owned()),

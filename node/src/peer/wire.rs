@@ -8,7 +8,7 @@ use super::registry::{Incarnation, Memory};
 use crate::codec::{self, CodecError};
 use crate::level::{Levels, Subject, Unsupported};
 use crate::replica::{Build, Message, Rejection, Room};
-use crate::snapshots::{Manifest, ManifestError, Part};
+use crate::snapshots::{Digest, Hash, Manifest, ManifestError, Part};
 
 /// Why a message is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +51,7 @@ pub(super) fn size(message: &Message) -> usize {
         | Message::SnapshotMissing { .. }
         | Message::Supports { .. }
         | Message::Room { .. } => FRAME,
+        Message::Holds { digests, .. } => FRAME + 64 * digests.len(),
         Message::Forward { commands, .. } => {
             FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
         }
@@ -95,6 +96,10 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
             timeless(Wire::SnapshotMissing(pb::SnapshotMissing { id: Some(id_to_wire(id)) }))
         }
         Message::Room { room, .. } => timeless(Wire::Room(room_to_wire(room))),
+        Message::Holds { digests, is_corrupt, .. } => {
+            let digests = digests.into_iter().map(digest_to_wire).collect();
+            timeless(Wire::Holds(pb::Holds { digests, is_corrupt }))
+        }
         Message::Supports { build: Build { version, levels }, quota, .. } => {
             timeless(Wire::Supports(pb::Supports {
                 version,
@@ -192,6 +197,10 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
             let levels = Levels { oldest: oldest_level, newest: newest_level };
             return Ok(Message::Supports { from, to, build: Build { version, levels }, quota });
         }
+        Wire::Holds(pb::Holds { digests, is_corrupt }) => {
+            let digests = digests.iter().map(digest_from_wire).collect::<Result<_, _>>()?;
+            return Ok(Message::Holds { from, to, digests, is_corrupt });
+        }
         Wire::Room(room) => return Ok(Message::Room { from, to, room: room_from_wire(room) }),
         Wire::AppendEntries(append) => {
             let previous = id_from_wire(append.previous, "previous entry")?;
@@ -283,6 +292,7 @@ fn reason_to_wire(reason: Rejection) -> Reason {
         Rejection::TooFarBehind => Reason::TooFarBehind,
         Rejection::OverQuota => Reason::OverQuota,
         Rejection::NoDescriptors => Reason::NoDescriptors,
+        Rejection::Corrupt => Reason::Corrupt,
     }
 }
 
@@ -293,8 +303,18 @@ fn reason_from_wire(rejected: &pb::ForwardRejected) -> Rejection {
         Ok(Reason::TooFarBehind) => Rejection::TooFarBehind,
         Ok(Reason::OverQuota) => Rejection::OverQuota,
         Ok(Reason::NoDescriptors) => Rejection::NoDescriptors,
+        Ok(Reason::Corrupt) => Rejection::Corrupt,
         Ok(Reason::Unsupported) | Err(_) => Rejection::Unsupported,
     }
+}
+
+fn digest_to_wire(Digest { id, level, hash }: Digest) -> pb::Digest {
+    pb::Digest { id: Some(id_to_wire(id)), level, hash: hash.0.to_vec().into() }
+}
+
+fn digest_from_wire(wire: &pb::Digest) -> Result<Digest, WireError> {
+    let hash = Hash::from_bytes(&wire.hash).ok_or(WireError::Missing("hash"))?;
+    Ok(Digest { id: id_from_wire(wire.id, "snapshot")?, level: wire.level, hash })
 }
 
 fn room_to_wire(room: Room) -> pb::Room {
@@ -391,6 +411,9 @@ mod tests {
                 reason: Rejection::NoDescriptors,
             },
             Message::Room { from, to, room: Room::NoDescriptors },
+            Message::ForwardRejected { from, to, term: 5, numbers: vec![], reason: Rejection::Corrupt },
+            Message::Holds { from, to, digests: vec![Digest::of(&manifest())], is_corrupt: false },
+            Message::Holds { from, to, digests: vec![], is_corrupt: true },
             Message::Room { from, to, room: Room::Enough },
             Message::Room { from, to, room: Room::Low },
             Message::Room { from, to, room: Room::Out },

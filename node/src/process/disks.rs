@@ -13,7 +13,7 @@ use crate::kv::Store;
 use crate::level::Levels;
 use crate::server::driver;
 use crate::server::start::{self, CopyFound, Found};
-use crate::snapshots::Archive;
+use crate::snapshots::{Archive, Corrupt, read_mark};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::{Identity, random_member};
 use crate::storage::{self, DirLock, Wal, WalOptions, replacement, starts};
@@ -28,6 +28,8 @@ pub(super) struct Disks {
     pub(super) archive: Archive,
     /// What the log holds, and the newest snapshot's identity.
     pub(super) found: Restored,
+    /// The volume is marked: its state is not that of a majority.
+    pub(super) corrupt: Option<Corrupt>,
     /// The state: that of the snapshot, or a later one from its copy.
     pub(super) state: Store,
     pub(super) copy: Option<CopyFound>,
@@ -46,11 +48,15 @@ impl Disks {
         if !with_copy {
             discard_copy(dir);
         }
+        let corrupt = read_mark(&OsDisk, dir)?;
+        if let Some(corrupt) = &corrupt {
+            tracing::error!("{corrupt}");
+        }
         if found.uncertain_tail {
             tracing::warn!("the log ended in a write that was not finished; it was cut off");
         }
         let Found { wal, archive, restored, state, copy, .. } = found;
-        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found: restored, state, copy })
+        Ok(Disks { lock, dir: dir.to_owned(), identity, wal, archive, found: restored, corrupt, state, copy })
     }
 
     /// Notes, durably, that this process promises not to elect another leader for a while, as leases ask for. Without room for the note

@@ -51,7 +51,7 @@ use crate::server::status_view::StatusView;
 use crate::server::timing::{
     DISK_DEADLINE, ELECTION, HEARTBEAT, KEPT_LOG_BYTES, LEASE, REQUEST_TIMEOUT, START, ticks,
 };
-use crate::snapshots::{Archive, Manifest, Worker};
+use crate::snapshots::{Archive, Corrupt, Manifest, Worker};
 use crate::storage::identity::Identity;
 use crate::storage::{DirLock, Wal};
 use crate::tls::{Dialer, Tls, TlsError};
@@ -60,6 +60,7 @@ use crate::tls::{Dialer, Tls, TlsError};
 pub fn run(cli: &Cli) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        peer_port::warn_if_open(cli);
         let node = Node::start(cli)?;
         node.live().await
     })
@@ -108,7 +109,6 @@ impl Node {
         let levels = cli.levels();
         let descriptors = raise_descriptors();
         let certificates = Certificates::load(cli)?;
-        peer_port::warn_if_open(cli);
         let taken = Ports::bind(cli)?;
         let advertised = Advertised::new(cli, &taken)?;
         let addresses = [&taken.client, &taken.peer, &taken.http].map(Bound::address);
@@ -150,7 +150,7 @@ impl Node {
         let cluster = disks.identity.cluster;
 
         let metrics = Metrics::default();
-        let Disks { lock, dir, identity, wal, archive, found, state, copy } = disks;
+        let Disks { lock, dir, identity, wal, archive, found, corrupt, state, copy } = disks;
         *store.write() = state;
         let data_dir = (dir, identity);
         // What makes no sense was refused with the command line.
@@ -168,6 +168,7 @@ impl Node {
             health,
             metrics: metrics.clone(),
             levels,
+            corrupt,
         };
         let end = start.replica(&me, &view, &peers, &gateways, (mailbox.clone(), events))?;
 
@@ -269,6 +270,7 @@ struct Start {
     store: Arc<RwLock<Store>>,
     metrics: Metrics,
     levels: Levels,
+    corrupt: Option<Corrupt>,
     health: Health,
 }
 
@@ -304,6 +306,7 @@ impl Start {
             removed,
             levels: self.levels,
             quota: self.wishes.quota,
+            corrupt: self.corrupt,
         };
         let path = dir.clone();
         let snapshot_bytes = self.archive.newest().map_or(0, Manifest::bytes);
@@ -311,9 +314,11 @@ impl Start {
         // A log without a cluster was begun by a founding that was cut short: nothing was promised, and nothing counts.
         let restored = if data_dir.cluster() == 0 { Restored::default() } else { self.found };
         let mut status_view = StatusView::new(view.clone(), self.metrics.clone());
+        let held: Vec<Manifest> = self.archive.manifests().cloned().collect();
         let worker = Worker::new(self.archive, Arc::clone(&self.store));
         let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
-        let (replica, applier) = start::member(options.clone(), restored, self.store)?;
+        let (mut replica, applier) = start::member(options.clone(), restored, self.store)?;
+        replica.holds(&held);
         data_dir.set_removed(replica.removed())?;
         status_view.publish(&replica, data_dir.cluster());
         let state = Arc::clone(applier.store());

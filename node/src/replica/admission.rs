@@ -39,6 +39,9 @@ impl Replica {
     /// there is no room for, and those that it does not read as a whole, or that the cluster's level does not allow: in the log they would
     /// end every member that does not know better.
     pub(super) fn forwarded(&mut self, from: MemberId, term: Term, commands: Vec<Bytes>) {
+        if self.is_divided() {
+            return self.send_back(from, term, commands, Rejection::Corrupt);
+        }
         if self.is_far_behind() {
             return self.send_back(from, term, commands, Rejection::TooFarBehind);
         }
@@ -73,7 +76,8 @@ impl Replica {
         // No other is committed at this place: its number is unique.
         let number = self.raft.last().index + 1;
         let compact = Operation::Compact(CompactionRequest { revision, physical: false });
-        !self.room.takes_nothing()
+        !self.is_divided()
+            && !self.room.takes_nothing()
             && self.raft.propose(vec![command::encode(NO_ORIGIN, number, compact)]).is_ok()
     }
 
@@ -86,6 +90,9 @@ impl Replica {
         // What waits already would be given up now, had it come when there was a leader last.
         if self.raft.leadership().1.is_none() && self.now >= self.led + self.request_ticks {
             return Some(Failure::NoLeader);
+        }
+        if self.is_divided() {
+            return Some(Failure::Corrupt);
         }
         self.is_far_behind().then_some(Failure::TooFarBehind)
     }

@@ -182,6 +182,24 @@ impl Fetcher {
         }
     }
 
+    /// A source has another than what others hold. Once that is so of all of them nothing is begun for a while: nobody can tell which one is right.
+    /// Whether it was given up.
+    pub(super) fn contradicted(&mut self, from: MemberId, id: LogId, now: u64) -> bool {
+        let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.snapshot.id == id) else { return false };
+        if !matches!(fetch.stage, Stage::Manifest(..)) {
+            return false;
+        }
+        self.refused += 1;
+        fetch.failures += 1;
+        if fetch.failures >= fetch.sources.len() {
+            return self.failed(id, now);
+        }
+        if fetch.sources.get(fetch.source) == Some(&from) {
+            self.next_source(now);
+        }
+        false
+    }
+
     /// A piece that has come is written.
     pub(super) fn written(&mut self, id: LogId, now: u64) {
         let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.snapshot.id == id) else { return };

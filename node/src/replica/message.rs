@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_raft::{self as raft, LogId, MemberId, Term};
 
 use super::{Build, Failure, Room};
-use crate::snapshots::{Manifest, Part};
+use crate::snapshots::{Digest, Manifest, Part};
 
 /// A message from one replica to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +91,17 @@ pub enum Message {
         /// The most bytes that its state may take; none for no limit.
         quota: Option<u64>,
     },
+    /// What the sender's newest snapshots are. Said when there is one more, and now and then.
+    Holds {
+        /// Whose.
+        from: MemberId,
+        /// Another member.
+        to: MemberId,
+        /// Of its newest snapshots, as far as they count.
+        digests: Vec<Digest>,
+        /// It has found out that its state is not that of a majority.
+        is_corrupt: bool,
+    },
     /// The sender's disk has so much room. Said now and then for as long as that is not enough; that it is enough again is
     /// said once, and found out from the silence if that is lost.
     Room {
@@ -118,6 +129,8 @@ pub enum Rejection {
     OverQuota,
     /// The leader, or too many others, have no descriptor for the next file of the log: the same.
     NoDescriptors,
+    /// The leader's state is not that of a majority, or the members are divided.
+    Corrupt,
 }
 
 impl Rejection {
@@ -130,6 +143,7 @@ impl Rejection {
             Rejection::TooFarBehind => Some(Failure::TooFarBehind),
             Rejection::OverQuota => Some(Failure::OverQuota),
             Rejection::NoDescriptors => Some(Failure::NoDescriptors),
+            Rejection::Corrupt => Some(Failure::Corrupt),
         }
     }
 }
@@ -151,6 +165,7 @@ impl Message {
             | Message::SnapshotPiece { to, .. }
             | Message::SnapshotMissing { to, .. }
             | Message::Supports { to, .. }
+            | Message::Holds { to, .. }
             | Message::Room { to, .. } => *to,
         }
     }

@@ -9,6 +9,7 @@ mod admission;
 mod applier;
 mod backlog;
 mod builds;
+mod digests;
 mod fetch;
 mod membership;
 mod message;
@@ -29,11 +30,12 @@ use quorate_raft::{
 use crate::command;
 use crate::kv::{KvError, Reply, SnapshotPolicy, Store};
 use crate::level::{Level, Levels, Subject, Unsupported};
-use crate::snapshots::Job;
+use crate::snapshots::{Corrupt, Job};
 
 pub use applier::{Applied, Applier, Piece, Step, Work};
 pub use backlog::Backlog;
 pub use builds::{Build, Lacking, RaiseError, found_at};
+pub use digests::Agreement;
 pub use membership::Standing;
 pub use message::{Message, Rejection};
 pub use quota::Usage;
@@ -41,6 +43,7 @@ pub use room::Room;
 pub use writes::Command;
 
 use builds::Builds;
+use digests::Digests;
 use fetch::Fetcher;
 use membership::Membership;
 use quota::Quota;
@@ -81,6 +84,8 @@ pub struct Options {
     pub levels: Levels,
     /// The most bytes that the state may take, as they are accounted, so that this member can hold it; none for no limit.
     pub quota: Option<u64>,
+    /// Its state is known to differ from what a majority holds.
+    pub corrupt: Option<Corrupt>,
 }
 
 /// The answer to one request.
@@ -126,6 +131,8 @@ pub enum Failure {
     NoDescriptors,
     /// This node, or the leader, is so far behind with applying that it would not be answered in time. It was not done.
     TooFarBehind,
+    /// The state of this node, or of the leader, is not that of a majority, or there is none. It was not done.
+    Corrupt,
 }
 
 /// All that the inputs since the last call of [`Replica::output`] have brought about.
@@ -144,7 +151,7 @@ pub struct Effects {
     pub jobs: Vec<Job>,
     /// The log before this entry is not needed any more: a snapshot that covers it is durable.
     pub release: Option<Index>,
-    /// Something that [`Replica::status`], [`Replica::standing`] or [`Replica::level`] shows has changed.
+    /// Something that [`Replica::status`], [`Replica::standing`], [`Replica::level`] or [`Replica::agreement`] shows has changed.
     pub status_changed: bool,
     /// The process must end: what comes next needs a level that it does not support. Nothing of that was applied.
     pub end: Option<Unsupported>,
@@ -198,6 +205,9 @@ pub struct Replica {
     /// As far as they have told it.
     builds: Builds,
     quota: Quota,
+    digests: Digests,
+    /// What [`Self::agreement`] and [`Self::suspects`] show has changed since the last output.
+    agreement_changed: bool,
     tail: Tail,
     fetcher: Fetcher,
     apply: Vec<Work>,
@@ -239,6 +249,9 @@ impl Replica {
             // What the disk still has before that is for the day that the snapshot is damaged.
             raft.compact(newest, keep_after);
         }
+        if options.corrupt.is_some() {
+            raft.bar();
+        }
         let unsupported = options.levels.check(Subject::State, held.level).err();
         Replica {
             id,
@@ -258,6 +271,8 @@ impl Replica {
             rooms: Rooms::default(),
             builds: Builds::default(),
             quota: Quota::new(id, options.quota, held.usage),
+            digests: Digests::new(options.corrupt),
+            agreement_changed: false,
             tail: Tail::new(options.kept_log_bytes),
             fetcher: Fetcher::new(id, patience),
             apply: Vec::new(),
@@ -312,6 +327,7 @@ impl Replica {
         self.builds.tick(self.now);
         self.quota.configure(&self.status.configuration.members());
         self.tell_build();
+        self.tick_digests();
         if self.room != Room::Enough && self.now.is_multiple_of(room::TELLS_EVERY) {
             self.tell_room();
         }
@@ -350,6 +366,9 @@ impl Replica {
                 let snapshot = Subject::Snapshot(manifest.id().index);
                 self.end = Some(self.levels.lacks(snapshot, Some(manifest.level())));
             }
+            Message::SnapshotManifest { from, manifest, .. } if self.is_contradicted(from, &manifest) => {
+                self.contradicted(from, &manifest);
+            }
             Message::SnapshotManifest { from, manifest, .. } => {
                 self.fetcher.manifest(from, *manifest, self.now);
             }
@@ -363,6 +382,9 @@ impl Replica {
                 if self.status.configuration.members().contains(&from) {
                     self.quota.told(from, quota);
                 }
+            }
+            Message::Holds { from, digests, is_corrupt, .. } => {
+                self.told_digests(from, digests, is_corrupt);
             }
         }
     }
@@ -421,6 +443,11 @@ impl Replica {
         expected: LogId,
         wanted: Configuration,
     ) -> Result<LogId, ChangeError> {
+        if self.are_corrupt(&wanted.voters) {
+            let what =
+                "the state of each of these voters differs from that of a majority: keep one that holds that";
+            return Err(ChangeError::Invalid(what.to_owned()));
+        }
         self.raft.change_membership(expected, wanted)
     }
 
@@ -435,6 +462,7 @@ impl Replica {
         self.reads.ask(&mut self.raft);
         let output = self.raft.output();
         let mut status_changed = output.status_changed | std::mem::take(&mut self.state_changed);
+        status_changed |= std::mem::take(&mut self.agreement_changed);
         self.messages.extend(output.messages.into_iter().map(Message::Raft));
         status_changed |= self.hand_out(output.committed);
         for done in output.reads {
@@ -458,7 +486,8 @@ impl Replica {
 
     /// Whether [`Self::output`] has something to do without any further input.
     pub fn has_output(&self) -> bool {
-        self.raft.has_output() || self.reads.is_due() || self.writes.is_due() || !self.jobs.is_empty()
+        let own = self.agreement_changed || self.reads.is_due() || self.writes.is_due();
+        own || self.raft.has_output() || !self.jobs.is_empty()
     }
 
     /// What the protocol knows, now.

@@ -2,7 +2,7 @@
 
 use quorate_raft::{Index, LogId, MemberId, Snapshot};
 
-use super::{Replica, Room, Work, fetch};
+use super::{Message, Replica, Room, Work, fetch};
 use crate::kv::Store;
 use crate::snapshots::{Found, Job, Manifest, Part, Report, SnapshotError};
 
@@ -16,6 +16,9 @@ const SERVED: (usize, usize) = (64, 256);
 impl Replica {
     /// A member asks for a part of a snapshot.
     pub(super) fn read_snapshot(&mut self, to: MemberId, id: LogId, part: Part) {
+        if self.is_corrupt() {
+            return self.messages.push(Message::SnapshotMissing { from: self.id, to, id });
+        }
         let (most, most_of_all) = SERVED;
         let of_all: usize = self.serving.values().sum();
         let of_one = self.serving.entry(to).or_default();
@@ -87,6 +90,7 @@ impl Replica {
         self.tail.snapshot_bytes(manifest.bytes());
         let keep_after = self.tail.before(manifest.id().index, self.fetched_from_here());
         tracing::debug!(index = manifest.id().index, bytes = manifest.bytes(), keep_after, "took a snapshot");
+        self.hold(&manifest);
         // On disk the log goes back to the snapshot before: it is what is left if this one turns out to be damaged.
         let older = self.newest_snapshot;
         self.adopted(manifest.id());
@@ -116,6 +120,7 @@ impl Replica {
         let Snapshot { id, configuration, configuration_id } = snapshot;
         self.fetcher.ended(*id);
         self.adopted(*id);
+        self.hold(&manifest);
         if !self.raft.installed(snapshot) {
             self.jobs.push(Job::Discard(state));
             return;
@@ -131,6 +136,15 @@ impl Replica {
         self.writes.overtaken(&mut self.answers);
         self.backlog.replaced(id.index);
         self.apply.push(Work::Replace(manifest.snapshot, state));
+    }
+
+    /// A member has the snapshot that is fetched, and others hold something else at that entry.
+    pub(super) fn contradicted(&mut self, from: MemberId, manifest: &Manifest) {
+        let id = manifest.id();
+        tracing::warn!(%from, index = id.index, "a member's snapshot is not what others hold at this entry: refused");
+        if self.fetcher.contradicted(from, id, self.now) {
+            self.raft.install_failed(id);
+        }
     }
 
     pub(super) fn tick_snapshots(&mut self) {

@@ -218,6 +218,7 @@ fn options(id: MemberId) -> Options {
         removed: 0,
         levels: Levels::ALL,
         quota: None,
+        corrupt: None,
     }
 }
 

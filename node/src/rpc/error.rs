@@ -58,6 +58,7 @@ impl From<RequestError> for Status {
             RequestError::NoSpace => return no_space(DISK_FULL),
             RequestError::NoDescriptors => (Code::ResourceExhausted, NO_DESCRIPTORS),
             RequestError::Unsupported => (Code::FailedPrecondition, "etcdserver: not capable"),
+            RequestError::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
             RequestError::Stopping => (Code::Unavailable, "etcdserver: server stopped"),
         };
         Status::new(code, text)

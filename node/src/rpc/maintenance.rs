@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::{mismatched, unimplemented};
 use super::member::Member;
-use crate::doors::view::{ETCD_STORAGE_VERSION, ETCD_VERSION, NodeStatus};
+use crate::doors::view::{Agreement, ETCD_STORAGE_VERSION, ETCD_VERSION, NodeStatus};
 use crate::kv;
 
 /// The maintenance service of one client runtime.
@@ -58,7 +58,7 @@ impl Maintenance for MaintenanceService {
     }
 
     /// Tells the alarms of the cluster, and beside them NOSPACE while this member's own disk is full, and if it leads another's: those end by
-    /// themselves when there is room. `etcdctl endpoint health` asks, and takes no answer for ill health. Raising and disarming are of level
+    /// themselves when there is room. So it does with CORRUPT, of members that hold another state than a majority. `etcdctl endpoint health` asks, and takes no answer for ill health. Raising and disarming are of level
     /// 2.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.member.admit(&request, false)?;
@@ -70,7 +70,10 @@ impl Maintenance for MaintenanceService {
             self.member.complete(&mut response.header);
             return Ok(Response::new(response));
         }
-        self.member.gateway.read_barrier().await?;
+        // Where no state is served, people ask all the more.
+        if self.member.view.status().agreement == Agreement::Whole {
+            self.member.gateway.read_barrier().await?;
+        }
         let (revision, raised) = {
             let store = self.member.gateway.store().read();
             (store.revision(), store.alarms())
@@ -136,14 +139,17 @@ fn errors(raised: &[pb::AlarmMember], status: &NodeStatus) -> Vec<String> {
         status.short_of_room.iter().map(|id| format!("memberID:{id} alarm:NOSPACE (its disk is full)"));
     let descriptors = status.short_of_descriptors.iter();
     let descriptors = descriptors.map(|id| format!("memberID:{id} too many open files (ulimit -n)"));
-    no_leader.into_iter().chain(alarms).chain(disks).chain(descriptors).collect()
+    let corrupt = status.suspects.iter().map(|id| format!("memberID:{id} alarm:CORRUPT"));
+    no_leader.into_iter().chain(alarms).chain(disks).chain(descriptors).chain(corrupt).collect()
 }
 
 /// Those that are `raised`, and those that only this member knows of.
 fn alarms(raised: Vec<pb::AlarmMember>, status: &NodeStatus) -> Vec<pb::AlarmMember> {
-    let no_space = |id: &u64| pb::AlarmMember { member_id: *id, alarm: pb::AlarmType::Nospace as i32 };
+    let no_space = status.short_of_room.iter().map(|id| (*id, pb::AlarmType::Nospace));
+    let corrupt = status.suspects.iter().map(|id| (*id, pb::AlarmType::Corrupt));
     let mut alarms = raised;
-    for alarm in status.short_of_room.iter().map(no_space) {
+    for (member_id, alarm) in no_space.chain(corrupt) {
+        let alarm = pb::AlarmMember { member_id, alarm: alarm.into() };
         if !alarms.contains(&alarm) {
             alarms.push(alarm);
         }

@@ -6,7 +6,7 @@ use tonic::{Request, Status};
 use super::arrival::Budget;
 use super::error::not_for_learners;
 use crate::doors::gateway::{Gateway, RequestError};
-use crate::doors::view::{NodeView, Role};
+use crate::doors::view::{Agreement, NodeView, Role};
 use crate::kv::Collected;
 
 /// Steps of removal under one hold of the lock: a fraction of a millisecond.
@@ -55,10 +55,13 @@ impl Member {
         Ok(())
     }
 
-    /// Whether this node's state is that of a cluster: what was removed, or never belonged to one, tells nobody anything.
+    /// Whether this node's state is that of a cluster: what was removed, never belonged to one, or holds something else than the others, tells
+    /// nobody anything.
     pub(super) fn has_state(&self) -> Result<(), Status> {
-        match self.view.status().role {
-            Role::Waiting | Role::Removed => Err(RequestError::NotAMember.into()),
+        let status = self.view.status();
+        match (status.role, status.agreement) {
+            (Role::Waiting | Role::Removed, _) => Err(RequestError::NotAMember.into()),
+            (_, Agreement::Corrupt(_)) => Err(RequestError::Corrupt.into()),
             _ => Ok(()),
         }
     }

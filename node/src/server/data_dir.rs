@@ -6,6 +6,7 @@ use std::time::Duration;
 use quorate_raft::{Entry, Index, MemberId, Payload, Restored};
 
 use crate::doors::event::ClusterError;
+use crate::snapshots::{Corrupt, write_mark};
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::Identity;
 use crate::storage::{OpenError, starts};
@@ -77,6 +78,14 @@ impl DataDir {
                 Ok(least)
             }
             counted => counted.map_err(|error| ClusterError::Storage(error.to_string())),
+        }
+    }
+
+    /// Marks the member as one whose state is not to be served, durably and for good. Where that cannot be stored it holds for this process,
+    /// and the next one finds out anew.
+    pub(crate) fn set_corrupt(&self, corrupt: &Corrupt) {
+        if let Err(error) = write_mark(&OsDisk, &self.dir, corrupt) {
+            tracing::warn!(%error, "that this member is corrupt could not be noted");
         }
     }
 

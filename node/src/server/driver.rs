@@ -29,7 +29,7 @@ use crate::kv::Store;
 use crate::level::{Levels, Unsupported};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
-use crate::replica::{Answer, Client, Effects, Held, Options, Outcome, Replica, Room, found_at};
+use crate::replica::{Agreement, Answer, Client, Effects, Held, Options, Outcome, Replica, Room, found_at};
 use crate::snapshots::Report;
 
 /// What the loop works with.
@@ -278,6 +278,7 @@ impl Driver {
             // Before a snapshot can be durable that covers what told of it: so before that is applied.
             self.note_removal()?;
             self.look_for_contradictions()?;
+            self.note_corruption();
             self.snapshot_thread.hurry(!self.replica.is_waited_for());
             self.status_view.publish(&self.replica, self.data_dir.cluster());
             self.peers.configure(self.status_view.members());
@@ -300,6 +301,15 @@ impl Driver {
                 Err(End::Contradiction(contradiction.to_string()))
             }
             Some(Contradiction::TwoLeaders { .. }) | None => Ok(()),
+        }
+    }
+
+    /// That this member's state is not to be served outlives the process.
+    fn note_corruption(&mut self) {
+        if let Agreement::Corrupt(corrupt) = self.replica.agreement()
+            && self.options.corrupt.replace(corrupt) != Some(corrupt)
+        {
+            self.data_dir.set_corrupt(&corrupt);
         }
     }
 

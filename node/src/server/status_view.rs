@@ -6,7 +6,7 @@ use quorate_raft::{LogId, Progress, Role as RaftRole, Status};
 use crate::codec;
 use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::metrics::Metrics;
-use crate::replica::{Replica, Room, Standing};
+use crate::replica::{Agreement, Replica, Room, Standing};
 
 /// The loop's side of a [`NodeView`].
 #[derive(Debug)]
@@ -83,6 +83,8 @@ impl StatusView {
         status.refused_parts = replica.refused_parts();
         status.repairing = raft.repairing;
         configure(&mut status.configuration, &raft);
+        self.tell_of_agreement(replica.agreement());
+        self.status.suspects = replica.suspects().into_iter().map(|id| id.0).collect();
         self.status.unready = self.unready();
         self.view.publish_log(raft.last.index, raft.commit);
         self.view.publish(self.status.clone());
@@ -93,6 +95,8 @@ impl StatusView {
             _ if self.stopping => Some(Unready::Stopping),
             Role::Waiting => Some(Unready::Waiting),
             Role::Removed => Some(Unready::Removed),
+            _ if matches!(self.status.agreement, Agreement::Corrupt(_)) => Some(Unready::Corrupt),
+            _ if self.status.agreement != Agreement::Whole => Some(Unready::Divided),
             _ if self.status.leader.is_none() => Some(Unready::NoLeader),
             Role::Learner => Some(Unready::CatchingUp),
             _ if !self.caught_up => Some(Unready::CatchingUp),
@@ -129,6 +133,22 @@ impl StatusView {
         }
         before.progress = progress;
         self.has_published = true;
+    }
+
+    /// Says whether the state is that of the others, when that has changed.
+    fn tell_of_agreement(&mut self, agreement: Agreement) {
+        if agreement == std::mem::replace(&mut self.status.agreement, agreement) {
+            return;
+        }
+        match agreement {
+            Agreement::Whole => tracing::info!("the members hold the same state again: writes go on"),
+            Agreement::Divided(index) => tracing::error!(
+                index,
+                "the voters hold different states at this entry, and no majority the same: nothing is written until the members whose state is \
+                 not to be kept are removed"
+            ),
+            Agreement::Corrupt(corrupt) => tracing::error!("{corrupt}"),
+        }
     }
 
     /// Another process runs as a member, as `what` says.

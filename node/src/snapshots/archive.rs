@@ -84,6 +84,11 @@ impl Archive {
         self.kept.last().map(|kept| &kept.manifest)
     }
 
+    /// The manifests of all that are kept, oldest first.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.kept.iter().map(|kept| &kept.manifest)
+    }
+
     pub(super) fn find(&self, id: LogId) -> Option<&Kept> {
         self.kept.iter().find(|kept| kept.manifest.id() == id)
     }

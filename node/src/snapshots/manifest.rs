@@ -1,10 +1,12 @@
 //! What a snapshot is, and how to know its pieces.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
 use quorate_api::snapshot as wire;
 use quorate_raft::{LogId, Snapshot};
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
+use super::digest::Hash;
 use super::file::BLOCK;
 use crate::codec::{self, CodecError};
 use crate::level::{Level, Levels};
@@ -55,6 +57,11 @@ impl Manifest {
     /// The level of the state: the format of the manifest, and of the pieces.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// Stands for all that it says.
+    pub fn hash(&self) -> Hash {
+        Hash::of(&self.to_wire().encode_to_vec())
     }
 
     /// The length of all pieces.

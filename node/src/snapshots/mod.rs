@@ -13,8 +13,10 @@
 //! it a thread, a simulator calls it.
 
 mod archive;
+mod digest;
 mod file;
 mod manifest;
+mod mark;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -25,9 +27,11 @@ use std::path::{Path, PathBuf};
 use quorate_raft::Index;
 
 pub use archive::{Archive, inspect, newest};
+pub use digest::{Corrupt, Digest, Hash};
 #[cfg(test)]
 pub(crate) use manifest::Draft;
 pub use manifest::{Manifest, ManifestError};
+pub use mark::{read_mark, write_mark};
 pub use worker::{Found, Job, Part, Report, Worker};
 
 use crate::kv::snapshot::{Replaced, RestoreError};

@@ -10,7 +10,7 @@ use super::disk::{Dir, Disk, File, OsDisk};
 use super::identity::{self, Identity};
 use super::recovery::{self, Found};
 use super::replay::Log;
-use super::{Context, Damage, OpenError, Recovered, WAL_DIR, lock, replacement, segment, starts};
+use super::{CORRUPT, Context, Damage, OpenError, Recovered, WAL_DIR, lock, replacement, segment, starts};
 
 /// What stands in a data directory.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ fn contents(wal: &Path, identity: &Identity, covered: Option<LogId>) -> Result<L
 /// Whether a name in a data directory is one that a node gives.
 fn is_ours(name: &str) -> bool {
     // Many volumes come with the last one.
-    let files = [identity::NAME, lock::NAME, starts::NAME];
+    let files = [identity::NAME, lock::NAME, starts::NAME, CORRUPT];
     let folders = [WAL_DIR, "snapshots", "copy", "copy.opening", "lost+found"];
     files.contains(&name) || folders.contains(&name) || replacement::is_of_replacement(name)
 }

@@ -4,6 +4,7 @@
 //! DATA_DIR/lock                    held by the process that runs on this directory
 //!          identity                who this member is, and of which cluster
 //!          starts                  how many processes have run on this directory
+//!          corrupt                 the state differs from what a majority holds, and is not to be served
 //!          wal/0000000000000001.wal …   the segments of the log, oldest first; the last one may be prepared and unused
 //!              *.free              a file on its way to become the next segment
 //!          replacement…            while all of that is replaced: see `replacement.rs`
@@ -47,7 +48,12 @@ pub fn space(dir: &Path) -> io::Result<Space> {
 }
 
 /// Puts a small file called `name` with these bytes into `dir`, durably and atomically, in the place of what is there.
-fn replace_file(disk: &dyn disk::Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), OpenError> {
+pub(crate) fn replace_file(
+    disk: &dyn disk::Disk,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), OpenError> {
     let (path, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
     match disk.remove(&temporary) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).on("remove", &temporary),
@@ -59,6 +65,9 @@ fn replace_file(disk: &dyn disk::Disk, dir: &Path, name: &str, bytes: &[u8]) -> 
     disk.rename(&temporary, &path).on("rename", &temporary)?;
     disk.sync_dir(dir).on("sync", dir)
 }
+
+/// The file that marks a member whose state is not to be served. What it says is for `snapshots` to know.
+pub(crate) const CORRUPT: &str = "corrupt";
 
 /// The folder of the log's segments in a data directory.
 const WAL_DIR: &str = "wal";

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use super::identity::{self, Identity};
-use super::{Context, OpenError, WAL_DIR};
+use super::{CORRUPT, Context, OpenError, WAL_DIR};
 
 const PART: &str = "replacement.part";
 const PENDING: &str = "replacement";
@@ -26,7 +26,7 @@ pub(super) const BEFORE: &str = "before-";
 
 /// What a data directory is made of, in the order in which it is exchanged. The lock stays. Its identity comes last: with the old one a
 /// log of the new member would be foreign.
-const CONTENTS: [&str; 5] = ["copy", "copy.opening", "snapshots", WAL_DIR, identity::NAME];
+const CONTENTS: [&str; 6] = ["copy", "copy.opening", CORRUPT, "snapshots", WAL_DIR, identity::NAME];
 
 /// Whether a name in a data directory belongs to an exchange.
 pub(super) fn is_of_replacement(name: &str) -> bool {
@@ -80,7 +80,7 @@ pub fn finish(disk: &dyn Disk, dir: &Path) -> Result<Option<PathBuf>, OpenError>
 fn step(disk: &dyn Disk, dir: &Path, new: &Path, old: &Path, name: &str) -> Result<(), OpenError> {
     let has = |place: &Path| Ok::<_, OpenError>(list(disk, place)?.iter().any(|found| found == name));
     let (here, comes) = (has(dir)?, has(new)?);
-    // Nothing comes in the place of a copy. Of everything else, what is here when nothing is to come is the new one.
+    // Nothing comes in the place of a copy, or of a mark. Of everything else, what is here when nothing is to come is the new one.
     let has_successor = name == identity::NAME || name == WAL_DIR || name == "snapshots";
     if here && (comes || !has_successor) {
         let from = dir.join(name);
