@@ -36,7 +36,7 @@ fn put_back(cluster: &Cluster, node: Number, backup: &Path) {
 }
 
 /// A metric of the node with this HTTP port.
-async fn metric(http: SocketAddr, name: &str) -> Result<u64, String> {
+pub(crate) async fn metric(http: SocketAddr, name: &str) -> Result<u64, String> {
     let get = async {
         let mut stream = TcpStream::connect(http).await?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;

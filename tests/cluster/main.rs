@@ -11,6 +11,7 @@ mod bad_input;
 mod certificates;
 mod cluster;
 mod connections;
+mod digests;
 mod disk;
 mod disks;
 mod filler;

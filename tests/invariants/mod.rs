@@ -90,6 +90,12 @@ impl Invariants {
         self.snapshots.durable(id, manifest, &self.committed)
     }
 
+    /// The same of a snapshot that is not that of the others: its member's state has come to differ.
+    pub(crate) fn has_another_snapshot(&mut self, id: MemberId, manifest: &Manifest) {
+        let member = self.members.get_mut(&id).expect("it was founded");
+        member.covered = member.covered.max(manifest.id().index);
+    }
+
     /// A member handed out a write: its log and its hard state are what it says from now on.
     pub(crate) fn wrote(&mut self, id: MemberId, write: &Write) {
         let mut member = self.members.remove(&id).expect("it was founded");

@@ -20,6 +20,10 @@ const RECOVERY: Time = 20 * SECOND;
 /// So long after the last request every member has applied everything.
 const REST: Time = 5 * SECOND;
 
+/// Where two voters hold different states, and a third lacks the snapshot of either, it takes none: only after a minute they are divided, and people
+/// replace the one that differs.
+const UNDECIDED: Time = 80 * SECOND;
+
 /// Steps of the checker for each key.
 const BUDGET: u64 = 200_000;
 
@@ -34,17 +38,23 @@ impl World {
         let over = self.heal();
         self.run_until(over);
         if self.plan.quota.is_some() {
-            self.wait(RECOVERY / 2, |world| world.members().map(drop));
+            self.wait(self.patience(RECOVERY / 2), |world| world.members().map(drop));
             self.leader().and_then(|leader| self.make_room_through(leader));
         }
         self.clients.answers.clear();
-        self.wait(RECOVERY, Self::is_well);
+        self.wait(self.patience(RECOVERY), Self::is_well);
         self.clients.stop();
-        self.wait(REST, Self::is_at_rest);
+        self.wait(self.patience(REST), Self::is_at_rest);
         let files: usize = self.hosts.values().map(|host| host.disk.files()).sum();
         self.coverage.add("files on disks at the end", files as u64);
         self.same_everywhere();
         self.check_histories();
+    }
+
+    /// `time`, and what it takes until people act, if a state differs and nobody has found out.
+    fn patience(&self, time: Time) -> Time {
+        let is_undecided = self.hosts.values().any(|host| host.differs && host.corrupt.is_none());
+        if is_undecided { time + UNDECIDED } else { time }
     }
 
     /// No election comes of applying alone, however slow it is.
@@ -146,8 +156,11 @@ impl World {
     }
 
     /// Every member holds the same, down to every revision.
-    fn same_everywhere(&self) {
-        let members = self.members().expect("the cluster is at rest");
+    fn same_everywhere(&mut self) {
+        let leader = self.leader().expect("the cluster is at rest");
+        let configuration = self.hosts[&leader].process().expect("it leads").replica.status().configuration;
+        let mut members = self.members().expect("the cluster is at rest");
+        members.retain(|id| !self.may_differ(*id, &configuration));
         let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
         let mut held = members.iter().filter_map(|id| {
             let state = self.hosts[id].process()?.applier.store().read();
@@ -188,14 +201,15 @@ impl World {
                 Stage::Up(process) => {
                     let status = process.replica.status();
                     format!(
-                        "{:?} in term {}, leader {:?}, log {:?}, commit {}, applied {}, progress {:?}",
+                        "{:?} in term {}, leader {:?}, log {:?}, commit {}, applied {}, progress {:?}, {:?}",
                         status.role,
                         status.term,
                         status.leader.map(name),
                         status.last,
                         status.commit,
                         process.state().0,
-                        process.replica.progress()
+                        process.replica.progress(),
+                        process.replica.agreement()
                     )
                 }
             };

@@ -11,7 +11,7 @@ use quorate_node::level::{Levels, Unsupported};
 use quorate_node::replica::{Applied, Applier, Options, Replica, Work};
 use quorate_node::server::start::{self, Found, StartError};
 use quorate_node::server::write_queue::{Group, WriteQueue};
-use quorate_node::snapshots::{Report, Worker};
+use quorate_node::snapshots::{Corrupt, Digest, Report, Worker};
 use quorate_node::storage::identity::Identity;
 use quorate_node::storage::{OpenError, Wal, WalError, WalOptions};
 use quorate_raft::{Config, Index, Lease, MemberId, Restored, Role, Term, Write, WriteId};
@@ -75,6 +75,12 @@ pub(crate) struct Host {
     pub(crate) debt: Option<Index>,
     /// Its disk holds a flipped bit.
     pub(crate) flipped: bool,
+    /// Its state came to differ from that of the others, by a fault or by the snapshot of one that did.
+    pub(crate) differs: bool,
+    /// The mark of that on its volume.
+    pub(crate) corrupt: Option<Corrupt>,
+    /// The snapshots that this process has told to hold.
+    pub(crate) held: Vec<Digest>,
     /// What the version supports that it is started as next.
     pub(crate) levels: Levels,
     /// It never comes back: its disk is gone, or not what it was.
@@ -219,6 +225,9 @@ impl Host {
             went_back: false,
             debt: None,
             flipped: false,
+            differs: false,
+            corrupt: None,
+            held: Vec::new(),
             levels: if plan.two_levels { OLD } else { Levels::ALL },
             lost: false,
         }
@@ -303,13 +312,17 @@ impl Host {
             removed: identity.removed,
             levels: self.levels,
             quota: plan.quota.map(|quota| quota_of(self.id, quota)),
+            corrupt: self.corrupt,
         };
+        let held: Vec<_> = archive.manifests().cloned().collect();
         let state = Arc::new(RwLock::new(state));
         let worker = Worker::new(archive, Arc::clone(&state));
         let keeper = copy.zip(plan.copying.as_ref()).map(|(copy, copying)| {
             copy.keeper(self.id, Arc::clone(&state)).in_blocks_of(copying.block_bytes)
         });
-        let (replica, applier) = start::member(options, restored.clone(), state)?;
+        let (mut replica, applier) = start::member(options, restored.clone(), state)?;
+        replica.holds(&held);
+        self.held = held.iter().map(Digest::of).collect();
         let mut process = Process {
             replica,
             applier: applier.in_pieces_of(plan.applying.piece),

@@ -111,6 +111,7 @@ impl World {
             Message::SnapshotRequest { .. }
             | Message::SnapshotManifest { .. }
             | Message::Supports { .. }
+            | Message::Holds { .. }
             | Message::Room { room: Room::Enough, .. } => {}
             Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
             Message::Room { .. } => self.coverage.count("leaders told that a disk is nearly full"),

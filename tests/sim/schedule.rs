@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::applying::Applying;
 use crate::faults::{
     self, Fault, KINDS_OF_APPLYING, KINDS_OF_COPIES, KINDS_OF_LEASES, KINDS_OF_LEVELS, KINDS_OF_LIMITS,
-    KINDS_OF_MARKS, KINDS_OF_PASTS, KINDS_OF_QUOTAS,
+    KINDS_OF_MARKS, KINDS_OF_PASTS, KINDS_OF_QUOTAS, KINDS_OF_STATES,
 };
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
@@ -127,6 +127,8 @@ impl Plan {
         }
         let mut random = stream(seed, "pasts", 0);
         faults::draw_more(KINDS_OF_PASTS, &mut random, duration, &mut plan.faults);
+        let mut random = stream(seed, "states", 0);
+        faults::draw_more(KINDS_OF_STATES, &mut random, duration, &mut plan.faults);
         // With this number the seeds that are kept stay as patient as they were.
         let mut random = stream(seed, "start", 214);
         if random.random_bool(0.5) {

@@ -1,7 +1,7 @@
 //! What a process does, as the server's loop and its disk's thread do it: it takes what has come, acts upon it, and writes in groups.
 
 use quorate_node::kv::KvError;
-use quorate_node::replica::{Answer, Effects, Failure, Message, Outcome, Room, Standing};
+use quorate_node::replica::{Agreement, Answer, Effects, Failure, Message, Outcome, Room, Standing};
 use quorate_node::server::write_queue::Durable;
 use quorate_node::snapshots::Report;
 use quorate_node::storage::{Lack, WalError};
@@ -139,6 +139,7 @@ impl World {
         if let Some(status) = status {
             self.showed(&status);
             self.stands(id);
+            self.agrees(id);
         }
         for message in messages {
             self.send(id, message);
@@ -262,6 +263,7 @@ impl World {
                         unreachable!("nothing is asked for that is not of the first level")
                     }
                     Failure::TooFarBehind => "requests refused: too far behind",
+                    Failure::Corrupt => "requests refused: corrupt, or divided",
                 });
                 if failure == Failure::TimedOut { Reply::Unknown } else { Reply::NotDone }
             }
@@ -430,9 +432,7 @@ impl World {
 
     /// Something has come of a job on snapshots.
     fn reported(&mut self, id: MemberId, report: Report) {
-        if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
-            self.invariants.has_snapshot(id, manifest);
-        }
+        self.note_held(id, &report);
         self.note_report(id, &report);
         let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it has reported");
         process.replica.reported(report);
@@ -462,6 +462,9 @@ impl World {
         if stale {
             let standing = process.replica.standing();
             let reply = match standing {
+                Standing::Member if matches!(process.replica.agreement(), Agreement::Corrupt(_)) => {
+                    Reply::NotDone
+                }
                 Standing::Member => Reply::Done(clients::read(&process.applier.store().read(), &input)),
                 Standing::Outsider | Standing::Removed => Reply::NotDone,
             };

@@ -16,7 +16,7 @@ use crate::clients::{Asked, Clients, Reply};
 use crate::coverage::Coverage;
 use crate::diary::Diary;
 use crate::disk::Crash;
-use crate::faults::Errand;
+use crate::faults::{Errand, Kind};
 use crate::host::{Host, Stage};
 use crate::invariants::Invariants;
 use crate::network::Network;
@@ -127,8 +127,10 @@ impl World {
             [alone] => Raft::founding(alone, address(alone)),
             _ => first_configuration(voters, learners),
         };
-        // Where it is about the quota, and not about levels, the log decides from the beginning.
-        let decides = self.plan.quota.is_some() && !self.plan.two_levels;
+        // Where it is about the quota, and not about levels, the log decides from the beginning. Below the level of alarms states come to differ in
+        // nothing that no client sees.
+        let differs = self.plan.faults.iter().any(|fault| fault.kind == Kind::Differ);
+        let decides = (self.plan.quota.is_some() || differs) && !self.plan.two_levels;
         let log = if decides { found_at(NEWEST, log) } else { log };
         for id in all {
             let host = Host::new(&self.plan, id);

@@ -111,7 +111,12 @@ impl World {
         if wanted == status.configuration {
             return !self.is_reached(goal, &status.configuration);
         }
-        if wanted.voters.is_empty() || wanted.voters.len() > MOST_VOTERS || !self.survives(&wanted, None) {
+        // Once nothing goes wrong any more it is enough that all are up: a disk that may be damaged is not read again.
+        let are_up = *goal == Goal::Repaired && wanted.voters.iter().all(|id| self.is_up(*id));
+        let survives = are_up || self.survives(&wanted, None);
+        // Nobody keeps those alone that serve nothing.
+        let survives = survives && wanted.voters.iter().any(|id| !self.is_to_be_replaced(*id));
+        if wanted.voters.is_empty() || wanted.voters.len() > MOST_VOTERS || !survives {
             return *goal == Goal::Repaired;
         }
         wanted.addresses = wanted.members().into_iter().map(|id| (id, address(id))).collect();
@@ -154,8 +159,9 @@ impl World {
                 learners.extend(members.difference(&voters.clone()));
             }
             Goal::Repaired => {
-                voters.retain(|id| !self.hosts[id].lost);
-                learners.retain(|id| !self.hosts[id].lost);
+                let stays = |id: &MemberId| !self.hosts[id].lost && !self.is_to_be_replaced(*id);
+                voters.retain(stays);
+                learners.retain(stays);
             }
             Goal::Handed(..) => {}
         }

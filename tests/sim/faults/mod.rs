@@ -13,6 +13,7 @@ mod membership;
 mod network;
 mod process;
 mod quota;
+mod state;
 
 use quorate_raft::{MemberId, Role};
 use rand::{RngExt, SeedableRng};
@@ -88,6 +89,7 @@ pub(crate) enum Kind {
     Alarm,
     MakeRoom,
     GoBack,
+    Differ,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -168,6 +170,9 @@ pub(crate) const KINDS_OF_QUOTAS: &[Row] = &[(Kind::MakeRoom, "room is made, and
 /// The same of disks that come back whole and older.
 pub(crate) const KINDS_OF_PASTS: &[Row] = &[(Kind::GoBack, "a disk goes back in time", 600)];
 
+/// The same of states that come to differ.
+pub(crate) const KINDS_OF_STATES: &[Row] = &[(Kind::Differ, "a state comes to differ", 400)];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
     let limits = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
@@ -179,6 +184,7 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
         .chain(KINDS_OF_LEVELS)
         .chain(KINDS_OF_QUOTAS)
         .chain(KINDS_OF_PASTS)
+        .chain(KINDS_OF_STATES)
 }
 
 impl Kind {
@@ -275,6 +281,7 @@ impl World {
             Kind::KillMarking | Kind::FailMarking => Some(self.disturb_mark(fault.kind, random)),
             Kind::SlowApplying | Kind::StallApplying => self.disturb_applying(fault.kind, random),
             Kind::GoBack => self.copy_disk(random),
+            Kind::Differ => self.make_differ(random),
         };
         if let Some(what) = done {
             *self.struck.entry(fault.kind.words()).or_default() += 1;
