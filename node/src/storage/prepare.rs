@@ -108,7 +108,7 @@ impl Preparer {
             self.filling = Some(filling);
             return Ok(true);
         }
-        match self.name(&filling, number) {
+        match self.name(&mut filling, number) {
             Ok(path) => {
                 let file = filling.file;
                 self.ready = Some(Segment { file, path, number, bytes: self.segment_bytes, highest: 0 });
@@ -163,12 +163,14 @@ impl Preparer {
         Ok(Filling { file, path, filled: 0 })
     }
 
-    /// Zeros are durable: the header, and then the name.
-    fn name(&self, filling: &Filling, number: u64) -> Result<PathBuf, WalError> {
-        let Filling { file, path: from, .. } = filling;
+    /// Zeros are durable: the header, and then the name. Where that fails it goes on from where it was.
+    fn name(&self, filling: &mut Filling, number: u64) -> Result<PathBuf, WalError> {
         let path = segment::path(&self.dir, number);
-        write_header(file.as_ref(), from, self.member, number, self.segment_bytes)?;
-        self.disk.rename(from, &path).during("rename", from)?;
+        if filling.path != path {
+            write_header(filling.file.as_ref(), &filling.path, self.member, number, self.segment_bytes)?;
+            self.disk.rename(&filling.path, &path).during("rename", &filling.path)?;
+            filling.path.clone_from(&path);
+        }
         self.directory.sync().during("sync", &self.dir)?;
         Ok(path)
     }

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quorate_node::storage::disk::{Dir, Disk, File, OsDisk};
 use quorate_node::storage::{Lack, Room, Wal, WalError, WalOptions, space};
+use rustix::io::Errno;
 
 use crate::disk::MemDisk;
 use crate::{MEMBER, SEGMENT, dir, one, open};
@@ -19,6 +20,14 @@ const PIECE: u64 = 512 * 1024;
 struct Counting {
     disk: MemDisk,
     zeroed: Arc<AtomicU64>,
+    /// There is no room for a directory's names.
+    no_names: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct CountingDir {
+    dir: Box<dyn Dir>,
+    no_names: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -73,7 +82,13 @@ impl Disk for Counting {
     }
 
     fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Dir>> {
-        self.disk.open_dir(dir)
+        Ok(Box::new(CountingDir { dir: self.disk.open_dir(dir)?, no_names: Arc::clone(&self.no_names) }))
+    }
+}
+
+impl Dir for CountingDir {
+    fn sync(&self) -> io::Result<()> {
+        if self.no_names.load(Ordering::Relaxed) { Err(Errno::NOSPC.into()) } else { self.dir.sync() }
     }
 }
 
@@ -108,6 +123,22 @@ fn most_zeroed(disk: &Counting, wal: &mut Wal, next: &mut u64, bytes: usize, tot
         disk.zeroed()
     });
     appends.max().unwrap()
+}
+
+/// As btrfs and quotas do it.
+#[test]
+fn a_name_that_finds_no_room_is_tried_again() {
+    let disk = Counting::default();
+    let mut wal = disk.open();
+    disk.no_names.store(true, Ordering::Relaxed);
+    while wal.prepare().unwrap() {}
+    assert_eq!(wal.room().lacks, Some(Lack::Space));
+    assert!(!wal.prepare().unwrap(), "there is none yet");
+    wal.append(&[one(1, MIB)]).unwrap();
+    disk.no_names.store(false, Ordering::Relaxed);
+    while wal.prepare().unwrap() {}
+    assert!(wal.room().spare);
+    assert_eq!(wal.room().lacks, None);
 }
 
 #[test]
