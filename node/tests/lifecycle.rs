@@ -4,9 +4,12 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use quorate_api::admin::{BootstrapRequest, Role, StatusRequest};
-use support::Home;
+use quorate_api::etcdserverpb::PutRequest;
+use quorate_api::etcdserverpb::kv_client::KvClient;
+use support::{Home, eventually};
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -192,6 +195,30 @@ fn bad_certificates_are_said() {
         1,
         &["p521.pem", "curve P-521", "P-384"],
     );
+}
+
+/// Its log may be on the disk that is full, or behind a pipe that nobody reads: then it goes on without.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").expect("it is there"));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    for stderr in [full(), Stdio::from(writer)] {
+        let mut home = Home::new("n1");
+        home.choose_ports();
+        let mut command = home.command(&["--bootstrap"]);
+        let mut child = command.stderr(stderr).spawn().expect("it starts");
+        let [client, ..] = home.ports().expect("they were chosen");
+        eventually("a put is acknowledged", async || {
+            let mut kv = KvClient::connect(format!("http://{client}")).await.ok()?;
+            kv.put(PutRequest { key: "key".into(), ..Default::default() }).await.ok()
+        })
+        .await;
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+    let refused = Home::new("n1").command(&["--join", "nonsense"]).stderr(full()).status();
+    assert_eq!(refused.expect("it runs").code(), Some(2));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `quorate-operator`.
 
+use std::io::{Write as _, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,7 +11,7 @@ async fn main() -> ExitCode {
     match quorate_operator::run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quorate-operator: {error}");
+            let _ = writeln!(stderr(), "quorate-operator: {error}");
             ExitCode::FAILURE
         }
     }

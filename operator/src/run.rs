@@ -69,6 +69,8 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
 fn start_logging(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_new(&cli.log).map_err(|error| format!("--log {}: {error}", cli.log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost: to say so on stderr would be a panic.
+    let builder = builder.log_internal_errors(false);
     match cli.log_format {
         LogFormat::Text => builder.init(),
         // The spans of the controller say what every line says itself.

@@ -1,6 +1,6 @@
 //! The node.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::process::ExitCode;
 
 use quorate_node::cli::{Cli, LogForm};
@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     match process::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quorate-node: {error}");
+            // Where it cannot be said the exit code still tells.
+            let _ = writeln!(stderr(), "quorate-node: {error}");
             ExitCode::from(error.exit() as u8)
         }
     }
@@ -42,6 +43,8 @@ fn start_log(filter: Option<&str>, form: LogForm) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
+        // A line that cannot be written is lost: to say so on stderr would be a panic.
+        .log_internal_errors(false)
         .with_ansi(stderr().is_terminal());
     match form {
         LogForm::Text => log.with_target(false).init(),

@@ -1,5 +1,6 @@
 //! The command line client.
 
+use std::io::{Write as _, stderr};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -12,7 +13,7 @@ async fn main() -> ExitCode {
     match ctl::run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("raftctl: {error}");
+            let _ = writeln!(stderr(), "raftctl: {error}");
             ExitCode::from(error.code())
         }
     }
@@ -21,5 +22,5 @@ async fn main() -> ExitCode {
 /// Nothing is said unless `QUORATE_LOG` asks for it: what a command has done stands in its output.
 fn start_log() {
     let filter = EnvFilter::try_from_env("QUORATE_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false).init();
 }
