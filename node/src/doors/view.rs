@@ -238,6 +238,12 @@ impl NodeView {
         self.shared.status.subscribe()
     }
 
+    /// How many have subscribed.
+    #[cfg(test)]
+    pub(crate) fn receivers(&self) -> usize {
+        self.shared.status.receiver_count()
+    }
+
     /// Replaces what tells how far the state has come.
     pub fn publish_applied(&self, applied: Index, revision: i64) {
         // The log is published less often; what is applied is committed.

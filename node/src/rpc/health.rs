@@ -1,7 +1,7 @@
 //! `grpc.health.v1.Health`: whether this member can serve its clients, as its readiness says.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::Stream;
 use tokio::sync::watch;
@@ -10,18 +10,50 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::arrival::{Budget, Share};
+use super::error::too_many_requests;
 use super::services::SERVED;
 use crate::doors::view::{NodeStatus, NodeView, Unready};
+
+/// The most streams of one client runtime: each takes some KB for as long as its client likes.
+const MOST_STREAMS: usize = 4096;
 
 /// The health service of one client runtime. All services are healthy together.
 #[derive(Debug, Clone)]
 pub(super) struct HealthService {
     view: NodeView,
+    standing: Arc<OnceLock<watch::Sender<Standing>>>,
+    streams: Budget,
+}
+
+/// What streams tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    serves: bool,
+    stops: bool,
 }
 
 impl HealthService {
     pub(super) fn new(view: NodeView) -> Self {
-        Self { view }
+        Self { view, standing: Arc::default(), streams: Budget::new(MOST_STREAMS) }
+    }
+
+    /// What all streams of this runtime listen to. They are not woken by the loop itself, which shows something new ten times a second: one
+    /// task is, and they only when it concerns them.
+    fn standing(&self) -> watch::Receiver<Standing> {
+        let sender = self.standing.get_or_init(|| {
+            let mut changes = self.view.subscribe();
+            let sender = watch::Sender::new(standing(&changes.borrow_and_update()));
+            let told = sender.clone();
+            tokio::spawn(async move {
+                while changes.changed().await.is_ok() {
+                    let now = standing(&changes.borrow_and_update());
+                    told.send_if_modified(|before| std::mem::replace(before, now) != now);
+                }
+            });
+            sender
+        });
+        sender.subscribe()
     }
 }
 
@@ -34,7 +66,7 @@ impl Health for HealthService {
         if !is_known(&request.get_ref().service) {
             return Err(Status::not_found("unknown service"));
         }
-        Ok(Response::new(answer(serving(&self.view.status()))))
+        Ok(Response::new(answer(serving(standing(&self.view.status()).serves))))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -44,8 +76,12 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let mut place = self.streams.share();
+        if !place.grow(1) {
+            return Err(too_many_requests());
+        }
         let known = is_known(&request.get_ref().service);
-        let watch = Watch { changes: self.view.subscribe(), known, told: None, ended: false };
+        let watch = Watch { changes: self.standing(), known, told: None, ended: false, _place: place };
         let statuses = futures::stream::unfold(watch, |mut watch| async move {
             let status = watch.next().await?;
             Some((Ok(answer(status)), watch))
@@ -56,26 +92,24 @@ impl Health for HealthService {
 
 /// One stream of statuses.
 struct Watch {
-    changes: watch::Receiver<Arc<NodeStatus>>,
+    changes: watch::Receiver<Standing>,
     known: bool,
     told: Option<ServingStatus>,
     ended: bool,
+    _place: Share,
 }
 
 impl Watch {
     /// The next status that differs. The last is that the node stops: a stream that stayed open would hold that up.
     async fn next(&mut self) -> Option<ServingStatus> {
         while !self.ended {
-            let (status, stopping) = {
-                let node = self.changes.borrow_and_update();
-                let status = if self.known { serving(&node) } else { ServingStatus::ServiceUnknown };
-                (status, node.unready == Some(Unready::Stopping))
-            };
-            self.ended = stopping;
+            let Standing { serves, stops } = *self.changes.borrow_and_update();
+            let status = if self.known { serving(serves) } else { ServingStatus::ServiceUnknown };
+            self.ended = stops;
             if self.told.replace(status) != Some(status) {
                 return Some(status);
             }
-            if !stopping {
+            if !stops {
                 self.changes.changed().await.ok()?;
             }
         }
@@ -87,10 +121,44 @@ fn is_known(service: &str) -> bool {
     service.is_empty() || SERVED.contains(&service)
 }
 
-fn serving(status: &NodeStatus) -> ServingStatus {
-    if status.unready.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing }
+fn standing(status: &NodeStatus) -> Standing {
+    Standing { serves: status.unready.is_none(), stops: status.unready == Some(Unready::Stopping) }
+}
+
+fn serving(serves: bool) -> ServingStatus {
+    if serves { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status as i32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_streams_listen_to_the_loop_as_one_and_have_a_bound() {
+        let view = NodeView::new(NodeStatus { unready: Some(Unready::NoLeader), ..NodeStatus::default() });
+        let before = view.receivers();
+        let service = HealthService::new(view.clone());
+        let watch = || service.watch(Request::new(HealthCheckRequest { service: String::new() }));
+        let mut streams = Vec::new();
+        for _ in 0..MOST_STREAMS {
+            streams.push(watch().await.unwrap().into_inner());
+        }
+        assert_eq!(view.receivers(), before + 1);
+        let refused = watch().await.map(drop).unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: too many requests");
+        for status in [ServingStatus::NotServing, ServingStatus::Serving] {
+            for stream in &mut streams {
+                assert_eq!(stream.next().await.unwrap().unwrap(), answer(status));
+            }
+            view.publish(NodeStatus::default());
+        }
+        streams.pop();
+        watch().await.unwrap();
+    }
 }
