@@ -112,7 +112,9 @@ async fn idle_clients_without_number_keep_nobody_out() {
     drop(idle);
     for process in &mut processes {
         assert_eq!(process.ended().expect("it is our child"), None, "{}", process.last_output(20));
-        assert!(!process.output().contains("Too many open files"), "{}", process.last_output(20));
+        // The system says it with a capital letter, the log without.
+        let lacked = process.output().to_lowercase().contains("too many open files");
+        assert!(!lacked, "{}", process.last_output(20));
     }
 }
 

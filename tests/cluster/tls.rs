@@ -71,13 +71,19 @@ async fn a_cluster_with_certificates() {
     // Without a certificate of the authority nobody gets an answer from either port.
     let strangers = Authority::new().issue(folder.path(), "stranger");
     let impostor = Files { ca: files.ca.clone(), ..strangers.clone() };
-    for (who, files, certificate) in [("nobody", &files, false), ("a stranger", &impostor, true)] {
-        let answer = async |address| {
-            let mut admin = AdminClient::new(connect(address, files, certificate).await.ok()?);
+    let callers = [("a member", &files, true), ("nobody", &files, false), ("a stranger", &impostor, true)];
+    for (who, files, certificate) in callers {
+        let peer = async {
+            let mut admin = AdminClient::new(connect(nodes[0].peer, files, certificate).await.ok()?);
             admin.status(StatusRequest {}).await.ok()
         };
-        assert!(answer(nodes[0].peer).await.is_none(), "{who} was answered on the peer port");
-        assert!(answer(nodes[0].client).await.is_none(), "{who} was answered on the client port");
+        let client = async {
+            let mut cluster = ClusterClient::new(connect(nodes[0].client, files, certificate).await.ok()?);
+            cluster.member_list(MemberListRequest::default()).await.ok()
+        };
+        let answered = (peer.await.is_some(), client.await.is_some());
+        let known = who == "a member";
+        assert_eq!(answered, (known, known), "{who} on the peer port and on the client port");
     }
 
     // A node with another authority's certificate does not become a member.
