@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use quorate_api::admin::Role;
 use quorate_tests::faulty_disk::Times;
+use quorate_tests::process::Process;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DEADLINE};
 use crate::filler;
 use crate::network::{Number, others};
 use crate::scenario::Scenario;
@@ -64,6 +65,39 @@ async fn the_disk_of_the_leader_stands_still() {
     // It comes back as it is: whoever ends now has ended by itself, and fails the test.
     scenario.cluster.mend(&[old]).await;
     scenario.progress().await;
+    scenario.finish().await;
+}
+
+/// It serves nobody yet, so it has nothing to finish.
+#[tokio::test]
+async fn a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still() {
+    let name = "a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    let cluster = &mut scenario.cluster;
+    let node = scenario.random.random_range(0..3);
+    cluster.kill(node);
+    cluster.faults(node).stall();
+    cluster.restart(node);
+    cluster
+        .wait("the disk to hold it up", async |cluster: &mut Cluster| {
+            (cluster.faults(node).held_up() > 0).then_some(()).ok_or("it does not")
+        })
+        .await;
+    // What waits for the disk cannot end before the disk has answered.
+    let process = cluster.members[node].process.as_mut().expect("it was started");
+    process.terminate().expect("a child can be asked to stop");
+    let said = process.output();
+    cluster
+        .wait("it to say that it stops", async |cluster: &mut Cluster| {
+            let output = cluster.members[node].process.as_ref().map(Process::output).unwrap_or(said.clone());
+            output.contains("stopping before everything was read").then_some(()).ok_or(output)
+        })
+        .await;
+    cluster.faults(node).heal();
+    let mut process = cluster.members[node].process.take().expect("it was started");
+    let status = process.wait(DEADLINE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    cluster.restart(node);
     scenario.finish().await;
 }
 
@@ -183,6 +217,7 @@ async fn the_descriptors_of_the_leader_run_out() {
     // A write may be refused before leadership is with one that has descriptors.
     filler::fill(&mut scenario.cluster, leader).await;
     assert!(scenario.cluster.faults(leader).not_opened() > 0, "it has missed none");
+    wait_for_follower(&mut scenario.cluster, leader).await;
     scenario.progress().await;
     scenario.cluster.mend(&[leader]).await;
     scenario.finish().await;

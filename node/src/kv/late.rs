@@ -59,6 +59,8 @@ impl LateRead {
 pub struct Reply {
     response: Response,
     late: Option<Box<LateReads>>,
+    /// What was read for it holds so many bytes.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Reply {
             let pin = Arc::new(store.pin(lowest));
             Box::new(LateReads { left: reads.into_iter(), scan: None, pin })
         });
-        Self { response, late }
+        Self { response, late, held: 0 }
     }
 
     /// Whether the answer is whole: then [`Self::finish`] gives it.
@@ -94,12 +96,20 @@ impl Reply {
             self.late = None;
             return Ok(true);
         };
-        if scan.advance(store, steps)? {
+        let before = scan.held();
+        let ended = scan.advance(store, steps)?;
+        self.held += scan.held() - before;
+        if ended {
             place(&mut self.response, &path, scan.finish());
         } else {
             late.scan = Some((scan, path));
         }
         Ok(false)
+    }
+
+    /// What it holds so far beside what it shares with the state, in bytes.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     /// The answer.

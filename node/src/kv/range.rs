@@ -71,6 +71,11 @@ impl<R: Borrow<RangeRequest>> RangeScan<R> {
         Ok(ended)
     }
 
+    /// What the answer holds so far beside what it shares with the state, in bytes.
+    pub fn held(&self) -> usize {
+        self.kvs.capacity() * size_of::<KeyValue>()
+    }
+
     fn read(&mut self, store: &Store, steps: &mut Steps) -> bool {
         let Self { request, point, enough, kvs, count, after, .. } = self;
         let request: &RangeRequest = (*request).borrow();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Buf;
 use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2::Builder;
@@ -21,7 +22,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::connection::Connection;
-use super::table::{Asked, Slot, Word};
+use super::table::{Asked, Slot, Waiting, Word};
 
 /// The preface, and the header of the first frame, which is SETTINGS. Less is no HTTP/2; and from there on keepalive finds out whether
 /// the other side lives.
@@ -41,7 +42,7 @@ pub(crate) struct Http2 {
     pub(crate) keepalive: Duration,
     /// How long the answer to that may take.
     pub(crate) keepalive_timeout: Duration,
-    /// Whether the answer to a path is a stream whose reader may be as slow as it likes.
+    /// Whether the answer to a path is a stream that goes on, and whose reader may be as slow as it likes.
     pub(crate) is_stream: fn(&str) -> bool,
 }
 
@@ -56,13 +57,13 @@ where
     let io = TokioIo::new(Heard { connection, slot: Arc::clone(&slot), bytes: 0 });
     let (asking, is_stream) = (Arc::clone(&slot), settings.is_stream);
     let answer = service_fn(move |mut request: Request<Incoming>| {
-        let asked = asking.asks();
-        let is_stream = is_stream(request.uri().path());
+        let asked = asking.asks(is_stream(request.uri().path())).map(Arc::new);
         request.extensions_mut().insert(caller.clone());
-        let response = service.clone().call(request);
+        let response = asked.map(|asked| (asked, service.clone().call(request)));
         async move {
+            let Some((asked, response)) = response else { return Ok(too_many_requests()) };
             let response = response.await?;
-            Ok::<_, Infallible>(response.map(|body| Answer { body, asked, is_stream, is_unread: false }))
+            Ok::<_, Infallible>(response.map(|body| Answer { body, asked: Some(asked) }))
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -148,30 +149,27 @@ impl AsyncWrite for Heard {
     }
 }
 
-/// An answer on its way. hyper asks for a part of it when there is room to send, so a part that it does not ask for again is one that the
-/// client does not read.
+/// The port has as many requests as it may have: etcd's words.
+fn too_many_requests() -> Response<Answer> {
+    let status = Status::resource_exhausted("etcdserver: too many requests");
+    status.into_http::<Body>().map(|body| Answer { body, asked: None })
+}
+
+/// An answer on its way.
 struct Answer {
     body: Body,
-    asked: Asked,
-    is_stream: bool,
-    is_unread: bool,
+    asked: Option<Arc<Asked>>,
 }
 
 impl HttpBody for Answer {
-    type Data = Bytes;
+    type Data = Part;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Part>, Status>>> {
         let this = self.get_mut();
-        if std::mem::take(&mut this.is_unread) {
-            this.asked.is_read();
-        }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if !this.is_stream && matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
-            this.asked.waits();
-            this.is_unread = true;
-        }
-        Poll::Ready(frame)
+        let part = |bytes| Part { bytes, _waiting: this.asked.as_ref().map(Asked::waits) };
+        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -180,6 +178,27 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A part of an answer. It is dropped when its last byte has gone to the socket: the connection keeps it while the client's window is
+/// closed, longer than the body that it came of.
+struct Part {
+    bytes: Bytes,
+    _waiting: Option<Waiting>,
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
     }
 }
 

@@ -1,15 +1,18 @@
 //! The connections of one port: what each of them does, and which one goes when there are too many.
 //!
 //! A connection goes through these states, each worth more than the one before: it is *silent* until it has spoken the port's
-//! protocol, *new* until its first request, and then *busy* while it has requests and *idle* between them. When the table is full,
-//! a place is made for one more by the silent one that has waited longest, or else the new one, or else the idle one. Busy ones stay: where all
-//! are busy, it is the one more that is turned away.
+//! protocol, *new* until its first request, and then *busy* while it has requests and *idle* between them; one whose requests are all
+//! streams that go on *listens*. When the table is full, a place is made for one more by the silent one that has waited longest, or else
+//! the new one, or the idle one, or the one that listens. Busy ones stay: where all are busy, it is the one more that is turned away.
+//!
+//! Those that have only just come are not worth less than those that are idle: in the time of a handshake the next ones would cut them
+//! off. They stay, unless there is a crowd of them.
 //!
 //! Deadlines are kept by [`Connections::sweep`], which looks at all places now and then: ten thousand connections need no ten thousand timers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +24,12 @@ pub(crate) const LEAVING: usize = 16;
 
 /// How much longer than its grace one may take that began a request just before it was told to go.
 const LAST_REQUEST: Duration = Duration::from_secs(5);
+
+/// For how long one that has not asked yet is left in peace: a handshake from far away, and the first request.
+const ARRIVING: Duration = Duration::from_secs(2);
+
+/// The part of all places that may be taken by those that are left in peace: one of so many.
+const CROWD: usize = 8;
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -34,6 +43,8 @@ pub(crate) struct Limits {
     pub(crate) flag: Option<&'static str>,
     /// Connections at a time.
     pub(crate) most: usize,
+    /// Requests at a time, of all connections together.
+    pub(crate) requests: usize,
     /// How long a connection may be silent.
     pub(crate) silence: Duration,
     /// How long an answer that is ready may wait until more of it is read.
@@ -55,6 +66,8 @@ struct Shared {
     limits: Limits,
     begun: Instant,
     places: Mutex<Places>,
+    /// Requests under way.
+    requests: AtomicUsize,
     /// A place has become free.
     freed: Notify,
     /// Nobody is admitted any more.
@@ -109,13 +122,15 @@ pub(crate) enum Word {
 struct Place {
     since: u64,
     spoke: AtomicBool,
-    /// Requests since its beginning, and those under way.
+    /// Requests since its beginning, and those under way: those that end, and streams that go on.
     asked: AtomicU64,
     requests: AtomicU32,
+    streams: AtomicU32,
     /// The end of the last request; before that of the first words.
     idle_since: AtomicU64,
-    /// Since when each answer waits to be read, by the number of its request. The oldest is not always the first.
+    /// Since when each part of an answer waits to be read, by its number. The oldest is not always the first.
     unread: Mutex<Vec<(u64, u64)>>,
+    parts: AtomicU64,
     /// [`Word`], and the time by which it is to be gone once it was told to.
     word: AtomicU8,
     gone_by: AtomicU64,
@@ -146,6 +161,7 @@ impl Connections {
             limits,
             begun: Instant::now(),
             places: Mutex::default(),
+            requests: AtomicUsize::new(0),
             freed: Notify::new(),
             closing: watch::Sender::new(false),
             counts: Counts::default(),
@@ -262,8 +278,10 @@ impl Shared {
             spoke: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             requests: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
             idle_since: AtomicU64::new(now),
             unread: Mutex::default(),
+            parts: AtomicU64::new(0),
             word: AtomicU8::new(Word::Stay as u8),
             gone_by: AtomicU64::new(u64::MAX),
             told: Notify::new(),
@@ -274,8 +292,12 @@ impl Shared {
 
     /// Tells the one to go that is worth least. False when all are busy.
     fn evict(&self, places: &mut Places) -> bool {
-        let staying = places.taken.values().filter(|place| place.word() == Word::Stay);
-        let idle = staying.filter_map(|place| Some((place.worth()?, place)));
+        let staying = || places.taken.values().filter(|place| place.word() == Word::Stay);
+        let arriving = staying().filter(|place| place.asked.load(Ordering::Relaxed) == 0).count();
+        // In a crowd nobody is left in peace.
+        let quiet = if arriving > self.limits.most / CROWD { Duration::ZERO } else { ARRIVING };
+        let come_before = (self.now() + 1).checked_sub(quiet.as_millis() as u64);
+        let idle = staying().filter_map(|place| Some((place.worth(come_before.unwrap_or(0))?, place)));
         let Some((_, place)) = idle.min_by_key(|(worth, _)| *worth) else { return false };
         self.counts.evicted.fetch_add(1, Ordering::Relaxed);
         // Who has not spoken yet would not understand a farewell.
@@ -344,13 +366,15 @@ impl Place {
         }
     }
 
-    /// What it is worth to keep: less is sooner gone. None while it is busy.
-    fn worth(&self) -> Option<(bool, bool, u64)> {
-        if self.requests.load(Ordering::Acquire) > 0 {
+    /// What it is worth to keep: less is sooner gone. None while it is busy, or has asked nothing yet and did not come before then.
+    fn worth(&self, come_before: u64) -> Option<(bool, bool, bool, u64)> {
+        let asked = self.asked.load(Ordering::Relaxed) > 0;
+        if self.requests.load(Ordering::Acquire) > 0 || (!asked && self.since >= come_before) {
             return None;
         }
         let idle_since = self.idle_since.load(Ordering::Relaxed);
-        Some((self.spoke.load(Ordering::Relaxed), self.asked.load(Ordering::Relaxed) > 0, idle_since))
+        let listens = self.streams.load(Ordering::Acquire) > 0;
+        Some((self.spoke.load(Ordering::Relaxed), asked, listens, idle_since))
     }
 }
 
@@ -361,11 +385,17 @@ impl Slot {
         self.place.spoke.store(true, Ordering::Relaxed);
     }
 
-    /// A request has come. It lasts as long as what is returned.
-    pub(crate) fn asks(&self) -> Asked {
-        self.place.requests.fetch_add(1, Ordering::AcqRel);
-        let number = self.place.asked.fetch_add(1, Ordering::Relaxed);
-        Asked { number, place: Arc::clone(&self.place), table: Arc::clone(&self.table) }
+    /// A request has come: for one answer, or for a stream that goes on. It lasts as long as what is returned. None when the port has as
+    /// many as it may have.
+    pub(crate) fn asks(&self, is_stream: bool) -> Option<Asked> {
+        if self.table.requests.fetch_add(1, Ordering::AcqRel) >= self.table.limits.requests {
+            self.table.requests.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        self.place.asked.fetch_add(1, Ordering::Relaxed);
+        let asked = Asked { is_stream, place: Arc::clone(&self.place), table: Arc::clone(&self.table) };
+        asked.count().fetch_add(1, Ordering::AcqRel);
+        Some(asked)
     }
 
     /// Waits for a word other than `known`.
@@ -392,34 +422,50 @@ impl Drop for Slot {
     }
 }
 
-/// A request under way, until its answer has been sent.
+/// A request under way, until the last byte of its answer has been sent.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    number: u64,
+    is_stream: bool,
     place: Arc<Place>,
     table: Arc<Shared>,
 }
 
 impl Asked {
-    /// A part of its answer waits to be read.
-    pub(crate) fn waits(&self) {
-        self.place.unread.lock().push((self.number, self.table.now()));
+    fn count(&self) -> &AtomicU32 {
+        if self.is_stream { &self.place.streams } else { &self.place.requests }
     }
 
-    /// That part has been read.
-    pub(crate) fn is_read(&self) {
-        let mut unread = self.place.unread.lock();
-        if let Some(at) = unread.iter().rposition(|(number, _)| *number == self.number) {
-            unread.swap_remove(at);
+    /// A part of its answer waits to be read, for as long as what is returned lasts. A stream's reader may be as slow as it likes.
+    pub(crate) fn waits(self: &Arc<Self>) -> Waiting {
+        let part = self.place.parts.fetch_add(1, Ordering::Relaxed);
+        if !self.is_stream {
+            self.place.unread.lock().push((part, self.table.now()));
         }
+        Waiting { part, asked: Arc::clone(self) }
     }
 }
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.is_read();
         self.place.idle_since.store(self.table.now(), Ordering::Relaxed);
-        self.place.requests.fetch_sub(1, Ordering::AcqRel);
+        self.count().fetch_sub(1, Ordering::AcqRel);
+        self.table.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A part of an answer that was not read yet.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    part: u64,
+    asked: Arc<Asked>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut unread = self.asked.place.unread.lock();
+        if let Some(at) = unread.iter().position(|(part, _)| *part == self.part) {
+            unread.swap_remove(at);
+        }
     }
 }
 
@@ -432,6 +478,7 @@ mod tests {
             port: "test",
             flag: None,
             most,
+            requests: 100,
             silence: Duration::from_secs(1),
             unread: Duration::from_secs(2),
             grace: Duration::from_millis(1),
@@ -451,8 +498,8 @@ mod tests {
         for slot in [&busy, &idle, &fresh] {
             slot.speaks();
         }
-        let request = busy.asks();
-        drop(idle.asks());
+        let request = busy.asks(false).unwrap();
+        drop(idle.asks(false));
         let words = |slots: [&Slot; 4]| slots.map(|slot| slot.place.word() != Word::Stay);
         let fifth = admit(&table).await;
         assert_eq!(
@@ -463,7 +510,7 @@ mod tests {
         drop(silent);
         // The fifth is silent.
         fifth.speaks();
-        let _request = fifth.asks();
+        let _request = fifth.asks(false).unwrap();
         let sixth = admit(&table).await;
         assert_eq!(
             words([&busy, &idle, &fresh, &fifth]),
@@ -471,11 +518,11 @@ mod tests {
             "then who has asked nothing"
         );
         sixth.speaks();
-        let _more = sixth.asks();
+        let _more = sixth.asks(false).unwrap();
         let seventh = admit(&table).await;
         assert_eq!(words([&busy, &idle, &sixth, &fifth]), [false, true, false, false], "then the idle one");
         seventh.speaks();
-        let _most = seventh.asks();
+        let _most = seventh.asks(false).unwrap();
         assert_eq!(table.admit().await.unwrap_err(), NoPlace::Busy, "all are busy");
         drop(request);
         admit(&table).await;
@@ -484,12 +531,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_that_have_just_come_are_left_in_peace_unless_they_are_a_crowd() {
+        let table = table(20);
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            let slot = admit(&table).await;
+            slot.speaks();
+            drop(slot.asks(false));
+            idle.push(slot);
+        }
+        let stays = |slot: &Slot| slot.place.word() == Word::Stay;
+        // One of eight may be on its way in.
+        let mut arriving = Vec::new();
+        for _ in 0..3 {
+            arriving.push(admit(&table).await);
+        }
+        assert!(arriving.iter().all(stays));
+        assert_eq!(idle.iter().filter(|slot| stays(slot)).count(), 17);
+        arriving.push(admit(&table).await);
+        assert_eq!(arriving.iter().filter(|slot| stays(slot)).count(), 3);
+        assert_eq!(idle.iter().filter(|slot| stays(slot)).count(), 17);
+    }
+
+    #[tokio::test]
+    async fn those_that_only_listen_make_place_and_requests_have_a_bound() {
+        let table = table(2);
+        let slots = [admit(&table).await, admit(&table).await];
+        slots.iter().for_each(Slot::speaks);
+        let stream = slots.iter().map(|slot| slot.asks(true).unwrap()).collect::<Vec<_>>();
+        let request = slots[0].asks(false).unwrap();
+        let _third = admit(&table).await;
+        assert_eq!(slots[0].place.word(), Word::Stay);
+        assert_eq!(slots[1].place.word(), Word::Leave);
+        drop((stream, request));
+        let all: Vec<_> = (0..100).map(|_| slots[0].asks(false).unwrap()).collect();
+        assert!(slots[0].asks(false).is_none());
+        drop(all);
+        assert!(slots[0].asks(false).is_some());
+    }
+
+    #[tokio::test]
     async fn of_idle_ones_the_longest_idle_goes() {
         let table = table(3);
         let slots = [admit(&table).await, admit(&table).await, admit(&table).await];
         for slot in [&slots[2], &slots[0], &slots[1]] {
             slot.speaks();
-            drop(slot.asks());
+            drop(slot.asks(false));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let _new = admit(&table).await;
@@ -527,16 +614,14 @@ mod tests {
             slot.speaks();
         }
         assert_eq!(silent.told(Word::Stay).await, Word::Cut);
-        let (stuck, slow) = (unread.asks(), reading.asks());
-        let other = unread.asks();
-        stuck.waits();
+        let asks = |slot: &Slot, is_stream| Arc::new(slot.asks(is_stream).unwrap());
+        let (stuck, slow, other) = (asks(&unread, false), asks(&reading, false), asks(&unread, false));
+        let _stuck = stuck.waits();
+        let _listens = asks(&idle, true).waits();
         let reads = async {
             loop {
-                slow.waits();
-                other.waits();
+                let _parts = [slow.waits(), other.waits()];
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                slow.is_read();
-                other.is_read();
             }
         };
         tokio::select! {

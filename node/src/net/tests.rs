@@ -32,7 +32,11 @@ impl Service<Request<Incoming>> for Large {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let pieces = if request.uri().path() == "/large" { LARGE / PIECE } else { 0 };
+        let pieces = match request.uri().path() {
+            "/large" => LARGE / PIECE,
+            "/piece" => 1,
+            _ => 0,
+        };
         let pieces = (0..pieces).map(|_| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; PIECE]))));
         ready(Ok(Response::new(Body::new(StreamBody::new(futures::stream::iter(pieces))))))
     }
@@ -43,6 +47,7 @@ fn limits(most: usize) -> Limits {
         port: "test",
         flag: None,
         most,
+        requests: 1000,
         silence: Duration::from_millis(200),
         unread: Duration::from_millis(200),
         grace: Duration::from_mins(1),
@@ -119,6 +124,21 @@ async fn a_client_that_reads_no_answer_loses_its_connection() {
     let answer = ask(&mut reader, "/large").await.unwrap().into_body().collect().await.unwrap();
     assert_eq!(answer.to_bytes().len(), LARGE);
     assert!(ask(&mut reader, "/").await.is_ok());
+}
+
+/// The server's library takes a part of an answer for sent when it has taken it over: that is not when it was read.
+#[tokio::test]
+async fn a_client_that_reads_no_small_answer_loses_its_connection_too() {
+    let (address, connections) = start(limits(8));
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1).initial_connection_window_size(1 << 24);
+    let (mut stuck, connection) = builder.handshake(TokioIo::new(socket)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let unread = ask(&mut stuck, "/piece").await.unwrap();
+    connection.await.unwrap().unwrap_err();
+    drop(unread);
+    assert_eq!(connections.counts().cut, 1);
 }
 
 #[tokio::test]

@@ -33,11 +33,20 @@ const UNREAD: Duration = Duration::from_mins(1);
 /// How long an idle connection may take to go after GOAWAY, before it is cut off.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The most requests at a time, whose clients may all be slow: each takes some KB.
+const REQUESTS: usize = 1 << 15;
+
 /// Bytes that a client may send before they are taken: hyper's own default. A request is at most twice as large.
 const WINDOW_BYTES: u32 = 1 << 20;
 
 /// How long requests that are under way may take when the node is going away.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The threads beside each runtime that sort large answers: what more there is to sort waits for them.
+const SORTING: usize = 1;
+
+/// How long such a thread waits for work.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// How many runtimes serve clients.
 pub(crate) fn runtimes() -> usize {
@@ -68,6 +77,8 @@ pub(crate) struct ClientPort {
     pub(crate) connections: Connections,
     /// The most requests of one connection at a time.
     pub(crate) streams: u32,
+    /// What answers may hold of the memory, in bytes.
+    pub(crate) answering: usize,
 }
 
 impl Clients {
@@ -87,12 +98,19 @@ impl Clients {
             is_stream: rpc::is_stream,
         };
         let handshakes = Handshakes::new("client", port.tls.clone());
+        let answering = port.answering / gateways.len().max(1);
         let (mut lanes, mut threads) = (Vec::new(), Vec::new());
         for (number, gateway) in gateways.into_iter().enumerate() {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(SORTING)
+                .thread_keep_alive(FOREVER)
+                .build()?;
+            // Started now: one that the system denies later would be a panic.
+            runtime.spawn_blocking(|| ());
             let (lane, accepted) = net::lane();
             lanes.push(lane);
-            let services = Services::new(gateway.clone(), port.view.clone(), port.peer_scheme);
+            let services = Services::new(gateway.clone(), port.view.clone(), port.peer_scheme, answering);
             let (handshakes, settings) = (handshakes.clone(), settings.clone());
             let (stop, stopped) = oneshot::channel();
             let serve = move || {
@@ -136,6 +154,7 @@ pub(crate) fn limits(most: usize) -> Limits {
         port: "client",
         flag: Some("--max-client-connections"),
         most,
+        requests: REQUESTS,
         silence: SILENCE,
         unread: UNREAD,
         grace: GRACE,

@@ -13,6 +13,7 @@ mod node;
 mod notify;
 mod peer_port;
 mod runtime;
+mod stop;
 
 pub use error::{Exit, RunError};
 pub use join::JoinError;

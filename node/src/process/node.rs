@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use quorate_api::log;
 use quorate_raft::{Config, Lease, Restored};
 use tokio::runtime::{Builder, Handle};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::addresses::{Advertised, Ports, listen};
 use super::clients::{self, ClientPort, Clients};
@@ -23,6 +23,7 @@ use super::memory::Kernel;
 use super::notify::Notify;
 use super::peer_port;
 use super::runtime::PortsRuntime;
+use super::stop::{Stop, end_at_once};
 use crate::cli::{Cli, QuotaBytes};
 use crate::doors::event::Event;
 use crate::doors::gateway::{Gateway, Numbers};
@@ -59,16 +60,23 @@ use crate::tls::{Dialer, Tls, TlsError};
 /// Runs a node until it is told to stop (SIGTERM, SIGINT), or cannot go on.
 pub fn run(cli: &Cli) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
+        let stop = Stop::listen()?;
         peer_port::warn_if_open(cli);
         let node = Node::start(cli)?;
-        node.live().await
-    })
+        node.live(stop).await
+    });
+    // The look-up of a name may take the resolver a minute: nothing waits for it any more.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The part of the memory that the state may take: beside it there are the log behind the newest snapshot, requests and answers under way,
 /// and what allocators leave.
 const QUOTA_PERCENT: u64 = 60;
+
+/// Answers may hold this part of that once more.
+const ANSWERS: u64 = 8;
 
 /// The same where nothing says how much memory there is: etcd's default.
 const UNKNOWN_QUOTA: u64 = 2 << 30;
@@ -114,7 +122,7 @@ impl Node {
         let addresses = [&taken.client, &taken.peer, &taken.http].map(Bound::address);
         let ports = PortsRuntime::start()?;
         let notify = Notify::from_environment();
-        let asks = ports.handle().spawn(notify.clone().more_time());
+        let while_it_starts = while_it_starts(&ports, &notify);
         let tables = Tables::new(descriptors::clients(descriptors, cli.max_client_connections));
         let shown =
             Shown { health: Health::default(), scrape: Arc::default(), data_dir: cli.data_dir.clone() };
@@ -153,9 +161,7 @@ impl Node {
         let Disks { lock, dir, identity, wal, archive, found, corrupt, state, copy } = disks;
         *store.write() = state;
         let data_dir = (dir, identity);
-        // What makes no sense was refused with the command line.
-        let retention = cli.retention().unwrap_or_default();
-        let wishes = Wishes { priority: cli.priority, lease_reads, quota, retention };
+        let wishes = Wishes::of(cli, quota, lease_reads);
         let health = shown.health.clone();
         let start = Start {
             found,
@@ -189,6 +195,7 @@ impl Node {
             peer_scheme,
             connections: tables.client.clone(),
             streams: cli.max_concurrent_streams,
+            answering: answering(quota),
         };
         let clients = Clients::start(listen(taken.client)?, &port, gateways, ports.handle())?;
         let peer_tls = certificates.peer.clone();
@@ -199,7 +206,7 @@ impl Node {
         // Once all ports are open: this line tells people, and programs that read it, where to connect.
         say_hello(&me, addresses, cluster);
         shown.health.serves();
-        asks.abort();
+        while_it_starts.iter().for_each(AbortHandle::abort);
         notify.ready();
 
         let join = cli.join.iter().map(ToString::to_string).collect();
@@ -217,11 +224,9 @@ impl Node {
     }
 
     /// Lives until the end.
-    async fn live(self) -> Result<(), RunError> {
+    async fn live(self, mut stop: Stop) -> Result<(), RunError> {
         let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, notify, _lock } = self;
         let mut enrolled = tokio::spawn(join.run());
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut settled = false;
         loop {
             tokio::select! {
@@ -232,8 +237,7 @@ impl Node {
                         return Err(join_error(error));
                     }
                 }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = stop.told() => break,
             }
         }
         tracing::info!("stopping");
@@ -257,6 +261,14 @@ struct Wishes {
     lease_reads: bool,
     quota: Option<u64>,
     retention: Option<Retention>,
+}
+
+impl Wishes {
+    fn of(cli: &Cli, quota: Option<u64>, lease_reads: bool) -> Self {
+        // What makes no sense was refused with the command line.
+        let retention = cli.retention().unwrap_or_default();
+        Wishes { priority: cli.priority, lease_reads, quota, retention }
+    }
 }
 
 /// What the replica's loop starts from.
@@ -383,6 +395,17 @@ fn quota(cli: &Cli, kernel: &Kernel) -> Option<u64> {
         tracing::warn!(memory, "the state may take all memory there is (--quota-bytes none)");
     }
     quota
+}
+
+/// What goes on until everything is read.
+fn while_it_starts(ports: &PortsRuntime, notify: &Notify) -> [AbortHandle; 2] {
+    let (asks, early) = (notify.clone().more_time(), end_at_once());
+    [ports.handle().spawn(asks).abort_handle(), ports.handle().spawn(early).abort_handle()]
+}
+
+/// What answers may hold of the memory, in bytes.
+fn answering(quota: Option<u64>) -> usize {
+    quota.map_or(0, |quota| usize::try_from(quota / ANSWERS).unwrap_or(usize::MAX))
 }
 
 fn gateways(me: &log::Member, store: &Arc<RwLock<Store>>, mailbox: &Mailbox) -> io::Result<Vec<Gateway>> {

@@ -58,6 +58,7 @@ pub(super) fn limits() -> Limits {
         port: "peer",
         flag: None,
         most: descriptors::PEERS,
+        requests: descriptors::PEERS * STREAMS as usize,
         silence: SILENCE,
         unread: UNREAD,
         grace: GRACE,
@@ -137,7 +138,8 @@ async fn take(mut opened: mpsc::Receiver<(Connection, Slot)>, port: PeerPort) {
         window: WINDOW_BYTES,
         keepalive: KEEPALIVE,
         keepalive_timeout: KEEPALIVE,
-        is_stream: |path| path.starts_with(PEER) || path == WATCH,
+        // What a member sends keeps its connection busy: for others no place is made at its cost.
+        is_stream: |path| path == WATCH,
     };
     while let Some((mut connection, slot)) = opened.recv().await {
         let (port, settings) = (port.clone(), settings.clone());

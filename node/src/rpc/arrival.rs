@@ -1,7 +1,8 @@
 //! Requests on their way in: what they may weigh, and how long they may take.
 //!
-//! Bytes count from the moment that they arrive, those of a message that is not complete among them: what comes within one turn of the
-//! runtime must not pass a check that counts later. Once a message is whole and decoded the gateway counts it.
+//! A message counts from the moment that its length is known: room for all of it is taken then, and what comes within one turn of the
+//! runtime must not pass a check that counts later. Once a message is whole and decoded the gateway counts it. How many requests there
+//! are the port's table counts.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A compression flag, and the length.
 const HEADER_BYTES: usize = 5;
 
-/// Bytes of one kind that are under way at one client runtime. Cheap to clone.
+/// Bytes of one kind that are under way at one client runtime, or something else that there must not be too much of. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     used: Arc<AtomicUsize>,
@@ -59,6 +60,21 @@ impl Share {
         self.bytes += bytes;
         true
     }
+
+    /// Makes it `bytes` in all, if it is smaller: an error when there is no more, be it that this one alone would be too large.
+    pub(super) fn reach(&mut self, bytes: usize) -> Result<(), Status> {
+        let most = self.budget.most;
+        if bytes > most {
+            return Err(error::answer_too_heavy(most));
+        }
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 && !self.grow(more) { Err(error::too_many_requests()) } else { Ok(()) }
+    }
+
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Share {
@@ -72,15 +88,13 @@ pub(super) struct Arrival<B> {
     body: B,
     share: Share,
     lengths: Lengths,
-    /// Whether it is a stream of messages, which may take for ever.
-    is_stream: bool,
     /// Set when the message did not come together with its headers.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Arrival<B> {
-    pub(super) fn new(body: B, share: Share, is_stream: bool) -> Self {
-        Arrival { body, share, lengths: Lengths::default(), is_stream, late: None }
+    pub(super) fn new(body: B, share: Share) -> Self {
+        Arrival { body, share, lengths: Lengths::default(), late: None }
     }
 }
 
@@ -95,19 +109,16 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            if !this.is_stream {
-                let late = this.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
-                ready!(late.as_mut().poll(cx));
-                return Poll::Ready(Some(Err(error::message_too_slow(MESSAGE_TIMEOUT))));
-            }
-            return Poll::Pending;
+            // Every request that is served has one message, also those whose answer is a stream.
+            let late = this.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
+            ready!(late.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(error::message_too_slow(MESSAGE_TIMEOUT))));
         };
         let Some(frame) = frame else { return Poll::Ready(None) };
         let frame = frame.map_err(|error| Status::from_error(error.into()))?;
         if let Some(data) = frame.data_ref() {
-            this.lengths.read(data)?;
-            // A stream's messages are taken one by one: what counts is what is not taken yet, and that is bounded by its window.
-            if !this.is_stream && !this.share.grow(data.len()) {
+            let announced = this.lengths.read(data)?;
+            if !this.share.grow(announced) {
                 return Poll::Ready(Some(Err(error::too_many_requests())));
             }
         }
@@ -134,7 +145,9 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    /// The lengths that `data` announces, together.
+    fn read(&mut self, mut data: &[u8]) -> Result<usize, Status> {
+        let mut announced = 0;
         while !data.is_empty() {
             let take = if self.left > 0 { self.left } else { HEADER_BYTES - self.read };
             let (now, rest) = data.split_at(take.min(data.len()));
@@ -152,9 +165,10 @@ impl Lengths {
                 if self.left > MAX_MESSAGE_BYTES {
                     return Err(error::message_too_large(self.left, MAX_MESSAGE_BYTES));
                 }
+                announced += self.left;
             }
         }
-        Ok(())
+        Ok(announced)
     }
 }
 
@@ -211,16 +225,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_does_not_come_is_given_up_and_a_stream_is_waited_for() {
-        let budget = Budget::new(100);
-        let outcome = |is_stream| {
-            let mut body = Arrival::new(Silent, budget.share(), is_stream);
-            let frame = async move { std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await };
-            tokio::time::timeout(2 * MESSAGE_TIMEOUT, frame)
+    async fn a_message_that_does_not_come_is_given_up() {
+        let mut body = Arrival::new(Silent, Budget::new(1).share());
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let outcome = tokio::time::timeout(2 * MESSAGE_TIMEOUT, frame).await.expect("it is given up");
+        let refused = outcome.expect("not its end").map(drop).expect_err("no message");
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+    }
+
+    #[test]
+    fn a_message_takes_its_room_when_its_length_is_known() {
+        let budget = Budget::new(10_000);
+        let arrive = |bytes: &'static [u8]| {
+            let mut body = Arrival::new(http_body_util::Full::new(Bytes::from_static(bytes)), budget.share());
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let frame = Pin::new(&mut body).poll_frame(&mut cx);
+            let Poll::Ready(Some(frame)) = frame else { panic!("no frame") };
+            frame.map(|_| body)
         };
-        let refused = outcome(false).await.expect("it is given up").expect("not its end").map(drop);
-        assert_eq!(refused.expect_err("no message").code(), tonic::Code::DeadlineExceeded);
-        assert!(outcome(true).await.is_err(), "a stream may be silent");
+        let first = arrive(&[0, 0, 0, 0x1f, 0]).unwrap();
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0x1f00);
+        assert_eq!(
+            arrive(&[0, 0, 0, 0x1f, 0]).map(drop).unwrap_err().message(),
+            "etcdserver: too many requests"
+        );
+        drop(first);
+        assert!(arrive(&[0, 0, 0, 0x1f, 0]).is_ok());
     }
 
     #[test]
@@ -229,7 +259,8 @@ mod tests {
         bytes.extend([0, 0xff, 0xff, 0xff, 0xff]);
         for size in 1..=bytes.len() {
             let mut lengths = Lengths::default();
-            let read: Result<Vec<()>, Status> = bytes.chunks(size).map(|chunk| lengths.read(chunk)).collect();
+            let read: Result<Vec<usize>, Status> =
+                bytes.chunks(size).map(|chunk| lengths.read(chunk)).collect();
             assert_eq!(
                 read.unwrap_err().message(),
                 "grpc: received message larger than max (4294967295 vs. 2097152)"

@@ -131,6 +131,20 @@ pub(super) fn answer_too_large(bytes: usize, most: usize) -> Status {
     Status::new(Code::ResourceExhausted, text)
 }
 
+/// An answer takes more memory than there is for all of them.
+pub(super) fn answer_too_heavy(most: usize) -> Status {
+    let text = format!(
+        "etcdserver: the answer needs more memory than this member has for answers ({most} bytes): ask for fewer keys at a time (limit)"
+    );
+    Status::new(Code::ResourceExhausted, text)
+}
+
+/// A command was applied, and its answer is refused. Clients know this text as "it may have been done".
+pub(super) fn answer_refused(refusal: &Status) -> Status {
+    tracing::debug!(%refusal, "a transaction was applied, and its answer is not told");
+    RequestError::TimedOut.into()
+}
+
 /// A request was begun and not finished.
 pub(super) fn message_too_slow(limit: Duration) -> Status {
     Status::new(

@@ -7,7 +7,8 @@ use quorate_api::log::command::Operation;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
-use super::error::{answer_lost, mismatched, unimplemented};
+use super::arrival::Share;
+use super::error::{mismatched, unimplemented};
 use super::member::Member;
 use super::pieces;
 use super::read;
@@ -24,21 +25,26 @@ impl KvService {
         Self { member }
     }
 
-    /// Has a checked operation done, and reads the rest of its answer.
-    async fn propose(&self, operation: Operation, encoded: usize) -> Result<kv::Response, Status> {
+    /// Has a checked operation done, and reads the rest of its answer. What that holds grows `share`.
+    async fn propose(
+        &self,
+        operation: Operation,
+        encoded: usize,
+        share: &mut Share,
+    ) -> Result<kv::Response, Status> {
         check::size(encoded)?;
         let reply = self.member.gateway.propose(operation).await?;
-        read::rest(self.member.gateway.store(), reply).await.map_err(answer_lost)
+        read::rest(self.member.gateway.store(), reply, share).await
     }
 
     /// Answers a transaction that only reads from the local state, without an entry in the log.
-    async fn read_txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    async fn read_txn(&self, request: &pb::TxnRequest, share: &mut Share) -> Result<pb::TxnResponse, Status> {
         if check::is_serializable(request) {
             self.member.has_state()?;
         } else {
             self.member.gateway.read_barrier().await?;
         }
-        Ok(read::txn(self.member.gateway.store(), request).await?)
+        read::txn(self.member.gateway.store(), request, share).await
     }
 }
 
@@ -53,9 +59,10 @@ impl Kv for KvService {
         } else {
             self.member.gateway.read_barrier().await?;
         }
-        let mut response = read::range(self.member.gateway.store(), request).await?;
+        let mut share = self.member.answers.share();
+        let mut response = read::range(self.member.gateway.store(), request, &mut share).await?;
         self.member.complete(&mut response.header);
-        pieces::respond(response, &self.member.answers).await
+        pieces::respond(response, share).await
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -63,7 +70,9 @@ impl Kv for KvService {
         let request = request.into_inner();
         check::put(&request)?;
         let encoded = request.encoded_len();
-        let kv::Response::Put(mut response) = self.propose(Operation::Put(request), encoded).await? else {
+        let mut share = self.member.answers.share();
+        let operation = Operation::Put(request);
+        let kv::Response::Put(mut response) = self.propose(operation, encoded, &mut share).await? else {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
@@ -78,30 +87,34 @@ impl Kv for KvService {
         let request = request.into_inner();
         check::delete_range(&request)?;
         let encoded = request.encoded_len();
+        let mut share = self.member.answers.share();
         let kv::Response::DeleteRange(mut response) =
-            self.propose(Operation::DeleteRange(request), encoded).await?
+            self.propose(Operation::DeleteRange(request), encoded, &mut share).await?
         else {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
-        pieces::respond(response, &self.member.answers).await
+        pieces::respond(response, share).await
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
         check::txn(&request)?;
+        let mut share = self.member.answers.share();
         let mut response = if check::reads_only(&request) {
-            self.read_txn(&request).await?
+            self.read_txn(&request, &mut share).await?
         } else {
             let encoded = request.encoded_len();
-            let kv::Response::Txn(response) = self.propose(Operation::Txn(request), encoded).await? else {
+            let kv::Response::Txn(response) =
+                self.propose(Operation::Txn(request), encoded, &mut share).await?
+            else {
                 return Err(mismatched());
             };
             response
         };
         self.member.complete(&mut response.header);
-        pieces::respond(response, &self.member.answers).await
+        pieces::respond(response, share).await
     }
 
     type RangeStreamStream = Empty<Result<pb::RangeStreamResponse, Status>>;
@@ -120,8 +133,9 @@ impl Kv for KvService {
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
+        let mut share = self.member.answers.share();
         let kv::Response::Compact(mut response) =
-            self.propose(Operation::Compact(request), request.encoded_len()).await?
+            self.propose(Operation::Compact(request), request.encoded_len(), &mut share).await?
         else {
             return Err(mismatched());
         };

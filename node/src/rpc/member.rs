@@ -37,7 +37,7 @@ pub(super) struct Member {
     pub(super) gateway: Gateway,
     pub(super) view: NodeView,
     pub(super) peer_scheme: PeerScheme,
-    /// Bytes of large answers that are on their way out.
+    /// Bytes that answers hold.
     pub(super) answers: Budget,
 }
 

@@ -9,11 +9,11 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::vec;
 
 use http::{HeaderMap, HeaderValue};
-use hyper::body::{Body as HttpBody, Bytes, Frame};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use parking_lot::Mutex;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
@@ -23,12 +23,14 @@ use quorate_api::mvccpb::KeyValue;
 use tonic::body::Body;
 use tonic::{Response, Status};
 
-use super::arrival::{Budget, Share};
+use super::arrival::Share;
 use super::error;
 
-/// From how many bytes of keys and values on an answer is sent in pieces. What is smaller is handed over as a whole, however slowly its client
-/// reads.
+/// From how many bytes on an answer is sent in pieces. What is smaller is handed over as a whole.
 const LARGE: usize = 128 << 10;
+
+/// What is smaller is not counted until it is sent: the port's table bounds how many there are.
+const SMALL: usize = 1024;
 
 /// What is encoded at a time.
 const PIECE: usize = 128 << 10;
@@ -41,50 +43,105 @@ const MAX_MESSAGE: usize = i32::MAX as usize;
 
 /// An answer that may be large.
 pub(super) trait InPieces: Message + Default + 'static {
-    /// Keys and values in it, in bytes; it may stop counting beyond `enough`.
+    /// What it takes in memory or when it is encoded, in bytes, rather more than less; it may stop counting beyond `enough`.
     fn weight(&self, enough: usize) -> usize;
     /// Adds its parts to `plan`.
     async fn plan(self, plan: &mut Plan);
 }
 
-/// `answer` as a response. A large one takes its share of `under_way` until it has been sent, and is refused when others have it all.
-pub(super) async fn respond<M: InPieces>(answer: M, under_way: &Budget) -> Result<Response<M>, Status> {
-    if answer.weight(LARGE) < LARGE {
-        return Ok(Response::new(answer));
+/// `answer` as a response, which holds `share` until it has been sent. A large one goes out in pieces.
+pub(super) async fn respond<M: InPieces>(answer: M, mut share: Share) -> Result<Response<M>, Status> {
+    let weight = answer.weight(LARGE);
+    if weight < LARGE {
+        let mut response = Response::new(answer);
+        if weight >= SMALL {
+            share.reach(weight)?;
+            response.extensions_mut().insert(Held::whole(share));
+        }
+        return Ok(response);
     }
     let mut plan = Plan::default();
     answer.plan(&mut plan).await;
     if plan.bytes > MAX_MESSAGE {
         return Err(error::answer_too_large(plan.bytes, MAX_MESSAGE));
     }
-    let mut share = under_way.share();
-    if !share.grow(plan.bytes) {
-        return Err(error::too_many_requests());
-    }
+    share.reach(share.bytes() + PIECE)?;
     // tonic encodes an empty message; `send` puts this one in its place.
     let mut response = Response::new(M::default());
-    response.extensions_mut().insert(Large(Arc::new(Mutex::new(Some(Pieces {
-        plan,
-        share,
-        begun: false,
-        rest: false,
-        ended: false,
-    })))));
+    let pieces = Pieces { plan, share: Some(share), begun: false, rest: false, ended: false };
+    response.extensions_mut().insert(Held(Arc::new(Mutex::new(Some(Sending::Pieces(pieces))))));
     Ok(response)
 }
 
 /// The response as it goes out: with its pieces, if it has some.
 pub(super) fn send(mut response: http::Response<Body>) -> http::Response<Body> {
-    let large = response.extensions_mut().remove::<Large>();
-    match large.and_then(|large| large.0.lock().take()) {
-        Some(pieces) => response.map(|_| Body::new(pieces)),
+    let held = response.extensions_mut().remove::<Held>();
+    match held.and_then(|held| held.0.lock().take()) {
+        Some(Sending::Pieces(pieces)) => response.map(|_| Body::new(pieces)),
+        Some(Sending::Whole(share)) => response.map(|body| Body::new(Whole { body, share: Some(share) })),
         None => response,
     }
 }
 
-/// Extensions can be cloned; what is in this one is taken once.
+/// What an answer holds. Extensions can be cloned; what is in this one is taken once.
 #[derive(Clone)]
-struct Large(Arc<Mutex<Option<Pieces>>>);
+struct Held(Arc<Mutex<Option<Sending>>>);
+
+impl Held {
+    fn whole(share: Share) -> Self {
+        Held(Arc::new(Mutex::new(Some(Sending::Whole(share)))))
+    }
+}
+
+enum Sending {
+    Pieces(Pieces),
+    /// The message is encoded as usual.
+    Whole(Share),
+}
+
+/// Bytes on their way out that hold a share until they have been sent: the connection keeps them longer than the body that they came of.
+struct Counted {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn counted(bytes: Bytes, share: Option<Share>) -> Bytes {
+    match share {
+        Some(share) => Bytes::from_owner(Counted { bytes, _share: share }),
+        None => bytes,
+    }
+}
+
+/// A message that goes out in one piece.
+struct Whole {
+    body: Body,
+    share: Option<Share>,
+}
+
+impl HttpBody for Whole {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|bytes| counted(bytes, this.share.take())))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// What is to be encoded, in order.
 #[derive(Debug, Default)]
@@ -133,7 +190,7 @@ impl Plan {
 fn weight(values: &[KeyValue], enough: usize) -> usize {
     let mut sum = 0;
     for value in values {
-        sum += value.key.len() + value.value.len();
+        sum += size_of::<KeyValue>() + value.key.len() + value.value.len();
         if sum >= enough {
             break;
         }
@@ -219,8 +276,8 @@ impl InPieces for TxnResponse {
 /// A message on its way out.
 struct Pieces {
     plan: Plan,
-    #[expect(dead_code, reason = "what is under way counts until this is dropped")]
-    share: Share,
+    /// Until the last piece has taken it.
+    share: Option<Share>,
     begun: bool,
     /// Others of the thread have their turn before the next piece.
     rest: bool,
@@ -250,7 +307,8 @@ impl Pieces {
             }
             self.plan.parts.pop_front();
         }
-        (!piece.is_empty()).then(|| piece.into())
+        let share = if self.plan.parts.is_empty() { self.share.take() } else { None };
+        (!piece.is_empty()).then(|| counted(piece.into(), share))
     }
 }
 
@@ -282,6 +340,7 @@ mod tests {
     use quorate_api::etcdserverpb::{PutResponse, ResponseHeader};
 
     use super::*;
+    use crate::rpc::arrival::Budget;
 
     fn values(count: usize, bytes: usize) -> Vec<KeyValue> {
         let value = |n: usize| KeyValue {
@@ -300,8 +359,7 @@ mod tests {
 
     /// What a client reads of it, and in how many pieces.
     async fn sent<M: InPieces + Clone>(answer: &M) -> (M, usize) {
-        let budget = Budget::new(1);
-        let response = respond(answer.clone(), &budget).await.unwrap();
+        let response = respond(answer.clone(), Budget::new(usize::MAX).share()).await.unwrap();
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.extensions = response.extensions().clone();
         let mut body = send(http::Response::from_parts(parts, Body::empty())).into_body();
@@ -358,13 +416,43 @@ mod tests {
 
     #[tokio::test]
     async fn small_answers_stay_as_they_are_and_large_ones_have_a_bound() {
-        let budget = Budget::new(4 << 20);
-        let small = respond(range(10, 100), &budget).await.unwrap();
+        let budget = Budget::new(PIECE);
+        let small = respond(range(10, 100), budget.share()).await.unwrap();
         assert_eq!(small.get_ref(), &range(10, 100));
-        let first = respond(range(3, 1 << 20), &budget).await.unwrap();
-        let refused = respond(range(3, 1 << 20), &budget).await.unwrap_err();
-        assert_eq!(refused.message(), "etcdserver: too many requests");
+        drop(small);
+        let first = respond(range(3, 1 << 20), budget.share()).await.unwrap();
+        for _ in 0..2 {
+            let refused = respond(range(3, 1 << 20), budget.share()).await.unwrap_err();
+            assert_eq!(refused.message(), "etcdserver: too many requests");
+        }
         drop(first);
-        respond(range(3, 1 << 20), &budget).await.unwrap();
+        respond(range(3, 1 << 20), budget.share()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_until_its_last_byte_is_gone() {
+        for answer in [range(30, 1 << 10), range(30, 1 << 14)] {
+            let budget = Budget::new(PIECE);
+            let mut response = respond(answer.clone(), budget.share()).await.unwrap();
+            let encoded = Body::new(http_body_util::Full::new(Bytes::from(vec![0; 30_000])));
+            let mut http = http::Response::new(encoded);
+            *http.extensions_mut() = std::mem::take(response.extensions_mut());
+            drop(response);
+            let mut body = send(http).into_body();
+            let mut last = Bytes::new();
+            while let Some(frame) = body.frame().await {
+                if let Ok(data) = frame.unwrap().into_data() {
+                    last = data;
+                }
+            }
+            drop(body);
+            assert!(
+                respond(range(3, 1 << 20), budget.share()).await.is_err(),
+                "it is kept: {} bytes",
+                last.len()
+            );
+            drop(last);
+            respond(range(3, 1 << 20), budget.share()).await.unwrap();
+        }
     }
 }

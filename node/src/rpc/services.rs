@@ -35,8 +35,8 @@ pub(super) const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
 /// The most bytes of requests that are on their way in at one client runtime. Beyond that they are refused, as etcd refuses what is too much.
 const MAX_ARRIVING_BYTES: usize = 64 << 20;
 
-/// The most bytes of large answers that are on their way out at one client runtime.
-const MAX_ANSWERING_BYTES: usize = 64 << 20;
+/// What answers may take at one client runtime at least, from the first key that is read for one until its last byte is sent.
+const LEAST_ANSWERING_BYTES: usize = 64 << 20;
 
 /// Whether the answer to this path is a stream, whose reader may be as slow as it likes: it holds a place in a history, and no answer
 /// that waits for it.
@@ -66,9 +66,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// Services that reach the replica through `gateway` and show what `view` shows.
-    pub fn new(gateway: Gateway, view: NodeView, peer_scheme: PeerScheme) -> Self {
-        let answers = Budget::new(MAX_ANSWERING_BYTES);
+    /// Services that reach the replica through `gateway` and show what `view` shows. What answers hold of the memory is bounded by
+    /// `answering` bytes, or 64 MiB.
+    pub fn new(gateway: Gateway, view: NodeView, peer_scheme: PeerScheme, answering: usize) -> Self {
+        let answers = Budget::new(answering.max(LEAST_ANSWERING_BYTES));
         let member = Member { gateway, view: view.clone(), peer_scheme, answers };
         Self {
             kv: KvServer::new(KvService::new(member.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
@@ -96,10 +97,10 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let path = request.uri().path();
         let timeout = arrival::timeout(request.headers());
-        let (share, is_stream) = (self.arriving.share(), is_stream(path));
         let service = Served::of(path);
         let unknown = service.is_none().then(|| unimplemented(path));
-        let request = request.map(|body| Arrival::new(body, share, is_stream));
+        let share = self.arriving.share();
+        let request = request.map(|body| Arrival::new(body, share));
         let answer = match service {
             Some(Served::Kv) => self.kv.call(request),
             Some(Served::Maintenance) => self.maintenance.call(request),

@@ -133,7 +133,7 @@ fn member_with_keys(keys: usize) -> Member {
 #[tokio::test]
 async fn transaction_that_writes_is_answered_from_its_own_point() {
     use quorate_api::etcdserverpb::response_op::Response as Answer;
-    let kv = KvService::new(member_with_keys(3_000));
+    let kv = KvService::new(member_with_keys(600));
     let operation = |request| pb::RequestOp { request: Some(request) };
     let all = pb::RangeRequest { range_end: Bytes::from_static(b"\0"), ..get("k", false).into_inner() };
     let (key, range_end) = (all.key.clone(), all.range_end.clone());
@@ -148,7 +148,7 @@ async fn transaction_that_writes_is_answered_from_its_own_point() {
     };
     let later = async {
         kv.put(put("key00001", "new")).await.expect("a plain put");
-        kv.compact(Request::new(pb::CompactionRequest { revision: 3_003, physical: false })).await
+        kv.compact(Request::new(pb::CompactionRequest { revision: 603, physical: false })).await
     };
     let (answer, compacted) = tokio::join!(kv.txn(Request::new(request)), later);
     compacted.expect("a revision that exists");
@@ -158,26 +158,26 @@ async fn transaction_that_writes_is_answered_from_its_own_point() {
         Some(Answer::ResponseDeleteRange(deleted)) => (deleted.deleted, deleted.prev_kvs.len()),
         other => panic!("not asked for: {other:?}"),
     });
-    assert_eq!(counts.collect::<Vec<_>>(), [(3_000, 3_000), (3_000, 3_000), (0, 0)]);
+    assert_eq!(counts.collect::<Vec<_>>(), [(600, 600), (600, 600), (0, 0)]);
 }
 
 #[tokio::test]
 async fn long_ranges_are_read_whole() {
-    let keys = 3_000;
-    let member = member_with_keys(3_000);
+    let keys = 1_100;
+    let member = member_with_keys(1_100);
     let all = pb::RangeRequest {
         range_end: Bytes::from_static(b"\0"),
         serializable: true,
         ..get("k", true).into_inner()
     };
     let read = KvService::new(member).range(Request::new(all)).await.expect("a plain range").into_inner();
-    assert_eq!((read.count, read.kvs.len(), read.more), (keys, 3_000, false));
+    assert_eq!((read.count, read.kvs.len(), read.more), (keys, 1_100, false));
     assert!(read.kvs.is_sorted_by(|a, b| a.key < b.key));
 }
 
 #[tokio::test]
 async fn long_answers_are_sorted_beside_the_other_clients() {
-    let kv = KvService::new(member_with_keys(10_100));
+    let kv = KvService::new(member_with_keys(1_100));
     let newest_first = pb::RangeRequest {
         range_end: Bytes::from_static(b"\0"),
         sort_order: pb::range_request::SortOrder::Descend as i32,
@@ -185,7 +185,7 @@ async fn long_answers_are_sorted_beside_the_other_clients() {
         ..get("k", true).into_inner()
     };
     let read = kv.range(Request::new(newest_first)).await.expect("a plain range").into_inner();
-    assert_eq!(read.kvs.len(), 10_100);
+    assert_eq!(read.kvs.len(), 1_100);
     assert!(read.kvs.is_sorted_by(|a, b| a.mod_revision > b.mod_revision));
 }
 
@@ -353,7 +353,7 @@ async fn health_follows_readiness() {
 #[tokio::test]
 async fn what_is_not_served_is_named() {
     let member = member_with(status(LEADER));
-    let mut services = Services::new(member.gateway, member.view, PeerScheme::Http);
+    let mut services = Services::new(member.gateway, member.view, PeerScheme::Http, 0);
     for path in ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock"] {
         let request = http::Request::post(path).body(Body::empty()).expect("a request");
         let response = services.call(request).await.expect("always answered");

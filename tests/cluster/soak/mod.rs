@@ -27,7 +27,6 @@ const PACE: Pace = Pace { clients: 6, rest: Duration::from_millis(250) };
 
 /// Every way at once, in random strength.
 #[tokio::test]
-#[ignore = "memory has no quota yet: large values end a node of 512 MiB within a minute"]
 async fn clients_do_their_worst_and_the_leader_stays() {
     let seconds =
         std::env::var("QUORATE_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(USUAL);
