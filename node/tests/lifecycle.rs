@@ -224,7 +224,6 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
 #[test]
 fn a_command_line_that_cannot_be_is_said() {
     let home = Home::new("n1");
-    refuses(&home, &["--bootstrap", "--join", "a:1"], 2, &["cannot be used with"]);
     refuses(&home, &["--client-cert", "c"], 2, &["--client-key"]);
     refuses(&home, &["--listen-peer", "0.0.0.0:0"], 2, &["--advertise-peer"]);
     refuses(&home, &["--listen-client", "nonsense"], 2, &["HOST:PORT"]);
