@@ -5,6 +5,7 @@ use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::request_op::Request;
 use quorate_api::log::command::Operation;
 
+use super::check::MAX_REQUEST_BYTES;
 use super::sizes;
 use super::version::VERSION_BYTES;
 
@@ -22,9 +23,11 @@ pub fn growth(operation: &Operation) -> u64 {
     }
 }
 
-/// A version, and a place in the index. A deletion is a version too, and not counted: it is a way out.
+/// A version, and a place in the index. A deletion is a version too, and not counted: it is a way out. What a put keeps is as large as any
+/// value may be: how large it is will only be known where it is applied.
 fn of_put(request: &pb::PutRequest) -> u64 {
-    (request.key.len() + request.value.len()) as u64 + VERSION_BYTES + sizes::place(&request.key)
+    let value = if request.ignore_value { MAX_REQUEST_BYTES } else { request.value.len() };
+    (request.key.len() + value) as u64 + VERSION_BYTES + sizes::place(&request.key)
 }
 
 fn of_txn(request: &pb::TxnRequest) -> u64 {
@@ -67,6 +70,17 @@ mod tests {
             store.apply(&operation).expect("plain puts");
             assert_eq!(store.size_in_use() - before, growth(&operation));
         }
+    }
+
+    #[test]
+    fn a_put_that_keeps_the_value_grows_by_no_more_than_was_counted_on() {
+        let mut store = Store::new();
+        let large = pb::PutRequest { value: vec![7; MAX_REQUEST_BYTES - 100].into(), ..put("key", "") };
+        store.apply(&Operation::Put(large)).expect("a plain put");
+        let keeps = Operation::Put(pb::PutRequest { ignore_value: true, ..put("key", "") });
+        let before = store.size_in_use();
+        store.apply(&keeps).expect("the key is there");
+        assert!((1..=growth(&keeps)).contains(&(store.size_in_use() - before)));
     }
 
     #[test]

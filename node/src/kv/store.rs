@@ -126,7 +126,8 @@ impl Store {
     /// Takes in the next version of a state that was written down: its key's newest.
     pub(super) fn take_back(&mut self, wire: &wire::Version) -> Position {
         let previous = self.index.get(&wire.key);
-        let version = super::snapshot::version_from_wire(wire);
+        let before = previous.and_then(|at| self.history.get(at));
+        let version = super::snapshot::version_from_wire(wire, before);
         let deleted = version.is_tombstone();
         let position = self.append(version, previous);
         if deleted {

@@ -89,6 +89,11 @@ impl Version {
         }
     }
 
+    /// A version with the key and the value of `previous`, whose buffer it shares. It is accounted like any other.
+    pub(super) fn keeping(previous: &Self, record: Record) -> Self {
+        Self::of(previous.data.clone(), previous.key_bytes as usize, previous.value_at as usize, record)
+    }
+
     fn of(data: Bytes, key_bytes: usize, value_at: usize, record: Record) -> Self {
         let Record { modified, created, number, lease } = record;
         debug_assert!((0..=MAX_NUMBER).contains(&number));

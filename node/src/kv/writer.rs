@@ -75,7 +75,7 @@ impl Writer {
             lease: kept_lease.unwrap_or(request.lease),
         };
         let version = match previous.filter(|_| request.ignore_value) {
-            Some(previous) => Version::new(&request.key, previous.value(), record),
+            Some(previous) => Version::keeping(previous, record),
             None => Version::sharing(&self.message, &request.key, &request.value, record),
         };
         let position = store.append(version, last);

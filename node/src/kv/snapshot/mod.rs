@@ -43,13 +43,17 @@ pub(super) fn version_to_wire(version: &Version) -> wire::Version {
     }
 }
 
-/// The same back, with a buffer of its own.
-pub(super) fn version_from_wire(wire: &wire::Version) -> Version {
+/// The same back: with the buffer of its key's version before it, if that has the same value, and else one of its own. So versions that keep
+/// a value share it again after a restart.
+pub(super) fn version_from_wire(wire: &wire::Version, previous: Option<&Version>) -> Version {
     let record = Record {
         modified: Revision { main: wire.revision, sub: wire.sub },
         created: wire.created,
         number: wire.number,
         lease: wire.lease,
     };
-    Version::new(&wire.key, &wire.value, record)
+    match previous.filter(|previous| previous.value() == wire.value) {
+        Some(previous) => Version::keeping(previous, record),
+        None => Version::new(&wire.key, &wire.value, record),
+    }
 }

@@ -152,6 +152,33 @@ fn many_puts_at_once_stay_below_the_quota() {
     }
 }
 
+/// A put that keeps the value makes a version as large as that, however small it is itself.
+#[test]
+fn puts_that_keep_a_large_value_stay_below_the_quota() {
+    const VALUE: u64 = 1 << 20;
+    for at_level in [FIRST, ALARMS] {
+        let quota = 10 * VALUE;
+        let mut world = World::new();
+        let leader = world.elect();
+        limit(&mut world, leader, quota);
+        if at_level == ALARMS {
+            world.get(leader).raise_level(Some(ALARMS)).expect("all support it");
+            world.settle();
+        }
+        let put =
+            |value: Vec<u8>| pb::PutRequest { key: "k".into(), value: value.into(), ..Default::default() };
+        done(&mut world, leader, 1, Operation::Put(put(vec![7; VALUE as usize]))).expect("a plain put");
+        let keeps = || pb::PutRequest { ignore_value: true, ..put(Vec::new()) };
+        let puts = (2..102).map(|number| command_of(leader, number, Operation::Put(keeps()))).collect();
+        world.get(leader).write(CLIENT, puts);
+        world.settle();
+        for member in world.replicas.values() {
+            let size = member.store().read().size_in_use();
+            assert!(size < quota && size > 3 * VALUE, "level {at_level}: {size}");
+        }
+    }
+}
+
 /// A leader that has not applied a disarmament yet, which somebody else has acknowledged, does not refuse what comes after it.
 #[test]
 fn a_leader_that_is_behind_leaves_it_to_the_log() {
