@@ -18,7 +18,7 @@ use crate::{command, kv};
 impl Replica {
     /// A client wants commands to be done, in order.
     pub fn write(&mut self, client: Client, commands: Vec<Command>) {
-        let refusal = self.refusal();
+        let refusal = self.refusal().or(self.holds_too_much().then_some(Failure::TooFarBehind));
         let (room, level) = (self.room_for_commands(), self.level);
         let mut admitted = Vec::with_capacity(commands.len());
         for command in commands {
@@ -42,7 +42,7 @@ impl Replica {
         if self.is_divided() {
             return self.send_back(from, term, commands, Rejection::Corrupt);
         }
-        if self.is_far_behind() {
+        if self.is_far_behind() || self.holds_too_much() {
             return self.send_back(from, term, commands, Rejection::TooFarBehind);
         }
         let room = self.room_for_commands();
@@ -95,6 +95,11 @@ impl Replica {
             return Some(Failure::Corrupt);
         }
         self.is_far_behind().then_some(Failure::TooFarBehind)
+    }
+
+    /// Whether the log holds so much that is not committed that no more commands are taken in. Reads ask nothing of it.
+    fn holds_too_much(&self) -> bool {
+        self.ahead.bytes() > ADMITTED_BACKLOG_BYTES
     }
 
     /// Whether so much waits to be applied that a request that comes now would hardly be answered in time, or would take memory that

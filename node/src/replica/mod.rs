@@ -6,6 +6,7 @@
 //! for the disk: committed entries go out ([`Effects::apply`]), and that they are applied comes in ([`Replica::applied`]).
 
 mod admission;
+mod ahead;
 mod applier;
 mod backlog;
 mod builds;
@@ -42,6 +43,7 @@ pub use quota::Usage;
 pub use room::Room;
 pub use writes::Command;
 
+use ahead::Ahead;
 use builds::Builds;
 use digests::Digests;
 use fetch::Fetcher;
@@ -55,8 +57,8 @@ use writes::Writes;
 /// How often, in ticks, a leader without room tries to hand over.
 const HANDS_OVER_EVERY: u64 = 100;
 
-/// With so many bytes of entries that wait to be applied no request is taken in: as much as a client runtime may have under way
-/// (`doors/gateway.rs`).
+/// With so many bytes of entries that wait to be applied, or to be committed, no request is taken in: as much as a client runtime may
+/// have under way (`doors/gateway.rs`).
 const ADMITTED_BACKLOG_BYTES: u64 = 64 << 20;
 
 /// With so many a follower takes no entries from its leader: they stay in memory until a snapshot covers them. A leader does not come so
@@ -184,6 +186,8 @@ pub struct Replica {
     handed: Index,
     /// The newest that the state holds, as far as was reported: it may be ahead when the process starts.
     applied: Index,
+    /// What the log holds behind that.
+    ahead: Ahead,
     /// What was handed out and is not applied yet.
     backlog: Backlog,
     /// Of the state, as far as was reported.
@@ -243,6 +247,9 @@ impl Replica {
         let patience = u64::from(options.raft.election_ticks) * 2;
         let newest = restored.snapshot.clone();
         let keep_after = tail::before(&restored.entries, handed, options.kept_log_bytes);
+        let mut ahead = Ahead::default();
+        ahead.appended(&restored.entries);
+        ahead.handed_out(handed);
         restored.hard_state.commit = membership::known_commit(&restored, options.removed);
         let mut raft = Raft::new(options.raft, restored);
         if let Some(newest) = newest {
@@ -263,6 +270,7 @@ impl Replica {
             raft,
             handed,
             applied,
+            ahead,
             backlog: Backlog::default(),
             membership,
             writes: Writes::default(),
@@ -464,7 +472,11 @@ impl Replica {
         let mut status_changed = output.status_changed | std::mem::take(&mut self.state_changed);
         status_changed |= std::mem::take(&mut self.agreement_changed);
         self.messages.extend(output.messages.into_iter().map(Message::Raft));
+        if let Some(write) = &output.write {
+            self.ahead.written(write);
+        }
         status_changed |= self.hand_out(output.committed);
+        self.ahead.handed_out(self.handed);
         for done in output.reads {
             self.reads.settled(done, self.applied, &mut self.answers);
         }

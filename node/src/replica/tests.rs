@@ -84,6 +84,8 @@ struct World {
     answers: Vec<(MemberId, Answer)>,
     /// Those who neither send nor receive.
     cut: Vec<MemberId>,
+    /// Which messages are lost.
+    loses: fn(&Message) -> bool,
 }
 
 impl World {
@@ -101,7 +103,7 @@ impl World {
         };
         let options = |id| Options { kept_log_bytes: log_bytes, ..options(id) };
         let replicas = ids.map(|id| (id, on(options(id), restored.clone()))).into();
-        World { replicas, network: VecDeque::new(), answers: Vec::new(), cut: Vec::new() }
+        World { replicas, network: VecDeque::new(), answers: Vec::new(), cut: Vec::new(), loses: |_| false }
     }
 
     fn get(&mut self, id: MemberId) -> &mut Member {
@@ -126,7 +128,7 @@ impl World {
             }
             while let Some(message) = self.network.pop_front() {
                 quiet = false;
-                if !self.cut.contains(&message.to()) {
+                if !self.cut.contains(&message.to()) && !(self.loses)(&message) {
                     self.get(message.to()).receive(message);
                 }
             }

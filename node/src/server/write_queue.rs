@@ -5,8 +5,8 @@
 //! what is durable is reported group by group, a part of a write if need be.
 //!
 //! The queue has no limit of its own. A follower's holds what leaders have on their way to it
-//! ([`quorate_raft::Config::max_inflight_bytes`]), a leader's what the gateways of all members have admitted and not answered: what
-//! waits here is among that. The simulator writes in the same groups.
+//! ([`quorate_raft::Config::max_inflight_bytes`]), a leader's what its log holds ahead of what it has handed out to be applied, with which
+//! it takes in no more requests (`replica/ahead.rs`): what waits here is among that. The simulator writes in the same groups.
 
 use std::collections::VecDeque;
 

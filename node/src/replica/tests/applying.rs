@@ -1,5 +1,7 @@
 //! A replica whose applier is slow, or stands still.
 
+use quorate_raft::Body;
+
 use super::*;
 
 /// A deletion of millions of keys, say: the leader leads on, and what it decides is done elsewhere. What comes before it is done waits;
@@ -58,6 +60,43 @@ fn a_follower_that_is_far_behind_takes_no_entries_until_it_has_caught_up() {
     world.get(follower).stalled = false;
     world.tick_often(50);
     assert_eq!(world.revision(follower), world.revision(leader));
+}
+
+/// Requests that are given up give back what they took at their gateway, and stay in the log: with a quorum that stores nothing it would
+/// grow for as long as requests come.
+#[test]
+fn a_leader_takes_in_no_more_than_it_may_hold_while_nothing_is_committed() {
+    const ROUND: usize = 8 << 20;
+    let mut world = World::new();
+    let leader = world.elect();
+    let follower = world.follower(leader);
+    world.loses =
+        |message| matches!(message, Message::Raft(raft) if matches!(raft.body, Body::AppendAccepted { .. }));
+    let accepted = world.get(leader).status().commit;
+    let mut number = 0;
+    for _ in 0..20 {
+        for at in [leader, follower] {
+            number += 1;
+            world.get(at).write(CLIENT, vec![put_bytes(at, number, ROUND)]);
+        }
+        world.settle();
+        world.tick_often(REQUEST_TICKS + 1);
+    }
+    let status = world.get(leader).status();
+    assert_eq!((status.role, status.commit), (Role::Leader, accepted), "it leads, and commits nothing");
+    let entries = status.last.index - status.commit;
+    assert!(entries * ROUND as u64 <= ADMITTED_BACKLOG_BYTES + 4 * ROUND as u64, "{entries} entries");
+    for (at, number) in [(leader, number - 1), (follower, number)] {
+        let refused = world.answer(at, number);
+        assert!(matches!(refused, Some(Outcome::NotApplied(Failure::TooFarBehind))), "{refused:?}");
+    }
+    // What has stayed is done, and then there is room again.
+    world.loses = |_| false;
+    world.tick_often(50);
+    world.get(follower).write(CLIENT, vec![put(follower, 100)]);
+    world.settle();
+    world.tick_often(2);
+    assert!(is_applied(world.answer(follower, 100)));
 }
 
 /// What was handed out before a snapshot took the state's place must not be applied onto it.
