@@ -14,7 +14,7 @@
 //! | level | what it has beside the one below |
 //! |---|---|
 //! | 1 | |
-//! | 2 | A deletion at exactly the compacted revision is kept. Compares of a writing transaction look at a bounded number of keys. Alarms (etcd's `AlarmRequest`), NOSPACE by the size of the state among them: then nothing is put. |
+//! | 2 | A deletion at exactly the compacted revision is kept. Compares of a writing transaction look at a bounded number of keys. Alarms (etcd's `AlarmRequest`), a bounded number of each kind, NOSPACE by the size of the state among them: then nothing is put. |
 //!
 //! A build does as its cluster's level says, also where it knows better: until the level is raised, every step of an upgrade can be
 //! taken back.

@@ -1,5 +1,6 @@
 //! Writes the copy behind the state.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -140,7 +141,7 @@ impl Keeper {
     }
 
     fn write(&mut self) -> Result<Kept, EngineError> {
-        let head = self.read();
+        let head = self.read()?;
         let whole = match head {
             Some(_) => self.stream.len(),
             None => self.stream.len() / self.block_bytes * self.block_bytes,
@@ -167,11 +168,11 @@ impl Keeper {
     }
 
     /// Reads the next versions into the stream. At their end: what the state is with all of them.
-    fn read(&mut self) -> Option<wire::Head> {
+    fn read(&mut self) -> Result<Option<wire::Head>, EngineError> {
         while self.stream.len() < self.step_bytes {
             let mut state = self.state.write();
             if self.incarnation.as_ref() != Some(&state.incarnation()) {
-                return None;
+                return Ok(None);
             }
             let (versions, next) = state.copy_from(self.next, BATCH);
             let head = state.is_copied(next).then(|| self.head(&state));
@@ -179,15 +180,17 @@ impl Keeper {
             let before = self.stream.len();
             self.versions += versions.len() as u64;
             for version in versions {
-                records::append(&mut self.stream, &version);
+                records::append(&mut self.stream, &version).map_err(|error| {
+                    EngineError::new("append to", Path::new("the copy of the state"), &error)
+                })?;
             }
             self.bytes += (self.stream.len() - before) as u64;
             self.next = next;
             if head.is_some() {
-                return head;
+                return Ok(head);
             }
         }
-        None
+        Ok(None)
     }
 
     fn head(&self, state: &Store) -> wire::Head {

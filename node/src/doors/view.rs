@@ -98,6 +98,11 @@ impl NodeStatus {
         self.configuration.as_ref().map_or(&[], |c| &c.configuration.members)
     }
 
+    /// Whether `member` belongs to the newest configuration.
+    pub fn has_member(&self, member: u64) -> bool {
+        self.members().iter().any(|described| described.id == member)
+    }
+
     /// Whether `member` is a learner of the newest configuration.
     pub fn is_learner(&self, member: u64) -> bool {
         self.configuration.as_ref().is_some_and(|c| c.configuration.learners.contains(&member))

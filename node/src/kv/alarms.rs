@@ -9,7 +9,10 @@ use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, AlarmType};
 use quorate_api::log::CheckQuota;
 
-use super::{Store, header};
+use super::{KvError, Store, header};
+
+/// The most alarms of a kind. All stand in one record of a snapshot. NOSPACE has its own, for it must be possible to raise it.
+const MAX_OF_A_KIND: usize = 256;
 
 /// Kind and member.
 pub(super) type Alarms = BTreeSet<(i32, u64)>;
@@ -37,18 +40,28 @@ impl Store {
     }
 
     /// Raises an alarm, or takes it back; answers what has changed by it. One that is of no kind, and an action that changes nothing, change
-    /// nothing.
-    pub(super) fn alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
+    /// nothing. Refused only if so many are raised that there is no room for another.
+    pub(super) fn alarm(&mut self, request: &AlarmRequest) -> Result<AlarmResponse, KvError> {
         let key = (request.alarm, request.member_id);
         let is_kind =
             matches!(AlarmType::try_from(request.alarm), Ok(AlarmType::Nospace | AlarmType::Corrupt));
         let changed = match AlarmAction::try_from(request.action) {
-            Ok(AlarmAction::Activate) => is_kind && self.alarms.insert(key),
+            Ok(AlarmAction::Activate) => is_kind && self.raise(key)?,
             Ok(AlarmAction::Deactivate) => self.alarms.remove(&key),
             Ok(AlarmAction::Get) | Err(_) => false,
         };
         let alarms = changed.then(|| alarm(&key)).into_iter().collect();
-        AlarmResponse { header: Some(header(self.revision)), alarms }
+        Ok(AlarmResponse { header: Some(header(self.revision)), alarms })
+    }
+
+    /// Raises an alarm. Whether it was not raised before.
+    fn raise(&mut self, key: (i32, u64)) -> Result<bool, KvError> {
+        let (kind, _) = key;
+        let of_its_kind = self.alarms.range((kind, 0)..=(kind, u64::MAX)).count();
+        if of_its_kind >= MAX_OF_A_KIND && !self.alarms.contains(&key) {
+            return Err(KvError::TooManyAlarms);
+        }
+        Ok(self.alarms.insert(key))
     }
 }
 
@@ -64,14 +77,18 @@ pub(super) fn restored(wire: &[AlarmMember]) -> Option<Alarms> {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::RwLock;
     use quorate_api::etcdserverpb::request_op::Request;
     use quorate_api::etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest,
     };
+    use quorate_api::log::RaiseLevel;
     use quorate_api::log::command::Operation;
 
     use super::*;
-    use crate::kv::{KvError, Response};
+    use crate::kv::Response;
+    use crate::kv::snapshot::{NotEncoded, Restore};
+    use crate::level::ALARMS;
 
     fn ask(store: &mut Store, action: AlarmAction, member_id: u64, alarm: AlarmType) -> usize {
         let request = AlarmRequest { action: action.into(), member_id, alarm: alarm.into() };
@@ -92,6 +109,44 @@ mod tests {
         assert_eq!(ask(&mut store, AlarmAction::Deactivate, 8, AlarmType::Nospace), 0);
         assert_eq!(ask(&mut store, AlarmAction::Deactivate, 7, AlarmType::Nospace), 1);
         assert_eq!((store.alarms(), store.revision()), (vec![], revision), "no revision is made");
+    }
+
+    /// The alarms stand in one record of a snapshot: without a bound none could be restored.
+    #[test]
+    fn alarms_are_bounded_and_full_of_one_kind_leave_room_for_no_space() {
+        let mut store = Store::new();
+        store.apply(&Operation::RaiseLevel(RaiseLevel { to: ALARMS })).expect("it is never refused");
+        let mut raised = 0;
+        for member_id in 0..250_000 {
+            let (action, alarm) = (AlarmAction::Activate.into(), AlarmType::Corrupt.into());
+            let request = AlarmRequest { action, member_id, alarm };
+            raised += usize::from(store.apply(&Operation::Alarm(request)).is_ok());
+        }
+        assert_eq!((raised, store.alarms().len()), (MAX_OF_A_KIND, MAX_OF_A_KIND));
+        assert_eq!(check(&mut store, 0, 0).len(), 1, "NOSPACE is raised all the same");
+        assert_eq!(ask(&mut store, AlarmAction::Activate, 1, AlarmType::Corrupt), 0, "it is raised already");
+
+        let alarms = store.alarms();
+        let store = RwLock::new(store);
+        let mut source = store.write().snapshot(1 << 16).expect("no other is under way");
+        let mut restore = Restore::new();
+        while let Some(piece) = source.next_piece(&store).expect("it is not replaced") {
+            restore.push(&piece).expect("what was encoded");
+        }
+        assert_eq!(restore.finish().expect("all of it").alarms(), alarms);
+        let mut store = store.into_inner();
+        assert_eq!(ask(&mut store, AlarmAction::Deactivate, 1, AlarmType::Corrupt), 1);
+        assert_eq!(ask(&mut store, AlarmAction::Activate, 250_000, AlarmType::Corrupt), 1, "there is room");
+    }
+
+    /// Whatever else makes the record too long: what cannot be read back is no snapshot.
+    #[test]
+    fn a_state_whose_record_cannot_be_read_back_makes_no_snapshot() {
+        let mut store = Store::new();
+        store.alarms = (0..250_000).map(|member| (AlarmType::Corrupt.into(), u64::MAX - member)).collect();
+        let store = RwLock::new(store);
+        let mut source = store.write().snapshot(1 << 16).expect("no other is under way");
+        assert!(matches!(source.next_piece(&store), Err(NotEncoded::TooLong(_))));
     }
 
     fn put(store: &mut Store) -> Result<Response, KvError> {

@@ -101,7 +101,7 @@ impl Applying {
             }
             Work::Txn(transaction) => Some(transaction.advance(store, writer, steps)?.map(Response::Txn)),
             Work::Compact(revision) => Some(store.compact(*revision).map(Response::Compact)),
-            Work::Alarm(request) => Some(Ok(Response::Alarm(store.alarm(request)))),
+            Work::Alarm(request) => Some(store.alarm(request).map(Response::Alarm)),
             Work::CheckQuota(check) => Some(Ok(Response::Alarm(store.check_quota(*check)))),
             Work::RaiseLevel(to) => {
                 store.level = store.level.max(*to);

@@ -92,6 +92,9 @@ pub enum KvError {
     /// The ranges that a writing transaction compares have too many keys.
     #[error("the transaction compares too many keys")]
     TooManyCompared,
+    /// So many alarms of the kind are raised that another is not.
+    #[error("too many alarms are raised")]
+    TooManyAlarms,
 }
 
 /// A header that says the revision.

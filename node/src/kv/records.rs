@@ -22,9 +22,19 @@ pub enum BadLength {
     TooLong(usize),
 }
 
-/// Appends a record to the stream.
-pub fn append(stream: &mut BytesMut, record: &impl Message) {
+/// A record of so many bytes would be refused by [`take`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a record of {0} bytes could not be read back")]
+pub struct TooLong(pub usize);
+
+/// Appends a record to the stream, unless it could not be taken off again.
+pub fn append(stream: &mut BytesMut, record: &impl Message) -> Result<(), TooLong> {
+    let length = record.encoded_len();
+    if length > MAX_RECORD_BYTES {
+        return Err(TooLong(length));
+    }
     record.encode_length_delimited(stream).expect("a buffer that grows has room");
+    Ok(())
 }
 
 /// Takes a record off the stream, if all of it is there.
@@ -42,4 +52,26 @@ pub fn take(stream: &mut BytesMut) -> Result<Option<Bytes>, BadLength> {
     }
     stream.advance(prefix + 1);
     Ok(Some(stream.split_to(length).freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_is_taken_off_again_and_nothing_else_is_appended() {
+        let mut stream = BytesMut::new();
+        // A message of one field: a byte for what it is, and four for its length.
+        for bytes in [0, 1, MAX_RECORD_BYTES - 5, MAX_RECORD_BYTES - 4, MAX_RECORD_BYTES] {
+            let record = vec![7_u8; bytes];
+            match append(&mut stream, &record) {
+                Ok(()) => {
+                    let taken = take(&mut stream).expect("its length is right").expect("all of it is there");
+                    assert_eq!(Vec::<u8>::decode(&taken[..]), Ok(record));
+                }
+                Err(TooLong(length)) => assert!(length > MAX_RECORD_BYTES && bytes > MAX_RECORD_BYTES - 5),
+            }
+            assert!(stream.is_empty());
+        }
+    }
 }

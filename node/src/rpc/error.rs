@@ -40,6 +40,10 @@ impl From<KvError> for Status {
             KvError::TooManyCompared => {
                 (Code::InvalidArgument, "etcdserver: too many operations in txn request")
             }
+            // etcd has no bound, and no text.
+            KvError::TooManyAlarms => {
+                (Code::ResourceExhausted, "etcdserver: too many alarms are raised: disarm some")
+            }
             KvError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
         };
         Status::new(code, text)
@@ -95,6 +99,11 @@ fn no_space(reason: &'static str) -> Status {
 pub(super) fn answer_lost(error: KvError) -> Status {
     tracing::warn!(%error, "a transaction was applied, and the point of the history at which it was to read is gone");
     RequestError::TimedOut.into()
+}
+
+/// No member has the ID that was named.
+pub(super) fn member_not_found() -> Status {
+    Status::new(Code::NotFound, "etcdserver: member not found")
 }
 
 /// A learner was asked for more than it answers.

@@ -7,7 +7,7 @@ use quorate_api::log::command::Operation;
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status};
 
-use super::error::{mismatched, unimplemented};
+use super::error::{member_not_found, mismatched, unimplemented};
 use super::member::Member;
 use crate::doors::view::{Agreement, ETCD_STORAGE_VERSION, ETCD_VERSION, NodeStatus};
 use crate::kv;
@@ -58,11 +58,17 @@ impl Maintenance for MaintenanceService {
     }
 
     /// Tells the alarms of the cluster, and beside them NOSPACE while this member's own disk is full, and if it leads another's: those end by
-    /// themselves when there is room. So it does with CORRUPT, of members that hold another state than a majority. `etcdctl endpoint health` asks, and takes no answer for ill health. Raising and disarming are of level
-    /// 2.
+    /// themselves when there is room. So it does with CORRUPT, of members that hold another state than a majority. `etcdctl endpoint health`
+    /// asks, and takes no answer for ill health. Raising and disarming are of level 2. Only a member's can be raised: etcd takes any, and a
+    /// client could raise them without end. Those of members that were removed can be disarmed.
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
+        if request.action == AlarmAction::Activate as i32
+            && !self.member.view.status().has_member(request.member_id)
+        {
+            return Err(member_not_found());
+        }
         if request.action != AlarmAction::Get as i32 {
             // Nothing of it is read late.
             let reply = self.member.gateway.propose(Operation::Alarm(request)).await?;

@@ -317,6 +317,18 @@ async fn alarms_are_raised_and_asked_for() {
 }
 
 #[tokio::test]
+async fn an_alarm_of_no_member_is_not_raised_and_can_be_disarmed() {
+    let maintenance = MaintenanceService::new(member_with(status(LEADER)));
+    let alarm = |action: AlarmAction| {
+        let (action, alarm) = (action as i32, pb::AlarmType::Corrupt as i32);
+        Request::new(pb::AlarmRequest { action, member_id: 99, alarm })
+    };
+    let refused = maintenance.alarm(alarm(AlarmAction::Activate)).await.expect_err("there is no such member");
+    assert_eq!(code_and_text(&refused), (Code::NotFound, "etcdserver: member not found"));
+    maintenance.alarm(alarm(AlarmAction::Deactivate)).await.expect("it may have been removed");
+}
+
+#[tokio::test]
 async fn the_members_are_listed_without_a_revision() {
     let cluster = ClusterService::new(member_with(status(LEADER)));
     let request = Request::new(pb::MemberListRequest { linearizable: true });

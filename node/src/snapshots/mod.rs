@@ -34,7 +34,7 @@ pub use manifest::{Manifest, ManifestError};
 pub use mark::{read_mark, write_mark};
 pub use worker::{Found, Job, Part, Report, Worker};
 
-use crate::kv::snapshot::{Replaced, RestoreError};
+use crate::kv::snapshot::{NotEncoded, RestoreError};
 use crate::level::{Levels, Subject, Unsupported};
 
 /// The folder of the snapshots in a data directory.
@@ -80,9 +80,9 @@ pub enum SnapshotError {
     /// The same: the level that it needs is not supported.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
-    /// The state that it is of is gone.
+    /// The state that it is of is gone, or cannot be encoded.
     #[error(transparent)]
-    Replaced(#[from] Replaced),
+    NotEncoded(#[from] NotEncoded),
     /// Newer ones have come, and it was removed.
     #[error("the snapshot was removed: there are newer ones")]
     Superseded,

@@ -192,7 +192,7 @@ impl Worker {
         let mut taking = self.taking.take()?;
         let next = match taking.source.next_piece(&self.state) {
             Ok(next) => next,
-            Err(replaced) => return Some(self.not_taken(taking, replaced.into())),
+            Err(error) => return Some(self.not_taken(taking, error.into())),
         };
         let Some(piece) = next else { return Some(self.end_taking(taking)) };
         if let Err(error) = taking.write(&self.archive, &piece) {

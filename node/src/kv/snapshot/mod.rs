@@ -14,7 +14,7 @@ use super::revision::Revision;
 use super::version::{Record, Version};
 
 pub use restore::{Restore, RestoreError};
-pub use source::{Replaced, SnapshotSource};
+pub use source::{NotEncoded, SnapshotSource};
 
 /// What a state is beside its versions, on the wire.
 pub(super) fn state_to_wire(store: &Store) -> wire::State {

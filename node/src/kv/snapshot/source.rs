@@ -12,6 +12,7 @@ use quorate_api::snapshot as wire;
 
 use super::{state_to_wire, version_to_wire};
 use crate::kv::pins::Pin;
+use crate::kv::records::TooLong;
 use crate::kv::revision::Revision;
 use crate::kv::steps::Steps;
 use crate::kv::version::Version;
@@ -24,10 +25,16 @@ const BATCH: usize = 256;
 /// Steps under one hold of the lock: some hundred microseconds at most.
 const STEPS: usize = 1024;
 
-/// The state was exchanged for another one: this snapshot cannot be finished.
+/// Why a snapshot cannot be finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the state was replaced while a snapshot of it was taken")]
-pub struct Replaced;
+pub enum NotEncoded {
+    /// The state was exchanged for another one.
+    #[error("the state was replaced while a snapshot of it was taken")]
+    Replaced,
+    /// The state holds what no member could restore.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
 
 /// A snapshot in the making.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub struct SnapshotSource {
     /// Some of what the compaction left without use is still there, because another reader needs it: it is told apart as it is read.
     sorts_out: bool,
     step: Step,
+    /// The first record, until it is encoded.
+    state: Option<wire::State>,
     /// Not handed out yet.
     encoded: BytesMut,
     piece_bytes: usize,
@@ -65,8 +74,7 @@ impl Store {
         if self.snapshot.strong_count() > 0 || self.unfinished.is_some() {
             return None;
         }
-        let mut encoded = BytesMut::new();
-        records::append(&mut encoded, &state_to_wire(self));
+        let state = state_to_wire(self);
         let pin = Arc::new(self.pin(self.compaction.revision));
         self.snapshot = Arc::downgrade(&pin);
         Some(SnapshotSource {
@@ -75,7 +83,8 @@ impl Store {
             deletions: self.compaction.deletions,
             sorts_out: false,
             step: Step::Collect,
-            encoded,
+            state: Some(state),
+            encoded: BytesMut::new(),
             piece_bytes,
             level: self.level,
         })
@@ -95,7 +104,7 @@ impl SnapshotSource {
 
     /// The next piece, in order, of `store`, where the snapshot was begun; `None` when there are no more. The lock is taken several
     /// times, and never for long.
-    pub fn next_piece(&mut self, store: &RwLock<Store>) -> Result<Option<Bytes>, Replaced> {
+    pub fn next_piece(&mut self, store: &RwLock<Store>) -> Result<Option<Bytes>, NotEncoded> {
         while self.encoded.len() < self.piece_bytes && self.hold(store)? {}
         if self.encoded.is_empty() {
             return Ok(None);
@@ -105,13 +114,16 @@ impl SnapshotSource {
     }
 
     /// Goes on, under one hold of the lock. False at the end.
-    pub(in crate::kv) fn hold(&mut self, store: &RwLock<Store>) -> Result<bool, Replaced> {
+    pub(in crate::kv) fn hold(&mut self, store: &RwLock<Store>) -> Result<bool, NotEncoded> {
+        if let Some(state) = self.state.take() {
+            records::append(&mut self.encoded, &state)?;
+        }
         match self.step {
             Step::Collect => self.collect(&mut store.write())?,
             Step::Read(from) => {
                 let versions = self.read(&store.read(), from)?;
                 for version in &versions {
-                    records::append(&mut self.encoded, version);
+                    records::append(&mut self.encoded, version)?;
                 }
             }
             Step::Done => return Ok(false),
@@ -119,7 +131,7 @@ impl SnapshotSource {
         Ok(true)
     }
 
-    fn collect(&mut self, store: &mut Store) -> Result<(), Replaced> {
+    fn collect(&mut self, store: &mut Store) -> Result<(), NotEncoded> {
         self.check(store)?;
         // A later compaction may have left more: that is held back by this snapshot itself.
         if store.collect(STEPS) != Collected::More {
@@ -129,7 +141,7 @@ impl SnapshotSource {
         Ok(())
     }
 
-    fn read(&mut self, store: &Store, from: u64) -> Result<Vec<wire::Version>, Replaced> {
+    fn read(&mut self, store: &Store, from: u64) -> Result<Vec<wire::Version>, NotEncoded> {
         self.check(store)?;
         let mut versions = Vec::with_capacity(BATCH);
         let (mut bytes, mut steps) = (0, Steps::new(STEPS));
@@ -166,7 +178,7 @@ impl SnapshotSource {
         kept.is_some_and(|kept| kept.modified() == version.modified())
     }
 
-    fn check(&self, store: &Store) -> Result<(), Replaced> {
-        if store.is_pinned_by(&self.pin) { Ok(()) } else { Err(Replaced) }
+    fn check(&self, store: &Store) -> Result<(), NotEncoded> {
+        if store.is_pinned_by(&self.pin) { Ok(()) } else { Err(NotEncoded::Replaced) }
     }
 }

@@ -11,7 +11,7 @@ use quorate_api::snapshot as wire;
 
 use super::model::{change, operations_of};
 use super::requests::*;
-use crate::kv::snapshot::{Replaced, Restore, RestoreError};
+use crate::kv::snapshot::{NotEncoded, Restore, RestoreError};
 use crate::kv::{Collected, SnapshotPolicy, Store};
 use crate::level::{FIRST, NEWEST};
 
@@ -219,7 +219,7 @@ fn one_at_a_time_and_only_of_the_state_that_it_was_begun_in() {
     let mut source = store.write().snapshot(PIECE).expect("no other is under way");
     assert!(store.write().snapshot(PIECE).is_none());
     *store.write() = sample();
-    assert_eq!(source.next_piece(&store), Err(Replaced));
+    assert_eq!(source.next_piece(&store), Err(NotEncoded::Replaced));
     assert!(store.write().snapshot(PIECE).is_some(), "another state is not concerned");
 }
 
