@@ -19,6 +19,9 @@ const KEPT: usize = 2;
 const SUFFIX: &str = ".snapshot";
 const PART: &str = ".part";
 
+/// What is received may be what is being taken: each has a file of its own.
+const RECEIVED: &str = ".received.part";
+
 /// The snapshots of one member.
 #[derive(Debug)]
 pub struct Archive {
@@ -100,9 +103,18 @@ impl Archive {
         Some(kept)
     }
 
-    /// A new file for the snapshot `id`.
+    /// A new file for the snapshot `id`, which is being taken.
     pub(super) fn begin(&self, id: LogId) -> Result<Part, SnapshotError> {
-        let path = self.dir.join(format!("{}{PART}", stem(id)));
+        self.create(id, PART)
+    }
+
+    /// The same of one that comes from other members.
+    pub(super) fn begin_received(&self, id: LogId) -> Result<Part, SnapshotError> {
+        self.create(id, RECEIVED)
+    }
+
+    fn create(&self, id: LogId, suffix: &str) -> Result<Part, SnapshotError> {
+        let path = self.dir.join(format!("{}{suffix}", stem(id)));
         self.remove(&path)?;
         let file = self.disk.create_streamed(&path).during("create", &path)?;
         Ok(Part { file, path })

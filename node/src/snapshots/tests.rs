@@ -135,6 +135,47 @@ fn what_is_received_in_any_order_is_the_same_file() {
     assert!(matches!(receiver.report(), Report::Received(..)));
 }
 
+/// A member that fetches a snapshot may come to the entry where it takes the same one itself.
+#[test]
+fn a_snapshot_that_is_taken_while_it_is_received_is_whole_at_every_step() {
+    let (mut sender, mut receiver) = (Member::new(), Member::new());
+    sender.put(0..200);
+    receiver.put(0..200);
+    let manifest = sender.take(200);
+    let id = manifest.id();
+    receiver.worker.push(Job::Receive(manifest.clone()));
+    for number in 0..manifest.pieces() {
+        receiver.worker.push(Job::Write(id, number, sender.piece(id, number)));
+    }
+    let source = receiver.state.write().snapshot(PIECE).unwrap();
+    receiver.worker.push(Job::Take(identity(200), source));
+    let mut ends = Vec::new();
+    while receiver.worker.is_busy() {
+        match receiver.worker.step() {
+            Some(Report::Written(..)) | None => {}
+            Some(end) => ends.push(end),
+        }
+        // What a process would find that starts now.
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join("snapshots")).unwrap();
+        let mut is_named = false;
+        for file in receiver.files() {
+            is_named |= file.extension().is_some_and(|extension| extension == "snapshot");
+            fs::copy(&file, copy.path().join("snapshots").join(file.file_name().unwrap())).unwrap();
+        }
+        let found = open(copy.path()).restore().unwrap();
+        assert_eq!(found.is_some(), is_named, "a file that has its name is whole");
+    }
+    assert!(
+        matches!(
+            &ends[..],
+            [Report::Taken(_), Report::Received(..)] | [Report::Received(..), Report::Taken(_)]
+        ),
+        "{ends:?}"
+    );
+    assert_eq!(receiver.files().len(), 1);
+}
+
 #[test]
 fn what_does_not_come_whole_leaves_nothing() {
     let (mut sender, mut receiver) = (Member::new(), Member::new());

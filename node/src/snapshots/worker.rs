@@ -230,7 +230,7 @@ impl Worker {
             self.receiving = Some(Receiving::Restoring { id, back: ReadBack::default() });
             return None;
         }
-        match self.archive.begin(id) {
+        match self.archive.begin_received(id) {
             Ok(part) => {
                 let left = manifest.pieces();
                 let missing = vec![true; left as usize];
