@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use quorate_raft::{Entry, Index, MemberId, Payload, ProposeError, Restored, Term};
+use quorate_raft::{
+    ChangeError, Configuration, Entry, Index, MemberId, Payload, ProposeError, Restored, Term,
+};
 
 use super::{Message, Replica};
 use crate::command;
-use crate::level::{Level, Levels, VERSION};
+use crate::level::{FIRST, Level, Levels, VERSION};
 use quorate_api::log;
 use quorate_api::log::command::Operation;
 
@@ -39,6 +41,8 @@ pub(super) struct Builds {
     told: BTreeMap<MemberId, (Build, u64)>,
     /// The leader that was told last, and its term.
     leader: Option<(Term, MemberId)>,
+    /// The level that this member has proposed as the leader of a term.
+    proposed: Option<(Term, Level)>,
 }
 
 impl Builds {
@@ -126,8 +130,34 @@ impl Replica {
         }
         // No other is committed at this place: its number is unique.
         let number = self.raft.last().index + 1;
-        self.raft.propose(vec![raise(to, number)])?;
+        let (_, term) = self.raft.propose(vec![raise(to, number)])?;
+        self.builds.proposed = Some((term, to));
         Ok(to)
+    }
+
+    /// An error if a voter that a change of membership brings has not said lately that it supports the newest level in the log: it has ended
+    /// at the entry that raises it, or will, and would be missing in the majority. The leader knows.
+    pub(super) fn check_levels(&self, wanted: &Configuration) -> Result<(), ChangeError> {
+        let (term, leader) = self.raft.leadership();
+        if leader != Some(self.id) {
+            return Ok(());
+        }
+        // What earlier terms have raised shows once all of it is applied.
+        if self.writes.applied_term() != term {
+            return Err(ChangeError::InProgress);
+        }
+        let proposed = self.builds.proposed.filter(|(of, _)| *of == term).map_or(FIRST, |(_, to)| to);
+        let needs = self.level.max(proposed);
+        let current = self.raft.status().configuration.voters;
+        let new = wanted.voters.difference(&current).copied();
+        // Builds that do not say what they support have the first.
+        match self.builds.lacking(new, needs).first().filter(|_| needs > FIRST) {
+            Some(lacking) => {
+                tracing::warn!(%lacking, level = needs, "a learner is not made a voter");
+                Err(ChangeError::Lagging(lacking.id))
+            }
+            None => Ok(()),
+        }
     }
 
     fn build(&self) -> Build {
@@ -151,7 +181,7 @@ fn raise(to: Level, number: u64) -> bytes::Bytes {
 
 /// The log of a cluster that `log`'s founder begins: with the newest level that it supports, as there is no older member.
 pub fn found_at(level: Level, mut founding: Restored) -> Restored {
-    if level > crate::level::FIRST {
+    if level > FIRST {
         let index: Index = founding.entries.len() as Index + 1;
         let payload = Payload::Command(raise(level, index));
         founding.entries.push(Entry { term: founding.hard_state.term, index, payload });
@@ -164,7 +194,6 @@ pub fn found_at(level: Level, mut founding: Restored) -> Restored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::level::FIRST;
 
     fn build(newest: Level) -> Build {
         Build { version: format!("0.{newest}.0"), levels: Levels { oldest: FIRST, newest } }

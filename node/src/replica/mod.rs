@@ -456,6 +456,7 @@ impl Replica {
                 "the state of each of these voters differs from that of a majority: keep one that holds that";
             return Err(ChangeError::Invalid(what.to_owned()));
         }
+        self.check_levels(&wanted)?;
         self.raft.change_membership(expected, wanted)
     }
 

@@ -119,3 +119,33 @@ fn the_level_rises_when_every_member_has_said_that_it_supports_it() {
     assert!(world.replicas.values().all(|replica| replica.level() == NEWEST));
     assert_eq!(world.get(leader).raise_level(Some(FIRST)), Ok(NEWEST), "it never falls");
 }
+
+/// It would be a member of the majority, and end at the entry that raised the level.
+#[test]
+fn a_learner_that_lacks_the_level_is_not_made_a_voter() {
+    let learner = MemberId(3);
+    let mut configuration = voters(&[1, 2]);
+    configuration.learners.insert(learner);
+    configuration.addresses.insert(learner, Bytes::new());
+    let entry = Entry { term: 1, index: 1, payload: Payload::Configuration(Box::new(configuration.clone())) };
+    let restored = Restored {
+        hard_state: HardState { term: 1, vote: None, commit: 1 },
+        entries: vec![entry],
+        ..Restored::default()
+    };
+    let mut world = World::new();
+    world.replicas = [1, 2, 3].map(|id| (MemberId(id), member(MemberId(id), restored.clone()))).into();
+    let leader = world.elect();
+    world.tick_often(2 * builds::TELLS_EVERY);
+    assert_eq!(world.get(leader).raise_level(None), Ok(NEWEST), "it said so before it was started anew");
+    world.settle();
+    world.get(learner).levels = Levels { oldest: FIRST, newest: FIRST };
+    world.tick_often(2 * builds::TELLS_EVERY);
+    let id = world.get(leader).status().configuration_id;
+    let wanted = voters(&[1, 2, 3]);
+    let refused = world.get(leader).change_membership(id, wanted.clone());
+    assert_eq!(refused, Err(ChangeError::Lagging(learner)));
+    world.get(learner).levels = Levels::ALL;
+    world.tick_often(2 * builds::TELLS_EVERY);
+    world.get(leader).change_membership(id, wanted).expect("it supports the level");
+}
