@@ -13,7 +13,7 @@ use super::growth::growth;
 use super::late::Reply;
 use super::steps::Steps;
 use super::txn::Transaction;
-use super::writer::{Deletion, PUT, Writer};
+use super::writer::{Deletion, Writer};
 use super::{KvError, Response, Store};
 use crate::level::Level;
 
@@ -78,15 +78,19 @@ impl Applying {
         let Self { work, grows, writer } = self;
         // Before anything else is looked at, as in etcd; and no alarm is raised in the middle of an entry.
         if *grows && store.is_full() {
+            steps.take(1);
             return Some(Err(KvError::NoSpace));
+        }
+        // What has pieces takes its steps with each of them.
+        if !matches!(work, Work::Delete(..) | Work::Txn(_)) {
+            steps.take(1);
         }
         match work {
             Work::Put(request) => {
-                steps.take(PUT);
                 if let Err(error) = store.check_put(request) {
                     return Some(Err(error));
                 }
-                let response = writer.put(store, request);
+                let response = writer.put(store, request, steps);
                 writer.commit(store);
                 Some(Ok(Response::Put(response)))
             }
@@ -100,7 +104,7 @@ impl Applying {
                 Some(Ok(Response::DeleteRange(response)))
             }
             Work::Txn(transaction) => Some(transaction.advance(store, writer, steps)?.map(Response::Txn)),
-            Work::Compact(revision) => Some(store.compact(*revision).map(Response::Compact)),
+            Work::Compact(revision) => Some(store.compact(*revision, steps).map(Response::Compact)),
             Work::Alarm(request) => Some(store.alarm(request).map(Response::Alarm)),
             Work::CheckQuota(check) => Some(Ok(Response::Alarm(store.check_quota(*check)))),
             Work::RaiseLevel(to) => {

@@ -86,7 +86,11 @@ const REMOVAL: usize = 3;
 
 impl Store {
     /// Gives up the history below `revision`, as etcd does: reads at it are still answered.
-    pub(super) fn compact(&mut self, revision: i64) -> Result<pb::CompactionResponse, KvError> {
+    pub(super) fn compact(
+        &mut self,
+        revision: i64,
+        steps: &mut Steps,
+    ) -> Result<pb::CompactionResponse, KvError> {
         if revision <= self.compaction.revision {
             return Err(KvError::Compacted);
         }
@@ -96,7 +100,7 @@ impl Store {
         let before = self.compaction.given_up;
         self.compaction.revision = revision;
         self.compaction.deletions = if self.level >= KEEPS_DELETIONS { revision } else { revision + 1 };
-        self.count_given_up();
+        self.count_given_up(steps);
         let now = self.compaction.given_up;
         self.sizes.kept -= now.versions - before.versions;
         self.sizes.places_kept -= now.places - before.places;
@@ -104,9 +108,9 @@ impl Store {
     }
 
     /// Counts the bytes of all versions, of those ever appended here, that the last compaction has given up.
-    pub(super) fn count_given_up(&mut self) {
-        let replaced = self.history.obsolete_up_to(self.compaction.revision).replaced;
-        let gone = self.history.obsolete_up_to(self.compaction.deletions - 1);
+    pub(super) fn count_given_up(&mut self, steps: &mut Steps) {
+        let replaced = self.history.obsolete_up_to(self.compaction.revision, steps).replaced;
+        let gone = self.history.obsolete_up_to(self.compaction.deletions - 1, steps);
         self.compaction.given_up = GivenUp { versions: replaced + gone.deletions, places: gone.places };
     }
 
@@ -182,7 +186,7 @@ impl Store {
         version.set_links(Links::default());
         // It stays for long, and would keep others of the message that brought it.
         if !version.is_tombstone() && index.get(version.key()) == Some(at) {
-            version.own_bytes();
+            steps.take_bytes(version.own_bytes());
         }
         // A deletion that the same transaction has replaced goes when others of that revision go.
         let of_the_same = |version: &Version| version.is_tombstone() && version.modified().main == main;

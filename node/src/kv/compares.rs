@@ -39,7 +39,10 @@ impl Compares {
                 Keys::One(key) => {
                     steps.take(1);
                     match store.version(key, point, steps) {
-                        Some(version) => holds_for(compare, Some(version)),
+                        Some(version) => {
+                            steps.take_bytes(compared_bytes(compare, version));
+                            holds_for(compare, Some(version))
+                        }
                         None => holds_for_none(compare),
                     }
                 }
@@ -70,6 +73,7 @@ impl Compares {
             if let Some(version) = store.history.at(newest, point, steps) {
                 self.is_met = true;
                 self.keys += 1;
+                steps.take_bytes(compared_bytes(compare, version));
                 if !holds_for(compare, Some(version)) {
                     return Some(false);
                 }
@@ -87,6 +91,11 @@ impl Compares {
 /// What does not exist has no value, so that a compare of values does not hold then.
 fn holds_for_none(compare: &Compare) -> bool {
     compare.target != CompareTarget::Value as i32 && holds_for(compare, None)
+}
+
+/// The most bytes that are looked at to compare a version.
+fn compared_bytes(compare: &Compare, version: &Version) -> usize {
+    value_operand(compare).len().min(version.value().len())
 }
 
 /// Compares one version, or zeros. A target that is unknown compares as equal, a result that is unknown holds, as in etcd.

@@ -20,6 +20,9 @@ use super::sizes;
 use super::steps::{Steps, looks};
 use super::version::{Links, Version};
 
+/// What it costs to find a segment by its revision, in steps.
+const FINDING: usize = 16;
+
 /// Where a version lies in the history, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position(NonZeroU64);
@@ -180,8 +183,8 @@ impl History {
         segments.flat_map(move |segment| segment.iter_from(from)).inspect(|_| looks::add(1))
     }
 
-    /// Of all versions that were ever appended, up to the main revision `revision`. Those behind it must still be there.
-    pub(super) fn obsolete_up_to(&self, revision: i64) -> Obsolete {
+    /// Of all versions that were ever appended, up to the main revision `revision`. Those behind it must still be there. Looks at a segment.
+    pub(super) fn obsolete_up_to(&self, revision: i64, steps: &mut Steps) -> Obsolete {
         let Some(last) = self.last_since(revision) else {
             return self.sealed.values().next().unwrap_or(&self.active).before;
         };
@@ -191,7 +194,9 @@ impl History {
             Some(next) => next.before,
             None => last.total(),
         };
+        steps.take(FINDING + last.versions.len());
         for (_, version) in last.iter_from(0).filter(|(_, version)| version.modified().main > revision) {
+            steps.take(2);
             looks::add(1);
             let behind = self.obsoletes(version);
             upto.replaced -= behind.replaced;

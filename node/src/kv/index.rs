@@ -21,6 +21,9 @@ pub(super) struct Index {
 
 type Tree = BTreeMap<Box<[u8]>, Position>;
 
+/// A key that was taken out, and its newest version.
+pub(super) type Taken = (Box<[u8]>, Position);
+
 impl Index {
     /// The newest version of `key`, be it a deletion.
     pub(super) fn get(&self, key: &[u8]) -> Option<Position> {
@@ -40,7 +43,11 @@ impl Index {
         if let Some(newest) = self.live.get_mut(key) {
             *newest = position;
         } else {
-            let key = self.deleted.remove_entry(key).map_or_else(|| key.into(), |(key, _)| key);
+            let own = |key: &[u8]| {
+                looks::copy(key.len());
+                key.into()
+            };
+            let key = self.deleted.remove_entry(key).map_or_else(|| own(key), |(key, _)| key);
             self.live.insert(key, position);
         }
     }
@@ -51,15 +58,24 @@ impl Index {
         self.deleted.insert(key, position);
     }
 
-    /// Takes up to `most` keys of a range out of those that exist, the first ones, in order. They are to be given to [`Self::delete`].
-    pub(super) fn take_live(&mut self, keys: Keys<'_>, most: usize) -> Vec<(Box<[u8]>, Position)> {
+    /// Takes keys of a range out of those that exist, the first ones, in order: up to `most`, and no more once they have `bytes`. They are to
+    /// be given to [`Self::delete`]. And whether it is known that there are no more.
+    pub(super) fn take_live(&mut self, keys: Keys<'_>, most: usize, bytes: usize) -> (Vec<Taken>, bool) {
         looks::add(1);
         if let Keys::One(key) = keys {
-            return self.live.remove_entry(key).into_iter().take(most).collect();
+            return (self.live.remove_entry(key).into_iter().collect(), true);
         }
-        let Some((start, end)) = bounds(keys, None) else { return Vec::new() };
+        let Some((start, end)) = bounds(keys, None) else { return (Vec::new(), true) };
         let bounds = (start.map(Box::from), end.map(Box::from));
-        self.live.extract_if(bounds, |_, _| true).take(most).inspect(|_| looks::add(1)).collect()
+        let (mut taken, mut left) = (Vec::new(), bytes);
+        let mut live = self.live.extract_if(bounds, |_, _| true);
+        while taken.len() < most && left > 0 {
+            let Some((key, newest)) = live.next() else { return (taken, true) };
+            looks::add(1);
+            left = left.saturating_sub(key.len());
+            taken.push((key, newest));
+        }
+        (taken, false)
     }
 
     /// Forgets a key whose last version was removed.

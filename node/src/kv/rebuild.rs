@@ -8,6 +8,7 @@ use quorate_raft::LogId;
 
 use super::revision::{INITIAL, Revision};
 use super::sizes::Sizes;
+use super::steps::Steps;
 use super::version::MAX_NUMBER;
 use super::{Collected, Store, alarms};
 use crate::level::Levels;
@@ -69,7 +70,7 @@ impl Rebuild {
         store.level = state.level;
         store.alarms = alarms::restored(&state.alarms).ok_or(RebuildError("alarms out of order"))?;
         store.applied = applied;
-        store.count_given_up();
+        store.count_given_up(&mut Steps::new(usize::MAX));
         while store.collect(1 << 16) == Collected::More {}
         // Nothing is left that the last compaction does not leave.
         store.sizes = store.count();

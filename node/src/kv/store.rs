@@ -131,7 +131,7 @@ impl Store {
         let deleted = version.is_tombstone();
         let position = self.append(version, previous);
         if deleted {
-            let live = self.index.take_live(Keys::One(&wire.key), 1).pop();
+            let live = self.index.take_live(Keys::One(&wire.key), 1, usize::MAX).0.pop();
             let key = live.map_or_else(|| Box::from(&wire.key[..]), |(key, _)| key);
             self.index.delete(key, position);
         } else {
@@ -224,7 +224,7 @@ impl Store {
     pub fn leap(&mut self, by: i64) -> bool {
         let Some(revision) = self.revision.checked_add(by).filter(|_| by > 0) else { return false };
         self.revision = revision;
-        self.compact(revision).is_ok()
+        self.compact(revision, &mut Steps::new(usize::MAX)).is_ok()
     }
 
     /// What `key` held at `point`.

@@ -10,7 +10,7 @@ use super::compares::Compares;
 use super::keys::Keys;
 use super::revision::Revision;
 use super::steps::Steps;
-use super::writer::{Deletion, PUT, Writer};
+use super::writer::{Deletion, Writer};
 use super::{KvError, Store, header};
 use crate::level::Level;
 
@@ -91,7 +91,7 @@ impl Transaction {
                 Ok(branches) => branches,
                 Err(error) => return Some(Err(error)),
             };
-            if let Err(error) = check(store, &branches, 0, &mut None) {
+            if let Err(error) = check(store, &branches, 0, &mut None, steps) {
                 return Some(Err(error));
             }
             *self = Self::Executing(Executing { branches, stack: vec![Frame::default()], deletion: None });
@@ -137,16 +137,18 @@ impl Choosing {
 /// Checks every chosen operation, so that the transaction fails before it has changed anything, or not at all.
 ///
 /// `deleted` is the lowest start of the deletions "from a key on" that come before: the one kind of deletion that may
-/// meet a put of the same transaction.
+/// meet a put of the same transaction. In one piece: a transaction has some hundred operations.
 fn check<'b>(
     store: &Store,
     branches: &'b [Branch],
     at: usize,
     deleted: &mut Option<&'b [u8]>,
+    steps: &mut Steps,
 ) -> Result<(), KvError> {
     let branch = &branches[at];
     let mut nested = branch.nested.iter();
     for operation in &branch.operations {
+        steps.take(1);
         match &operation.request {
             Some(Request::RequestRange(request)) => {
                 check_revision(store, request.revision, store.revision)?;
@@ -165,7 +167,7 @@ fn check<'b>(
             }
             Some(Request::RequestTxn(_)) => {
                 if let Some(inner) = nested.next() {
-                    check(store, branches, *inner, deleted)?;
+                    check(store, branches, *inner, deleted, steps)?;
                 }
             }
             None => {}
@@ -227,8 +229,7 @@ impl Executing {
                 Some(Response::ResponseRange(writer.range(store, request, path(), steps)))
             }
             Some(Request::RequestPut(request)) => {
-                steps.take(PUT);
-                Some(Response::ResponsePut(writer.put(store, request)))
+                Some(Response::ResponsePut(writer.put(store, request, steps)))
             }
             Some(Request::RequestDeleteRange(request)) => {
                 let deletion = self.deletion.get_or_insert_with(|| writer.begin_deletion(store));

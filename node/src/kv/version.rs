@@ -5,6 +5,7 @@ use quorate_api::mvccpb::KeyValue;
 
 use super::history::Position;
 use super::revision::Revision;
+use super::steps::looks;
 
 /// What the state accounts for each version beside its key and value, in bytes. A part of the protocol: the size of the state
 /// decides where snapshots are taken, so it must be the same on all members. It does not follow what a version takes here.
@@ -70,6 +71,7 @@ impl Version {
     /// A version with a buffer of its own. Its links are set when it is appended to the history.
     pub(super) fn new(key: &[u8], value: &[u8], record: Record) -> Self {
         let data = Bytes::from([key, value].concat());
+        looks::copy(data.len());
         Self::of(data, key.len(), key.len(), record)
     }
 
@@ -180,15 +182,23 @@ impl Version {
         }
     }
 
-    /// Gives the version a buffer of its own: once others of the message that brought it are removed, it would keep them.
-    pub(super) fn own_bytes(&mut self) {
+    /// How many bytes were copied to make it, unless it keeps the value of another: none if it shares a message.
+    pub(super) fn copied_bytes(&self) -> usize {
         // In a message the value has its length before it.
+        if self.value_at == self.key_bytes { self.data.len() } else { 0 }
+    }
+
+    /// Gives the version a buffer of its own: once others of the message that brought it are removed, it would keep them. Returns how many
+    /// bytes were copied.
+    pub(super) fn own_bytes(&mut self) -> usize {
         if self.value_at == self.key_bytes {
-            return;
+            return 0;
         }
         let own = Bytes::from([self.key(), self.value()].concat());
+        looks::copy(own.len());
         self.value_at = self.key_bytes;
         self.data = own;
+        self.data.len()
     }
 }
 

@@ -6,13 +6,13 @@ use quorate_api::etcdserverpb as pb;
 use super::keys::Keys;
 use super::late::LateRead;
 use super::revision::Revision;
-use super::steps::Steps;
+use super::steps::{BYTES_OF_A_STEP, Steps};
 use super::store::Store;
 use super::version::{MAX_NUMBER, Record, Version};
 use super::{KvError, header};
 
 /// What a put costs, in steps: its key is looked up, and three versions that lie before it.
-pub(super) const PUT: usize = 8;
+const PUT: usize = 8;
 
 /// What the deletion of a key costs, in steps.
 const DELETION: usize = 8;
@@ -62,7 +62,15 @@ impl Writer {
     }
 
     /// Puts, after [`Store::check_put`] found nothing against it.
-    pub(super) fn put(&mut self, store: &mut Store, request: &pb::PutRequest) -> pb::PutResponse {
+    pub(super) fn put(
+        &mut self,
+        store: &mut Store,
+        request: &pb::PutRequest,
+        steps: &mut Steps,
+    ) -> pb::PutResponse {
+        // The index may copy it.
+        steps.take(PUT);
+        steps.take_bytes(request.key.len());
         let modified = self.next_change(store);
         let last = store.index.get(&request.key);
         let previous = last.map(|at| store.history.newest(at)).filter(|version| !version.is_tombstone());
@@ -74,9 +82,12 @@ impl Writer {
             number: previous.map_or(1, |previous| (previous.number() + 1).min(MAX_NUMBER)),
             lease: kept_lease.unwrap_or(request.lease),
         };
-        let version = match previous.filter(|_| request.ignore_value) {
-            Some(previous) => Version::keeping(previous, record),
-            None => Version::sharing(&self.message, &request.key, &request.value, record),
+        let version = if let Some(previous) = previous.filter(|_| request.ignore_value) {
+            Version::keeping(previous, record)
+        } else {
+            let version = Version::sharing(&self.message, &request.key, &request.value, record);
+            steps.take_bytes(version.copied_bytes());
+            version
         };
         let position = store.append(version, last);
         store.index.put(&request.key, position);
@@ -98,10 +109,12 @@ impl Writer {
     ) -> bool {
         let keys = Keys::new(&request.key, &request.range_end);
         let most = (steps.left() / DELETION).max(1);
-        let taken = store.index.take_live(keys, most);
-        let done = taken.len() < most || matches!(keys, Keys::One(_));
-        steps.take(1 + taken.len() * DELETION);
+        let bytes = steps.left().max(1).saturating_mul(BYTES_OF_A_STEP);
+        let (taken, done) = store.index.take_live(keys, most, bytes);
+        steps.take(1);
         for (key, newest) in taken {
+            steps.take(DELETION);
+            steps.take_bytes(key.len());
             let modified = self.next_change(store);
             let record = Record { modified, created: 0, number: 0, lease: 0 };
             let position = store.append(Version::new(&key, &[], record), Some(newest));

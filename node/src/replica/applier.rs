@@ -25,8 +25,12 @@ use crate::snapshots::Job;
 /// How much is applied under one hold of the state's lock: readers wait for less than a millisecond.
 const PIECE: Piece = Piece { entries: 256, steps: 4096 };
 
-/// Steps that are taken in one go to remove what was compacted: a millisecond or two.
-const COLLECTED_AT_ONCE: usize = 8192;
+/// Steps that are taken in one go to remove what was compacted: a millisecond or so. The gaps of a segment that are closed last come on
+/// top.
+const COLLECTED_AT_ONCE: usize = 4096;
+
+/// So many bytes of entries are read ahead, and one entry more.
+const READ_AHEAD: u64 = 1 << 20;
 
 /// How much is applied in one step of the applier: no more than either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +100,8 @@ struct Begun {
     id: LogId,
     /// What it weighs ([`Entry::weight`]); none if the state came with it.
     weight: Option<u64>,
+    /// The configuration that it holds.
+    configuration: Option<Configuration>,
     /// Its command, if there is one that the state has not got, and its number, if a client of this member waits for it.
     command: Option<(Applying, Option<u64>)>,
 }
@@ -115,8 +121,9 @@ pub struct Applier {
     queue: VecDeque<Work>,
     /// The front of the queue, once it was begun.
     entries: VecDeque<Entry>,
-    /// The entry before those, which is applied in part: the state shows nothing of it yet.
-    begun: Option<Begun>,
+    /// The entries before those: they are read, without the state's lock. The first may be applied in part: the state shows nothing of it
+    /// yet. Nothing follows one that cannot be read.
+    begun: VecDeque<Result<Begun, Unsupported>>,
     /// An entry could not be read: nothing more is done.
     ended: bool,
 }
@@ -134,7 +141,7 @@ impl Applier {
             configuration: snapshot.map(|s| (s.configuration_id, s.configuration.clone())),
             queue: VecDeque::new(),
             entries: VecDeque::new(),
-            begun: None,
+            begun: VecDeque::new(),
             ended: false,
         }
     }
@@ -157,12 +164,12 @@ impl Applier {
 
     /// Whether there is something to do.
     pub fn is_busy(&self) -> bool {
-        !self.ended && (self.begun.is_some() || !self.entries.is_empty() || !self.queue.is_empty())
+        !self.ended && (!self.begun.is_empty() || !self.entries.is_empty() || !self.queue.is_empty())
     }
 
     /// Does a piece of what there is to do, under one hold of the state's lock.
     pub fn step(&mut self) -> Step {
-        if self.begun.is_none() && self.entries.is_empty() {
+        if self.begun.is_empty() && self.entries.is_empty() {
             match self.queue.pop_front() {
                 Some(Work::Entries(entries)) => self.entries = entries.into(),
                 Some(Work::Replace(snapshot, state)) => return self.replace(snapshot, state),
@@ -180,22 +187,24 @@ impl Applier {
 
     /// Applies the next entries, up to one that needs a level that is not supported, or more steps than there are.
     fn apply(&mut self) -> Step {
+        self.read_ahead();
         let store = Arc::clone(&self.store);
         let mut store = store.write();
         let held = store.applied();
         let (mut step, mut steps) = (Step::default(), self.piece.steps);
         for _ in 0..self.piece.entries {
-            if self.begun.is_none() {
-                let Some(entry) = self.entries.pop_front() else { break };
-                if let Err(unsupported) = self.begin(entry, held.index) {
+            if steps == 0 {
+                break;
+            }
+            let Some(begun) = self.begun.pop_front() else { break };
+            match begun.map(|begun| self.go_on(begun, &mut store, &mut steps, &mut step)) {
+                Ok(None) => {}
+                Ok(Some(rest)) => self.begun.push_front(Ok(rest)),
+                Err(unsupported) => {
                     step.applied.end = Some(unsupported);
                     self.ended = true;
                     break;
                 }
-            }
-            self.go_on(&mut store, &mut steps, &mut step);
-            if steps == 0 {
-                break;
             }
         }
         store.applied_up_to(held.max(self.passed));
@@ -210,12 +219,31 @@ impl Applier {
         step
     }
 
+    /// Reads the entries that come next, as many as are applied in one step: long ones take their time, and readers wait for the lock.
+    fn read_ahead(&mut self) {
+        let held = self.store.read().applied().index;
+        let mut bytes = 0;
+        while self.begun.len() < self.piece.entries
+            && bytes < READ_AHEAD
+            && self.begun.back().is_none_or(Result::is_ok)
+            && let Some(entry) = self.entries.pop_front()
+        {
+            bytes += entry.weight() as u64;
+            let before = match self.begun.back() {
+                Some(Ok(begun)) => begun.id.index,
+                _ => self.passed.index,
+            };
+            assert_eq!(entry.index, before + 1, "entries are applied in order, without a gap");
+            let begun = self.begin(entry, held);
+            self.begun.push_back(begun);
+        }
+    }
+
     /// Begins to apply an entry, unless the state, which came with everything up to `held`, has it.
-    fn begin(&mut self, entry: Entry, held: Index) -> Result<(), Unsupported> {
+    fn begin(&self, entry: Entry, held: Index) -> Result<Begun, Unsupported> {
         let (id, weight) = (entry.id(), entry.weight() as u64);
-        assert_eq!(id.index, self.passed.index + 1, "entries are applied in order, without a gap");
         let is_new = id.index > held;
-        let mut command = None;
+        let (mut command, mut configuration) = (None, None);
         match entry.payload {
             Payload::Command(bytes) => {
                 let read = command::read(bytes.clone(), self.levels);
@@ -225,29 +253,36 @@ impl Applier {
                 let applying = Applying::new(operation, &bytes, number.is_some());
                 command = Some((applying, number)).filter(|_| is_new);
             }
-            Payload::Configuration(configuration) => self.configuration = Some((id, *configuration)),
+            Payload::Configuration(held) => configuration = Some(*held),
             Payload::Noop => {}
         }
-        self.begun = Some(Begun { id, weight: is_new.then_some(weight), command });
-        Ok(())
+        Ok(Begun { id, weight: is_new.then_some(weight), configuration, command })
     }
 
-    /// Goes on with the entry that was begun.
-    fn go_on(&mut self, store: &mut Store, steps: &mut usize, step: &mut Step) {
-        let Some(begun) = &mut self.begun else { return };
+    /// Goes on with an entry that was begun. Returns it if there is more to do.
+    fn go_on(
+        &mut self,
+        mut begun: Begun,
+        store: &mut Store,
+        steps: &mut usize,
+        step: &mut Step,
+    ) -> Option<Begun> {
         if let Some((applying, number)) = &mut begun.command {
-            let Some(result) = applying.step_within(store, steps) else { return };
+            let Some(result) = applying.step_within(store, steps) else { return Some(begun) };
             if let Some(number) = *number {
                 step.answers.push((number, result));
                 step.applied.numbers.push(number);
             }
         }
-        let (id, weight) = (begun.id, begun.weight);
-        self.begun = None;
+        let Begun { id, weight, configuration, .. } = begun;
         self.passed = id;
+        if let Some(configuration) = configuration {
+            self.configuration = Some((id, configuration));
+        }
         if weight.is_some_and(|weight| store.weigh(weight, self.policy)) {
             step.applied.jobs.extend(self.begin_snapshot(store));
         }
+        None
     }
 
     /// Begins a snapshot of `store`, which holds what was dealt with and no more: none if the one before is still being written.

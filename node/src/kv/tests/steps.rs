@@ -8,24 +8,15 @@ use quorate_api::etcdserverpb::request_op::Request;
 use quorate_api::log::command::Operation;
 
 use super::requests::*;
-use crate::kv::steps::looks;
+use crate::kv::steps::looks::{self, hold};
 use crate::kv::txn::MAX_COMPARED_KEYS;
-use crate::kv::{Applying, Collected, KvError, MAX_STEPS, ReadTxn, Reply, Store};
+use crate::kv::{Applying, Collected, KvError, ReadTxn, Reply, Store};
 
 /// Far more than may be looked at under one hold. With optimization a million.
 const MANY: usize = if cfg!(debug_assertions) { 120_000 } else { 1_000_000 };
 
 /// The pieces that members work in.
 const PIECE: usize = 4096;
-
-/// What a hold of the lock looks at must be bounded.
-fn hold<T>(work: impl FnOnce() -> T) -> T {
-    looks::taken();
-    let result = work();
-    let looks = looks::taken();
-    assert!(looks <= MAX_STEPS, "{looks} steps under one hold");
-    result
-}
 
 /// Work that is to be so little.
 fn at_most<T>(most: usize, work: impl FnOnce() -> T) -> T {
@@ -304,4 +295,44 @@ fn copy_hears_of_many_removed_deletions_in_short_holds() {
         (next, heard) = (then, heard + versions.len());
     }
     assert_eq!(heard, MANY / 2 + 1);
+}
+
+/// A key, or a value, of a mebibyte.
+fn large(number: usize) -> Bytes {
+    Bytes::from([format!("{number:08}").as_bytes(), &vec![7; 1 << 20]].concat())
+}
+
+/// Bytes that are copied are work as well: with large keys, a thousand under one hold.
+#[test]
+fn few_large_keys_are_copied_under_one_hold() {
+    let mut store = store_at(2);
+    for number in 0..200 {
+        let request = pb::PutRequest { key: large(number), ..pb::PutRequest::default() };
+        apply_in_pieces(&mut store, Operation::Put(request), |_| {}).expect("a plain put");
+    }
+    let mut pieces = 0;
+    apply_in_pieces(&mut store, Operation::DeleteRange(delete("0", "\0")), |_| pieces += 1)
+        .expect("a plain deletion");
+    assert!(pieces >= 200 / 5);
+    let current = store.revision();
+    apply_in_pieces(&mut store, compact(current), |_| {}).expect("the current revision");
+    collect_all(&mut store);
+}
+
+#[test]
+fn few_large_values_are_copied_under_one_hold() {
+    let mut store = Store::new();
+    for number in 0..400 {
+        // As it lies in a message: the value has its length before it.
+        let (key, value) = (key(number % 200), large(number));
+        let message = Bytes::from([&key[..], b"-", &value].concat());
+        let (key, value) = (message.slice(..key.len()), message.slice(key.len() + 1..));
+        let operation = Operation::Put(pb::PutRequest { key, value, ..pb::PutRequest::default() });
+        let mut applying = Applying::new(operation, &message, false);
+        at_most(50, || applying.step(&mut store, PIECE)).expect("little to do").expect("a plain put");
+    }
+    let current = store.revision();
+    apply_in_pieces(&mut store, compact(current), |_| {}).expect("the current revision");
+    collect_all(&mut store);
+    assert_eq!(store.size(), store.size_in_use());
 }

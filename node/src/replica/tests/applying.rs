@@ -3,6 +3,7 @@
 use quorate_raft::Body;
 
 use super::*;
+use crate::kv::looks::hold;
 
 /// A deletion of millions of keys, say: the leader leads on, and what it decides is done elsewhere. What comes before it is done waits;
 /// what would wait for too long is refused.
@@ -36,6 +37,40 @@ fn a_leader_whose_applier_stands_still_leads_on() {
     world.get(leader).write(CLIENT, vec![put(leader, 6)]);
     world.settle();
     assert!(is_applied(world.answer(leader, 6)));
+}
+
+/// However many operations come at once, and whatever they are, a piece of them is applied under a hold of the state's lock: what
+/// changes nothing, or has no pieces, is work too.
+#[test]
+fn pieces_of_applying_are_short_whatever_is_applied() {
+    let put = |number: u64, ignore_value| pb::PutRequest {
+        key: format!("key-{number}").into(),
+        ignore_value,
+        ..Default::default()
+    };
+    let op = |put| pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
+    let puts = (0..3000).map(|number| Operation::Put(put(number, false)));
+    let compact = |revision| Operation::Compact(pb::CompactionRequest { revision, physical: false });
+    // The last of its puts fails, and so all of them.
+    let failing = || {
+        let success = (2489..3001).map(|number| op(put(number, true))).collect();
+        Operation::Txn(pb::TxnRequest { success, ..Default::default() })
+    };
+    let operations = puts.chain((2..258).map(compact)).chain(std::iter::repeat_with(failing).take(170));
+    let entries = (1..).zip(operations).map(|(index, operation)| Entry {
+        term: 1,
+        index,
+        payload: Payload::Command(command_of(MemberId(1), index, operation).bytes),
+    });
+    let mut applier = member(MemberId(1), Restored::default()).applier;
+    applier.push(vec![Work::Entries(entries.collect())]);
+    let mut failed = 0;
+    while applier.is_busy() {
+        let step = hold(|| applier.step());
+        failed += step.answers.iter().filter(|(_, result)| result.is_err()).count();
+        hold(|| applier.collect());
+    }
+    assert_eq!(failed, 170);
 }
 
 /// A member that takes in no more entries is not asked for its vote any less.
