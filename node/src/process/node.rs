@@ -57,8 +57,21 @@ use crate::storage::identity::Identity;
 use crate::storage::{DirLock, Wal};
 use crate::tls::{Dialer, Tls, TlsError};
 
+/// What the thread of the protocol has for its stack, in bytes: as much as the first thread of a process.
+const STACK: usize = 8 << 20;
+
 /// Runs a node until it is told to stop (SIGTERM, SIGINT), or cannot go on.
+///
+/// All of it runs on another thread than the first one, which only waits: the system hands that one the signals, and one that waits for a disk
+/// takes none.
 pub fn run(cli: &Cli) -> Result<(), RunError> {
+    std::thread::scope(|threads| {
+        let node = std::thread::Builder::new().name("node".into()).stack_size(STACK);
+        node.spawn_scoped(threads, || run_here(cli))?.join().map_err(|_| RunError::Lost)?
+    })
+}
+
+fn run_here(cli: &Cli) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let stop = Stop::listen()?;
