@@ -1,8 +1,8 @@
 //! Requests on their way in: what they may weigh, and how long they may take.
 //!
-//! A message counts from the moment that its length is known: room for all of it is taken then, and what comes within one turn of the
-//! runtime must not pass a check that counts later. Once a message is whole and decoded the gateway counts it. How many requests there
-//! are the port's table counts.
+//! Bytes count from the moment that they arrive, those of a message that is not complete among them: what comes within one turn of the
+//! runtime must not pass a check that counts later. What is only announced does not count: else a few bytes would take the room of
+//! everybody else. Once a message is whole and decoded the gateway counts it; how many requests there are the port's table counts.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -117,8 +117,8 @@ where
         let Some(frame) = frame else { return Poll::Ready(None) };
         let frame = frame.map_err(|error| Status::from_error(error.into()))?;
         if let Some(data) = frame.data_ref() {
-            let announced = this.lengths.read(data)?;
-            if !this.share.grow(announced) {
+            this.lengths.read(data)?;
+            if !this.share.grow(data.len()) {
                 return Poll::Ready(Some(Err(error::too_many_requests())));
             }
         }
@@ -145,9 +145,7 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// The lengths that `data` announces, together.
-    fn read(&mut self, mut data: &[u8]) -> Result<usize, Status> {
-        let mut announced = 0;
+    fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
         while !data.is_empty() {
             let take = if self.left > 0 { self.left } else { HEADER_BYTES - self.read };
             let (now, rest) = data.split_at(take.min(data.len()));
@@ -165,10 +163,9 @@ impl Lengths {
                 if self.left > MAX_MESSAGE_BYTES {
                     return Err(error::message_too_large(self.left, MAX_MESSAGE_BYTES));
                 }
-                announced += self.left;
             }
         }
-        Ok(announced)
+        Ok(())
     }
 }
 
@@ -234,23 +231,25 @@ mod tests {
     }
 
     #[test]
-    fn a_message_takes_its_room_when_its_length_is_known() {
+    fn bytes_count_when_they_arrive_and_not_when_they_are_announced() {
         let budget = Budget::new(10_000);
-        let arrive = |bytes: &'static [u8]| {
-            let mut body = Arrival::new(http_body_util::Full::new(Bytes::from_static(bytes)), budget.share());
+        // The header of a message of 7936 bytes, and some of it.
+        let arrive = |some: usize| {
+            let bytes = [vec![0, 0, 0, 0x1f, 0], vec![7; some]].concat();
+            let mut body = Arrival::new(http_body_util::Full::new(Bytes::from(bytes)), budget.share());
             let mut cx = Context::from_waker(std::task::Waker::noop());
             let frame = Pin::new(&mut body).poll_frame(&mut cx);
             let Poll::Ready(Some(frame)) = frame else { panic!("no frame") };
             frame.map(|_| body)
         };
-        let first = arrive(&[0, 0, 0, 0x1f, 0]).unwrap();
-        assert_eq!(budget.used.load(Ordering::Relaxed), 0x1f00);
-        assert_eq!(
-            arrive(&[0, 0, 0, 0x1f, 0]).map(drop).unwrap_err().message(),
-            "etcdserver: too many requests"
-        );
+        let announced: Vec<_> = (0..100).map(|_| arrive(0).unwrap()).collect();
+        assert_eq!(budget.used.load(Ordering::Relaxed), 500);
+        let first = arrive(7000).unwrap();
+        assert_eq!(arrive(7000).map(drop).unwrap_err().message(), "etcdserver: too many requests");
         drop(first);
-        assert!(arrive(&[0, 0, 0, 0x1f, 0]).is_ok());
+        assert!(arrive(7000).is_ok());
+        drop(announced);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -259,8 +258,7 @@ mod tests {
         bytes.extend([0, 0xff, 0xff, 0xff, 0xff]);
         for size in 1..=bytes.len() {
             let mut lengths = Lengths::default();
-            let read: Result<Vec<usize>, Status> =
-                bytes.chunks(size).map(|chunk| lengths.read(chunk)).collect();
+            let read: Result<Vec<()>, Status> = bytes.chunks(size).map(|chunk| lengths.read(chunk)).collect();
             assert_eq!(
                 read.unwrap_err().message(),
                 "grpc: received message larger than max (4294967295 vs. 2097152)"

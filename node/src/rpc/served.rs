@@ -89,8 +89,7 @@ impl HttpBody for Unfinished {
 async fn messages_that_are_not_finished_count_and_others_are_refused() {
     let put = pb::PutRequest { key: "k".into(), value: vec![0; 1024].into(), ..pb::PutRequest::default() };
     let put = Bytes::from(framed(&put.encode_to_vec()));
-    // The header alone takes room for the message.
-    let begun = Bytes::from([&[0][..], &(2_u32 << 20).to_be_bytes()].concat());
+    let begun = Bytes::from([&[0][..], &(2_u32 << 20).to_be_bytes(), &vec![0; (2 << 20) - 5]].concat());
     // The answer of the last one is a stream: its request is not.
     for path in PATHS[..SERVED].iter().chain(&["/grpc.health.v1.Health/Watch"]) {
         let mut services = services();
