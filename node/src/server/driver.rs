@@ -423,6 +423,9 @@ impl Driver {
         };
         let result = self.data_dir.found(cluster_id);
         if result.is_ok() {
+            // What was asked before has been refused, and is to be told.
+            let Effects { answers, .. } = self.replica.output();
+            self.answer(answers);
             // The state is empty, and nothing was handed out to be applied.
             self.replica = Replica::new(self.options.clone(), log, Held::of(&Store::new()));
             self.reads = false;
