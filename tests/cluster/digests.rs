@@ -17,7 +17,7 @@ use tonic::Code;
 
 use crate::cluster::Cluster;
 use crate::filler;
-use crate::identities::metric;
+use crate::http::metric;
 use crate::network::{Number, others};
 use crate::scenario::Scenario;
 

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use quorate_api::admin::Role;
 use quorate_tests::faulty_disk::Times;
-use quorate_tests::process::Process;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use crate::cluster::{Cluster, DEADLINE};
+use crate::cluster::{Cluster, DEADLINE, eventually};
 use crate::filler;
+use crate::http;
 use crate::network::{Number, others};
 use crate::scenario::Scenario;
 
@@ -68,13 +68,10 @@ async fn the_disk_of_the_leader_stands_still() {
     scenario.finish().await;
 }
 
-/// It serves nobody yet, so it has nothing to finish.
-#[tokio::test]
-async fn a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still() {
-    let name = "a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still";
-    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
-    let cluster = &mut scenario.cluster;
+/// Starts a node again whose disk stands still, and waits until that holds it up. Returns which.
+async fn starts_on_a_disk_that_stands_still(scenario: &mut Scenario) -> Number {
     let node = scenario.random.random_range(0..3);
+    let cluster = &mut scenario.cluster;
     cluster.kill(node);
     cluster.faults(node).stall();
     cluster.restart(node);
@@ -83,18 +80,25 @@ async fn a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still
             (cluster.faults(node).held_up() > 0).then_some(()).ok_or("it does not")
         })
         .await;
-    // What waits for the disk cannot end before the disk has answered.
-    let process = cluster.members[node].process.as_mut().expect("it was started");
-    process.terminate().expect("a child can be asked to stop");
-    let said = process.output();
-    cluster
-        .wait("it to say that it stops", async |cluster: &mut Cluster| {
-            let output = cluster.members[node].process.as_ref().map(Process::output).unwrap_or(said.clone());
-            output.contains("stopping before everything was read").then_some(()).ok_or(output)
-        })
-        .await;
-    cluster.faults(node).heal();
+    node
+}
+
+/// It serves nobody yet, so it has nothing to finish.
+#[tokio::test]
+async fn a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still() {
+    let name = "a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    let node = starts_on_a_disk_that_stands_still(&mut scenario).await;
+    let cluster = &mut scenario.cluster;
     let mut process = cluster.members[node].process.take().expect("it was started");
+    process.terminate().expect("a child can be asked to stop");
+    eventually("it to say that it stops", || {
+        let said = process.output();
+        async move { said.contains("stopping before everything was read").then_some(()).ok_or(said) }
+    })
+    .await;
+    // What waits for the disk cannot end before the disk has answered.
+    cluster.faults(node).heal();
     let status = process.wait(DEADLINE).await.expect("it ends");
     assert_eq!(status.code(), Some(0), "{}", process.output());
     cluster.restart(node);
@@ -106,25 +110,16 @@ async fn a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still
 async fn a_node_whose_disk_stands_still_at_its_start_lives_and_has_not_started() {
     let name = "a_node_whose_disk_stands_still_at_its_start_lives_and_has_not_started";
     let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    let node = starts_on_a_disk_that_stands_still(&mut scenario).await;
     let cluster = &mut scenario.cluster;
-    let node = scenario.random.random_range(0..3);
-    cluster.kill(node);
-    cluster.faults(node).stall();
-    cluster.restart(node);
     let asks = async |cluster: &mut Cluster, path: &str, code: u16| {
         cluster
             .wait(&format!("{path} to be {code}"), async |cluster: &mut Cluster| {
-                let answer = cluster.members[node].settings.asks(path).await?;
+                let answer = http::code(cluster.members[node].settings.http, path).await?;
                 (answer == code).then_some(()).ok_or(format!("{answer}"))
             })
             .await;
     };
-    asks(cluster, "/livez", 200).await;
-    cluster
-        .wait("the disk to hold it up", async |cluster: &mut Cluster| {
-            (cluster.faults(node).held_up() > 0).then_some(()).ok_or("it does not")
-        })
-        .await;
     asks(cluster, "/livez", 200).await;
     asks(cluster, "/startupz", 503).await;
     cluster.mend(&[node]).await;

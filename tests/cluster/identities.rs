@@ -1,21 +1,18 @@
 //! Members whose disks went back in time, copies of members that run beside them, and members that lost everything but their command
 //! line: each is told from a restart, and said.
 
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use quorate_api::peer::peer_client::PeerClient;
 use quorate_api::peer::{Frame, Heartbeat, Hello, Message, message};
 use quorate_tests::clients::endpoint;
 use quorate_tests::process::Process;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::admin;
 use crate::cluster::{Cluster, DEADLINE, eventually};
 use crate::filler;
+use crate::http::metric;
 use crate::network::{Number, others};
 use crate::node::Settings;
 use crate::scenario::Scenario;
@@ -35,35 +32,8 @@ fn put_back(cluster: &Cluster, node: Number, backup: &Path) {
     copy(backup, data);
 }
 
-/// A metric of the node with this HTTP port.
-pub(crate) async fn metric(http: SocketAddr, name: &str) -> Result<u64, String> {
-    let get = async {
-        let mut stream = TcpStream::connect(http).await?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        std::io::Result::Ok(text)
-    };
-    let text = get.await.map_err(|error| error.to_string())?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.trim().parse().ok()).ok_or_else(|| format!("no {name} in {text}"))
-}
-
 fn log(cluster: &Cluster, node: Number) -> String {
     std::fs::read_to_string(&cluster.members[node].settings.log).expect("it has written a log")
-}
-
-/// Waits until a process has ended by itself. The network between the nodes goes on meanwhile.
-async fn end(process: &mut Process) -> ExitStatus {
-    let name = process.name().to_owned();
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(status) = process.ended().expect("a child can be asked") {
-            return status;
-        }
-        assert!(Instant::now() < end, "{name} does not end:\n{}", process.last_output(20));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Writes until a write through `node` is acknowledged.
@@ -91,18 +61,7 @@ async fn member_whose_disk_went_back_is_repaired_and_says_so() {
     scenario.cluster.kill(back);
     put_back(&scenario.cluster, back, &backup);
     scenario.cluster.restart(back);
-    scenario
-        .cluster
-        .wait("the member to be repaired", async |cluster: &mut Cluster| {
-            let status = cluster.status(back).await?;
-            let went_back = metric(cluster.members[back].settings.http, "quorate_raft_went_back").await?;
-            if went_back > 0 && !status.repairing {
-                Ok(())
-            } else {
-                Err(format!("went back {went_back}, {status:?}"))
-            }
-        })
-        .await;
+    is_repaired(&mut scenario.cluster, back).await;
     let said = log(&scenario.cluster, back);
     assert!(said.contains("the disk of this member went back in time"), "{said}");
     let told = log(&scenario.cluster, leader);
@@ -121,6 +80,21 @@ async fn member_whose_disk_went_back_is_repaired_and_says_so() {
     scenario.cluster.restart(third);
     scenario.progress().await;
     scenario.finish().await;
+}
+
+/// Waits until the member has noticed that its disk went back, and has what it had forgotten.
+async fn is_repaired(cluster: &mut Cluster, node: Number) {
+    cluster
+        .wait("the member to be repaired", async |cluster: &mut Cluster| {
+            let status = cluster.status(node).await?;
+            let went_back = metric(cluster.members[node].settings.http, "quorate_raft_went_back").await?;
+            if went_back > 0 && !status.repairing {
+                Ok(())
+            } else {
+                Err(format!("went back {went_back}, {status:?}"))
+            }
+        })
+        .await;
 }
 
 /// The same in a cluster without clients: the leader and the member do not ask one another the same again and again.
@@ -143,17 +117,7 @@ async fn repair_of_a_disk_that_went_back_takes_few_messages() {
     let http = cluster.members[leader].settings.http;
     let before = metric(http, "quorate_peer_messages_total").await.expect("the leader is up");
     cluster.restart(back);
-    cluster
-        .wait("the member to be repaired", async |cluster: &mut Cluster| {
-            let status = cluster.status(back).await?;
-            let went_back = metric(cluster.members[back].settings.http, "quorate_raft_went_back").await?;
-            if went_back > 0 && !status.repairing {
-                Ok(())
-            } else {
-                Err(format!("went back {went_back}, {status:?}"))
-            }
-        })
-        .await;
+    is_repaired(cluster, back).await;
     write(cluster, back).await;
     let after = metric(http, "quorate_peer_messages_total").await.expect("the leader is up");
     assert!(after - before < FEW_MESSAGES, "{} messages", after - before);
@@ -190,7 +154,7 @@ async fn member_that_holds_what_the_others_have_forgotten_ends_and_keeps_it() {
     cluster.may_end(holder);
     cluster.restart(holder);
     let mut process = cluster.members[holder].process.take().expect("it was started");
-    let status = end(&mut process).await;
+    let status = process.wait(DEADLINE).await.expect("it ends by itself");
     assert_eq!(status.code(), Some(10), "{}", process.output());
     assert!(process.output().contains("What is committed is never cut off"), "{}", process.output());
     assert!(cluster.members[holder].settings.data.join("wal").is_dir());
@@ -207,7 +171,7 @@ async fn copy_that_runs_beside_its_original_is_refused_and_ends() {
     let settings = Settings::new(&folder, "copy");
     copy(&scenario.cluster.members[original].settings.data, &settings.data);
     let mut process: Process = settings.start();
-    let status = end(&mut process).await;
+    let status = process.wait(DEADLINE).await.expect("it ends by itself");
     assert_eq!(status.code(), Some(11), "{}", process.output());
     assert!(process.output().contains("another process that runs as this member"), "{}", process.output());
     let told = log(&scenario.cluster, leader);

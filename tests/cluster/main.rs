@@ -16,6 +16,7 @@ mod disk;
 mod disks;
 mod filler;
 mod hello;
+mod http;
 mod identities;
 mod network;
 mod node;

@@ -7,8 +7,6 @@ use std::process::Command;
 use quorate_tests::limits::Limits;
 use quorate_tests::process::Process;
 use quorate_tests::{binaries, ports};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// The program under test.
 pub(crate) fn program() -> PathBuf {
@@ -94,21 +92,6 @@ impl Settings {
             Some(limits) => limits.on(&command),
             None => command,
         }
-    }
-
-    /// What the HTTP port answers to this path: 200, if all is well.
-    pub(crate) async fn asks(&self, path: &str) -> Result<u16, String> {
-        let answer = async {
-            let mut socket = TcpStream::connect(self.http).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
-            socket.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).await?;
-            Ok(answer)
-        };
-        let answer = answer.await.map_err(|error: std::io::Error| error.to_string())?;
-        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-        code.ok_or(format!("not HTTP: {answer}"))
     }
 
     pub(crate) fn start(&self) -> Process {
