@@ -2,7 +2,9 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | main | the loop (the protocol, and what waits for it) and the connections to other members; admin, HTTP, signals |
+//! | `node` | the loop (the protocol, and what waits for it) and the connections to other members |
+//! | `ports` | accepts connections and agrees on TLS; admin, HTTP |
+//! | the first | takes the signals, and waits |
 //! | `apply` | applies committed entries to the state, answers the clients that wait for them, removes what was compacted |
 //! | `wal` | writes and syncs the log |
 //! | `snapshots` | writes and reads snapshots, at a pace that leaves the disk to the log |
