@@ -11,6 +11,10 @@ use super::view::NodeView;
 /// than the patience of whoever asks.
 pub const STANDSTILL: Duration = Duration::from_secs(5);
 
+/// An applier that has work, and makes no step for so long, will make none any more. It may have to wait for memory, or for its turn on a
+/// machine that is overloaded; a restart would have to do the same work again.
+pub const STUCK: Duration = Duration::from_mins(1);
+
 /// The health of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -22,6 +26,8 @@ struct Shared {
     begun: Instant,
     /// When the loop moved last, in milliseconds since then. Zero before it has begun.
     moved: AtomicU64,
+    /// For how long the applier had made no step then, though it had work, in milliseconds.
+    applier_still: AtomicU64,
     view: OnceLock<NodeView>,
     serves: AtomicBool,
 }
@@ -31,6 +37,7 @@ impl Default for Health {
         let shared = Shared {
             begun: Instant::now(),
             moved: AtomicU64::new(0),
+            applier_still: AtomicU64::new(0),
             view: OnceLock::new(),
             serves: AtomicBool::new(false),
         };
@@ -55,6 +62,17 @@ impl Health {
     /// Whether the loop stands still.
     pub fn stands_still(&self) -> bool {
         self.still_for().is_some_and(|still| still >= STANDSTILL)
+    }
+
+    /// The applier has made no step for so long, though it has work.
+    pub fn applier_stands_still(&self, still: Duration) {
+        self.shared.applier_still.store(still.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// For how long the applier has made no step, if it will make none any more.
+    pub fn applier_stuck_for(&self) -> Option<Duration> {
+        let still = Duration::from_millis(self.shared.applier_still.load(Ordering::Relaxed));
+        (still >= STUCK).then_some(still)
     }
 
     /// The log has been read: this is what the node shows from now on.
@@ -88,5 +106,16 @@ mod tests {
         assert!(health.still_for().is_none() && !health.stands_still());
         health.moves();
         assert!(health.still_for().is_some() && !health.stands_still());
+    }
+
+    #[test]
+    fn applier_is_stuck_after_a_minute_without_a_step() {
+        let health = Health::default();
+        health.applier_stands_still(STUCK - Duration::from_millis(20));
+        assert_eq!(health.applier_stuck_for(), None);
+        health.applier_stands_still(STUCK);
+        assert_eq!(health.applier_stuck_for(), Some(STUCK));
+        health.applier_stands_still(Duration::ZERO);
+        assert_eq!(health.applier_stuck_for(), None);
     }
 }

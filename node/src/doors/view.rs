@@ -126,6 +126,9 @@ pub enum Unready {
     /// It does not hold yet what was acknowledged when it came up.
     #[error("catching up")]
     CatchingUp,
+    /// Its applier makes no step, though entries wait for it.
+    #[error("applies nothing")]
+    AppliesNothing,
     /// It was removed from its cluster.
     #[error("removed from the cluster")]
     Removed,

@@ -79,9 +79,17 @@ pub(super) fn answer(asked: &Asked<'_>, shown: &Shown) -> Answer {
 fn live(shown: &Shown) -> Answer {
     match shown.health.still_for() {
         Some(still) if shown.health.stands_still() => {
-            Answer::unavailable(&format!("the loop has not moved for {} s", still.as_secs()))
+            return Answer::unavailable(&format!("the loop has not moved for {} s", still.as_secs()));
         }
-        _ => Answer::line(StatusCode::OK, "ok"),
+        _ => {}
+    }
+    match shown.health.applier_stuck_for() {
+        Some(still) => {
+            let what =
+                format!("the applier has made no step for {} s, though entries wait for it", still.as_secs());
+            Answer::unavailable(&what)
+        }
+        None => Answer::line(StatusCode::OK, "ok"),
     }
 }
 

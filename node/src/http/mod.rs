@@ -2,7 +2,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/livez` | 200 from the first moment of the process, also while it reads its log; 503 when its loop stands still |
+//! | `/livez` | 200 from the first moment of the process, also while it reads its log; 503 when its loop stands still, or its applier is stuck |
 //! | `/startupz` | 200 when the log is read and the ports are open; until then 503, with how much has been read |
 //! | `/readyz` | 200 when clients are served, 503 with the reason and how far the node is when not; `?verbose` says more |
 //! | `/health` | the same in etcd's JSON: `{"health":"true","reason":""}` |

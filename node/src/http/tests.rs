@@ -1,12 +1,13 @@
 //! What each path answers in each state of a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_api::log;
 use quorate_raft::{MemberId, Progress};
 
 use super::*;
-use crate::doors::health::Health;
+use crate::doors::health::{Health, STUCK};
 use crate::doors::view::ConfigurationView;
 use crate::metrics::Metrics;
 
@@ -68,6 +69,15 @@ fn a_leader_that_a_quorum_answers_leads() {
     assert_eq!(get(&node, "/role"), (200, "leader\n".into()));
     assert_eq!(get(&node, "/leader"), (200, "n1 (0000000000000001) leads\n".into()));
     assert_eq!(get(&node, "/health"), (200, r#"{"health":"true","reason":""}"#.into()));
+}
+
+#[test]
+fn node_whose_applier_is_stuck_does_not_live() {
+    let node = shown(node(Role::Leader, Some(1), Some(Unready::AppliesNothing)));
+    assert_eq!((get(&node, "/livez").0, get(&node, "/readyz")), (200, (503, "applies nothing\n".into())));
+    node.health.applier_stands_still(STUCK + Duration::from_secs(3));
+    let what = "the applier has made no step for 63 s, though entries wait for it\n";
+    assert_eq!(get(&node, "/livez"), (503, what.into()));
 }
 
 #[test]

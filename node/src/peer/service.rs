@@ -257,7 +257,8 @@ impl PeerService {
 fn supports(from: MemberId, me: u64, hello: &pb::Hello) -> Message {
     let levels = Levels { oldest: hello.oldest_level, newest: hello.newest_level };
     let build = Build { version: hello.version.clone(), levels };
-    Message::Supports { from, to: MemberId(me), build, quota: hello.quota }
+    // A stream that begins says nothing of the applier: the next message of this kind does.
+    Message::Supports { from, to: MemberId(me), build, quota: hello.quota, stands_still: false }
 }
 
 #[tonic::async_trait]

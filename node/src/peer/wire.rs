@@ -100,12 +100,13 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
             let digests = digests.into_iter().map(digest_to_wire).collect();
             timeless(Wire::Holds(pb::Holds { digests, is_corrupt }))
         }
-        Message::Supports { build: Build { version, levels }, quota, .. } => {
+        Message::Supports { build: Build { version, levels }, quota, stands_still, .. } => {
             timeless(Wire::Supports(pb::Supports {
                 version,
                 oldest_level: levels.oldest,
                 newest_level: levels.newest,
                 quota,
+                stands_still,
             }))
         }
     }
@@ -193,9 +194,9 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::SnapshotMissing(pb::SnapshotMissing { id }) => {
             return Ok(Message::SnapshotMissing { from, to, id: id_from_wire(id, "snapshot")? });
         }
-        Wire::Supports(pb::Supports { version, oldest_level, newest_level, quota }) => {
+        Wire::Supports(pb::Supports { version, oldest_level, newest_level, quota, stands_still }) => {
             let levels = Levels { oldest: oldest_level, newest: newest_level };
-            return Ok(Message::Supports { from, to, build: Build { version, levels }, quota });
+            return Ok(Message::Supports { from, to, build: Build { version, levels }, quota, stands_still });
         }
         Wire::Holds(pb::Holds { digests, is_corrupt }) => {
             let digests = digests.iter().map(digest_from_wire).collect::<Result<_, _>>()?;
@@ -401,6 +402,7 @@ mod tests {
                 to,
                 build: Build { version: "1.2.3".into(), levels: Levels::ALL },
                 quota: Some(7),
+                stands_still: true,
             },
             Message::ForwardRejected { from, to, term: 5, numbers: vec![3], reason: Rejection::OverQuota },
             Message::ForwardRejected {

@@ -1,4 +1,4 @@
-//! What is committed and not applied yet, on one member: how much it is, and for how long it has waited.
+//! What is committed and not applied yet, on one member: how much it is, for how long it has waited, and whether it becomes less.
 
 use std::collections::VecDeque;
 
@@ -12,6 +12,8 @@ pub struct Backlog {
     entries: u64,
     bytes: u64,
     now: u64,
+    /// The tick of the applier's last step, or of when there was something to do for it again.
+    stepped: u64,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,11 @@ impl Backlog {
         self.batches.front().map_or(0, |batch| self.now - batch.since)
     }
 
+    /// For how many ticks the applier has made no step, though there was something to do.
+    pub fn stood_still(&self) -> u64 {
+        if self.batches.is_empty() { 0 } else { self.now - self.stepped }
+    }
+
     /// These are handed out now.
     pub(super) fn handed_out(&mut self, entries: &[Entry]) {
         let bytes = entries.iter().map(|entry| entry.weight() as u64).sum();
@@ -52,8 +59,10 @@ impl Backlog {
         self.push(last, 1, 0);
     }
 
-    /// The state holds everything up to entry `applied`. What is applied in part counts as a whole until it is done.
+    /// The applier has made a step, after which the state holds everything up to entry `applied`. What is applied in part counts as a
+    /// whole until it is done.
     pub(super) fn applied(&mut self, applied: Index) {
+        self.stepped = self.now;
         while let Some(batch) = self.batches.pop_front_if(|batch| batch.last <= applied) {
             self.entries -= batch.entries;
             self.bytes -= batch.bytes;
@@ -66,6 +75,9 @@ impl Backlog {
     }
 
     fn push(&mut self, last: Index, entries: u64, bytes: u64) {
+        if self.batches.is_empty() {
+            self.stepped = self.now;
+        }
         self.entries += entries;
         self.bytes += bytes;
         self.batches.push_back(Batch { last, entries, bytes, since: self.now });
@@ -99,5 +111,24 @@ mod tests {
         backlog.replaced(9);
         backlog.applied(9);
         assert_eq!((backlog.entries(), backlog.bytes(), backlog.waited()), (0, 0, 0));
+    }
+
+    /// A long entry is many steps, and an applier that has nothing to do is not one that does nothing.
+    #[test]
+    fn applier_stands_still_only_while_it_makes_no_step_and_has_work() {
+        let mut backlog = Backlog::default();
+        let wait = |backlog: &mut Backlog, ticks| (0..ticks).for_each(|_| backlog.tick());
+        wait(&mut backlog, 100);
+        assert_eq!(backlog.stood_still(), 0);
+        backlog.handed_out(&entries(1..=1));
+        wait(&mut backlog, 7);
+        backlog.handed_out(&entries(2..=2));
+        assert_eq!(backlog.stood_still(), 7, "more work is no step");
+        backlog.applied(0);
+        wait(&mut backlog, 3);
+        assert_eq!((backlog.waited(), backlog.stood_still()), (10, 3), "a part of an entry is one");
+        backlog.applied(2);
+        wait(&mut backlog, 5);
+        assert_eq!(backlog.stood_still(), 0);
     }
 }

@@ -169,8 +169,14 @@ impl Replica {
         let (term, leader) = self.raft.leadership();
         let Some(leader) = leader.filter(|leader| *leader != self.id) else { return };
         if self.builds.is_new((term, leader)) || self.now.is_multiple_of(TELLS_EVERY) {
-            let (from, quota) = (self.id, self.quota.own());
-            self.messages.push(Message::Supports { from, to: leader, build: self.build(), quota });
+            let (from, quota, stands_still) = (self.id, self.quota.own(), self.applier_stands_still());
+            self.messages.push(Message::Supports {
+                from,
+                to: leader,
+                build: self.build(),
+                quota,
+                stands_still,
+            });
         }
     }
 }

@@ -80,7 +80,7 @@ pub enum Message {
         /// For which snapshot.
         id: LogId,
     },
-    /// What the sender supports, and how much its memory takes. Said to the leader now and then.
+    /// What the sender supports, how much its memory takes, and whether it applies. Said to the leader now and then.
     Supports {
         /// Whose build.
         from: MemberId,
@@ -90,6 +90,8 @@ pub enum Message {
         build: Build,
         /// The most bytes that its state may take; none for no limit.
         quota: Option<u64>,
+        /// Its applier stands still, though entries wait for it.
+        stands_still: bool,
     },
     /// What the sender's newest snapshots are. Said when there is one more, and now and then.
     Holds {

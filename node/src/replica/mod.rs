@@ -18,6 +18,7 @@ mod quota;
 mod reads;
 mod room;
 mod snapshots;
+mod standstill;
 mod tail;
 mod writes;
 
@@ -51,10 +52,11 @@ use membership::Membership;
 use quota::Quota;
 use reads::Reads;
 use room::Rooms;
+use standstill::Standstills;
 use tail::Tail;
 use writes::Writes;
 
-/// How often, in ticks, a leader without room tries to hand over.
+/// How often, in ticks, a leader tries to hand over that has no room, or whose applier stands still.
 const HANDS_OVER_EVERY: u64 = 100;
 
 /// With so many bytes of entries that wait to be applied, or to be committed, no request is taken in: as much as a client runtime may
@@ -206,6 +208,8 @@ pub struct Replica {
     room: Room,
     /// The others', as far as they lack it.
     rooms: Rooms,
+    /// The others' appliers.
+    standstills: Standstills,
     /// As far as they have told it.
     builds: Builds,
     quota: Quota,
@@ -277,6 +281,7 @@ impl Replica {
             reads: Reads::default(),
             room: Room::Enough,
             rooms: Rooms::default(),
+            standstills: Standstills::default(),
             builds: Builds::default(),
             quota: Quota::new(id, options.quota, held.usage),
             digests: Digests::new(options.corrupt),
@@ -333,13 +338,16 @@ impl Replica {
         self.tick_snapshots();
         self.rooms.tick(self.now);
         self.builds.tick(self.now);
-        self.quota.configure(&self.status.configuration.members());
+        let members = self.status.configuration.members();
+        self.quota.configure(&members);
+        self.standstills.keep(&members);
         self.tell_build();
         self.tick_digests();
         if self.room != Room::Enough && self.now.is_multiple_of(room::TELLS_EVERY) {
             self.tell_room();
         }
-        if self.room.takes_nothing() && self.now.is_multiple_of(HANDS_OVER_EVERY) {
+        let serves_nobody = self.room.takes_nothing() || self.applier_stands_still();
+        if serves_nobody && self.now.is_multiple_of(HANDS_OVER_EVERY) {
             self.hand_leadership_over();
         }
     }
@@ -385,10 +393,11 @@ impl Replica {
             }
             Message::SnapshotMissing { from, id, .. } => self.fetcher.missing(from, id, self.now),
             Message::Room { from, room, .. } => self.rooms.told(from, room, self.now),
-            Message::Supports { from, build, quota, .. } => {
+            Message::Supports { from, build, quota, stands_still, .. } => {
                 self.builds.told(from, build, self.now);
                 if self.status.configuration.members().contains(&from) {
                     self.quota.told(from, quota);
+                    self.standstills.told(from, stands_still);
                 }
             }
             Message::Holds { from, digests, is_corrupt, .. } => {
@@ -555,12 +564,12 @@ impl Replica {
         own.into_iter().chain(self.rooms.short()).collect()
     }
 
-    /// Hands leadership to the voter with room that is furthest, if there is one: another without room would hand it back.
+    /// Hands leadership to the voter that is furthest of those that have room and apply, if there is one: another would hand it back.
     fn hand_leadership_over(&mut self) {
         let voters = &self.status.configuration.voters;
+        let serves = |id| !self.rooms.is_short(id) && !self.standstills.has(id);
         let mut progress = self.raft.progress();
-        progress
-            .retain(|m| m.id != self.id && m.active && voters.contains(&m.id) && !self.rooms.is_short(m.id));
+        progress.retain(|m| m.id != self.id && m.active && voters.contains(&m.id) && serves(m.id));
         if let Some(heir) = progress.iter().max_by_key(|member| member.matched) {
             let _ = self.raft.transfer(Some(heir.id));
         }

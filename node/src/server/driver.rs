@@ -162,6 +162,7 @@ impl Driver {
             return;
         }
         self.replica.tick();
+        self.health.applier_stands_still(TICK * self.replica.backlog().stood_still() as u32);
         if !self.status_view.is_caught_up() && !self.reads {
             self.reads = true;
             self.replica.read(ITSELF, 0);

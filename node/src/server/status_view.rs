@@ -18,6 +18,8 @@ pub(crate) struct StatusView {
     /// The state has held, since the process started, everything that was acknowledged by then.
     caught_up: bool,
     stopping: bool,
+    /// The applier stands still.
+    applies_nothing: bool,
     /// What damage has taken shows at the first time.
     has_published: bool,
 }
@@ -25,7 +27,15 @@ pub(crate) struct StatusView {
 impl StatusView {
     pub(crate) fn new(view: NodeView, metrics: Metrics) -> Self {
         let status = (*view.status()).clone();
-        StatusView { view, metrics, status, caught_up: false, stopping: false, has_published: false }
+        StatusView {
+            view,
+            metrics,
+            status,
+            caught_up: false,
+            stopping: false,
+            applies_nothing: false,
+            has_published: false,
+        }
     }
 
     /// From now on the node is going away.
@@ -65,6 +75,7 @@ impl StatusView {
         self.tell(role, &raft);
         self.tell_quota(replica);
         self.tell_of_losses(&raft, replica.progress());
+        self.tell_of_standstill(replica);
         let status = &mut self.status;
         status.cluster_id = cluster_id;
         status.role = role;
@@ -100,6 +111,7 @@ impl StatusView {
             _ if self.status.leader.is_none() => Some(Unready::NoLeader),
             Role::Learner => Some(Unready::CatchingUp),
             _ if !self.caught_up => Some(Unready::CatchingUp),
+            _ if self.applies_nothing => Some(Unready::AppliesNothing),
             Role::Follower | Role::Candidate | Role::Leader => None,
         }
     }
@@ -133,6 +145,23 @@ impl StatusView {
         }
         before.progress = progress;
         self.has_published = true;
+    }
+
+    /// Says that the applier stands still, and that it goes on.
+    fn tell_of_standstill(&mut self, replica: &Replica) {
+        let stands_still = replica.applier_stands_still();
+        if stands_still == std::mem::replace(&mut self.applies_nothing, stands_still) {
+            return;
+        }
+        if stands_still {
+            let entries = replica.backlog().entries();
+            tracing::error!(
+                entries,
+                "the applier makes no step, though committed entries wait: serves nobody until it goes on"
+            );
+        } else {
+            tracing::info!("the applier goes on");
+        }
     }
 
     /// Says whether the state is that of the others, when that has changed.

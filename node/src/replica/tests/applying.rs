@@ -243,6 +243,28 @@ fn leadership_is_handed_only_to_a_member_with_room() {
     assert_eq!(world.get(followers[1]).status().role, Role::Leader);
 }
 
+/// It would lead on, refuse every request and look well.
+#[test]
+fn leadership_is_handed_to_a_member_that_applies() {
+    let mut world = World::new();
+    let leader = world.elect();
+    let followers: Vec<MemberId> = world.replicas.keys().copied().filter(|id| *id != leader).collect();
+    for id in [leader, followers[0], followers[1]] {
+        world.get(id).stalled = true;
+    }
+    world.get(leader).write(CLIENT, vec![put(leader, 1)]);
+    world.settle();
+    world.tick_often(REQUEST_TICKS + 3 * HANDS_OVER_EVERY);
+    assert_eq!(world.get(leader).status().role, Role::Leader, "nobody does better");
+    assert!(world.get(leader).applier_stands_still());
+    world.get(followers[1]).stalled = false;
+    world.tick_often(builds::TELLS_EVERY + 2 * HANDS_OVER_EVERY);
+    assert_eq!(world.get(followers[1]).status().role, Role::Leader);
+    world.get(followers[1]).write(CLIENT, vec![put(followers[1], 2)]);
+    world.settle();
+    assert!(is_applied(world.answer(followers[1], 2)));
+}
+
 /// Review L1: a hundred bytes of a peer ask for a quarter of a megabyte.
 #[test]
 fn few_parts_of_snapshots_are_read_at_a_time() {
