@@ -36,7 +36,7 @@ pub(super) struct Compaction {
     /// The bytes of all that compactions have given up, counted from where this history begins.
     given_up: GivenUp,
     /// What readers still need is not removed.
-    pins: Pins,
+    pub(super) pins: Pins,
     /// A copy of the state has the versions before this one, and has to hear of deletions behind it that are removed.
     pub(super) copied: Option<u64>,
     /// Such deletions.

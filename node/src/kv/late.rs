@@ -88,8 +88,8 @@ impl Reply {
 
     /// Reads on for about so many steps. Whether the answer is whole.
     ///
-    /// Fails with [`KvError::Compacted`] if another state has taken the place of the one that it was applied to, and does not reach back to
-    /// it any more. The command was applied all the same.
+    /// Fails with [`KvError::Compacted`] if what is to be read is gone: another state has taken the place of the one that it was applied to, and
+    /// does not reach back to it any more, or memory is short ([`super::garbage`]). The command was applied all the same.
     pub fn advance(&mut self, store: &Store, steps: usize) -> Result<bool, KvError> {
         let Some(late) = &mut self.late else { return Ok(true) };
         let Some((mut scan, path)) = late.scan.take().or_else(|| late.next()) else {

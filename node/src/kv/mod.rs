@@ -15,6 +15,7 @@ mod applying;
 pub mod check;
 mod compaction;
 mod compares;
+mod garbage;
 mod growth;
 mod history;
 mod index;
@@ -45,6 +46,7 @@ use crate::level::Level;
 
 pub use self::applying::Applying;
 pub use self::compaction::Collected;
+pub use self::garbage::Garbage;
 pub use self::growth::growth;
 pub use self::late::Reply;
 pub use self::points::SnapshotPolicy;

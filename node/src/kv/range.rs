@@ -58,8 +58,8 @@ impl<R: Borrow<RangeRequest>> RangeScan<R> {
 
     /// Takes up to `steps` steps more, and a key's worth beyond. Returns whether the end was reached.
     ///
-    /// Fails with [`KvError::Compacted`] if the revision was compacted since the last piece, which can only be where another state has
-    /// taken the place of the one that it was pinned in.
+    /// Fails with [`KvError::Compacted`] if the revision was compacted since the last piece, and its pin is of no use: another state has
+    /// taken the place of the one that it was pinned in, or memory is short ([`super::garbage`]).
     pub fn advance(&mut self, store: &Store, steps: usize) -> Result<bool, KvError> {
         if !store.can_read(self.point, self.pin.as_deref()) {
             return Err(KvError::Compacted);

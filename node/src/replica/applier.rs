@@ -18,7 +18,7 @@ use quorate_raft::{Configuration, Entry, Index, LogId, MemberId, Payload, Snapsh
 
 use super::{Options, Usage};
 use crate::command::{self, Unread};
-use crate::kv::{Applying, Collected, KvError, Reply, SnapshotPolicy, Store};
+use crate::kv::{Applying, Collected, Garbage, KvError, Reply, SnapshotPolicy, Store};
 use crate::level::{FIRST, Level, Levels, Subject, Unsupported};
 use crate::snapshots::Job;
 
@@ -113,6 +113,8 @@ pub struct Applier {
     store: Arc<RwLock<Store>>,
     policy: SnapshotPolicy,
     levels: Levels,
+    /// The member's quota: what compactions leave is bounded by it. None for no limit.
+    quota: Option<u64>,
     piece: Piece,
     /// The newest entry that was dealt with. The state may be ahead of it when the process starts.
     passed: LogId,
@@ -136,6 +138,7 @@ impl Applier {
             store,
             policy: options.snapshots,
             levels: options.levels,
+            quota: options.quota,
             piece: PIECE,
             passed: snapshot.map_or_else(LogId::default, |snapshot| snapshot.id),
             configuration: snapshot.map(|s| (s.configuration_id, s.configuration.clone())),
@@ -167,6 +170,11 @@ impl Applier {
         !self.ended && (!self.begun.is_empty() || !self.entries.is_empty() || !self.queue.is_empty())
     }
 
+    /// Whether it is better not to do a step now: a snapshot that is being taken keeps too much from being removed. Not so before anybody takes it.
+    pub fn waits_for_snapshot(&self) -> bool {
+        self.quota.is_some_and(|quota| self.store.read().waits_for_snapshot(quota))
+    }
+
     /// Does a piece of what there is to do, under one hold of the state's lock.
     pub fn step(&mut self) -> Step {
         if self.begun.is_empty() && self.entries.is_empty() {
@@ -175,6 +183,12 @@ impl Applier {
                 Some(Work::Replace(snapshot, state)) => return self.replace(snapshot, state),
                 Some(Work::Snapshot) => return self.snapshot(),
                 None => {}
+            }
+        }
+        if let Some(quota) = self.quota {
+            let mut store = self.store.write();
+            if store.bound_garbage(quota, COLLECTED_AT_ONCE) == Garbage::Removing {
+                return self.finish(Step::default(), &store);
             }
         }
         self.apply()

@@ -108,7 +108,7 @@ struct Gateway {
 impl Runner {
     fn run(&mut self, shared: &Shared) {
         while self.take(shared) {
-            if self.applier.is_busy() {
+            if self.applier.is_busy() && !self.applier.waits_for_snapshot() {
                 let step = self.applier.step();
                 self.report(step);
             }
@@ -121,8 +121,9 @@ impl Runner {
 
     /// Hands the applier what has come; sleeps while there is nothing to do. False at the end.
     fn take(&mut self, shared: &Shared) -> bool {
+        let has_nothing_to_do = !self.applier.is_busy() || self.applier.waits_for_snapshot();
         let mut queue = shared.queue.lock();
-        while queue.work.is_empty() && !queue.stop && !self.applier.is_busy() {
+        while queue.work.is_empty() && !queue.stop && has_nothing_to_do {
             if !self.rubbish {
                 shared.arrived.wait(&mut queue);
             } else if shared.arrived.wait_for(&mut queue, COLLECTS_EVERY).timed_out() {

@@ -3,6 +3,7 @@
 mod check;
 mod compaction;
 mod deletion;
+mod garbage;
 mod model;
 mod pieces;
 mod put;
