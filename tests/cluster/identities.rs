@@ -180,6 +180,13 @@ async fn copy_that_runs_beside_its_original_is_refused_and_ends() {
     assert!(metric(http, "quorate_identity_conflict_total").await.is_ok_and(|times| times > 0));
     assert!(scenario.cluster.status(leader).await.is_ok_and(|status| !status.conflict.is_empty()));
     scenario.progress().await;
+    scenario
+        .cluster
+        .wait("the copy to be forgotten that has gone", async |cluster: &mut Cluster| {
+            let conflict = cluster.status(leader).await?.conflict;
+            if conflict.is_empty() { Ok(()) } else { Err(conflict) }
+        })
+        .await;
     let (_, after) = scenario.cluster.wait_for_leader().await;
     assert_eq!((before.leader_id, before.term), (after.leader_id, after.term), "nobody was disturbed");
     scenario.finish().await;

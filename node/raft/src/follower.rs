@@ -82,10 +82,15 @@ impl Raft {
     pub(crate) fn follow(&mut self, leader: MemberId) -> bool {
         let known = *self.common.leader.get_or_insert(leader);
         if known != leader {
-            let term = self.common.term;
-            self.common
-                .contradiction
-                .get_or_insert(Contradiction::TwoLeaders { term, leaders: (known, leader) });
+            let (term, contradiction) = (self.common.term, &mut self.common.contradiction);
+            let is_said = match contradiction {
+                Some(Contradiction::TwoLeaders { term: said, .. }) => *said == term,
+                Some(Contradiction::Committed { .. }) => true,
+                None => false,
+            };
+            if !is_said {
+                *contradiction = Some(Contradiction::TwoLeaders { term, leaders: (known, leader) });
+            }
             return false;
         }
         self.role = RoleState::Follower;

@@ -132,7 +132,7 @@ pub struct Status {
     /// It lacks entries that it once acknowledged ([`crate::Restored::lost`]), and takes no part in elections until it has them
     /// again. When it becomes true in the life of a process, the member has found out that its disk went back in time.
     pub repairing: bool,
-    /// What it has met that cannot be, if anything: the first, or the one over which it has to end.
+    /// What it has met that cannot be, if anything: the last, or the one over which it has to end.
     pub contradiction: Option<Contradiction>,
 }
 

@@ -71,7 +71,7 @@ pub struct NodeStatus {
     pub repairing: bool,
     /// How often in the life of this process it has found out that its disk went back in time.
     pub went_back: u64,
-    /// A second process that runs as a member, this one or another, or two leaders of one term: what was seen last.
+    /// A second process that runs as a member, this one or another, or two leaders of one term: what was seen in the last half minute.
     pub conflict: Option<String>,
     /// Whether its state is that of the others.
     pub agreement: Agreement,

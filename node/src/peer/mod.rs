@@ -41,6 +41,10 @@ const MOST_TERMS_AHEAD: u64 = 1 << 32;
 
 /// How long the other members may take to hear that this one goes: one that cannot be reached does not hold it up.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How often it is said again that a second process runs as a member, for as long as it tries.
+pub(crate) const SEEN_EVERY: Duration = Duration::from_secs(10);
+
 /// The most links to members that the configuration does not name: whoever may speak at the peer port can name any number.
 const MOST_STRANGERS: usize = 32;
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::registry::{CERTAIN, Incarnation, Introduction, MOST_GROUPS, MOST_STARTS, Memory, Registry};
-use super::{MAX_FRAME_BYTES, MOST_TERMS_AHEAD, Peers, wire};
+use super::{MAX_FRAME_BYTES, MOST_TERMS_AHEAD, Peers, SEEN_EVERY, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
@@ -48,8 +48,18 @@ struct Refused {
     process: Incarnation,
     /// Since when, in milliseconds of this process.
     since: u64,
-    /// People were told.
-    told: bool,
+    /// When people were told last.
+    told: Option<u64>,
+}
+
+/// Whether people are to be told of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tells {
+    Nothing,
+    /// It is news.
+    First,
+    /// It goes on: what is shown of it stays.
+    Again,
 }
 
 impl PeerService {
@@ -99,31 +109,39 @@ impl PeerService {
         } else {
             format!("member {from} has forgotten what it promised: its disk went back in time")
         };
-        if self.is_to_be_told(process, from, memory.is_heard) {
+        let told = self.tells(process, from, memory.is_heard);
+        if told == Tells::First {
             tracing::warn!(peer = %from, address, start = process.start, heard = memory.incarnation.start, "{what}; refuses it");
-            if memory.is_heard {
-                let _ = self
-                    .mailbox
-                    .send(Event::Conflict { what: format!("{what} (at {address})"), ends: false });
-            }
+        }
+        if told != Tells::Nothing && memory.is_heard {
+            let what = format!("{what} (at {address})");
+            let _ = self.mailbox.send(Event::Conflict { what, ends: false });
         }
         Status::with_details(Code::FailedPrecondition, what, wire::memory_to_wire(memory).into())
     }
 
-    /// Whether people are to be told that `process` is refused: once, and of a second process only when that is certain.
-    fn is_to_be_told(&self, process: Incarnation, from: MemberId, is_second: bool) -> bool {
+    /// Whether people are to be told that `process` is refused: of a second process only when that is certain.
+    fn tells(&self, process: Incarnation, from: MemberId, is_second: bool) -> Tells {
         let now = self.now();
         let mut refused = self.refused.lock();
         if refused.len() > MOST_REFUSED {
             refused.clear();
         }
-        let first = Refused { process, since: now, told: false };
+        let first = Refused { process, since: now, told: None };
         let known = refused.entry(from).or_insert(first);
         if known.process != process {
             *known = first;
         }
-        let is_certain = !is_second || now - known.since >= CERTAIN;
-        is_certain && !std::mem::replace(&mut known.told, true)
+        if is_second && now - known.since < CERTAIN {
+            return Tells::Nothing;
+        }
+        let tells = match known.told {
+            None => Tells::First,
+            Some(told) if u128::from(now - told) >= SEEN_EVERY.as_millis() => Tells::Again,
+            Some(_) => return Tells::Nothing,
+        };
+        known.told = Some(now);
+        tells
     }
 
     /// Refuses a caller whose certificate has none of the names that members have.

@@ -16,6 +16,7 @@
 
 pub(crate) mod apply_thread;
 pub(crate) mod auto_compaction;
+mod conflict;
 pub(crate) mod copy_thread;
 pub(crate) mod data_dir;
 mod disk_space;

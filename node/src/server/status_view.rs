@@ -1,8 +1,11 @@
 //! Keeps the node's view up to date.
 
+use std::time::Instant;
+
 use quorate_api::log;
 use quorate_raft::{LogId, Progress, Role as RaftRole, Status};
 
+use super::conflict::Conflict;
 use crate::codec;
 use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::metrics::Metrics;
@@ -22,6 +25,7 @@ pub(crate) struct StatusView {
     applies_nothing: bool,
     /// What damage has taken shows at the first time.
     has_published: bool,
+    conflict: Conflict,
 }
 
 impl StatusView {
@@ -35,6 +39,7 @@ impl StatusView {
             stopping: false,
             applies_nothing: false,
             has_published: false,
+            conflict: Conflict::default(),
         }
     }
 
@@ -97,6 +102,7 @@ impl StatusView {
         self.tell_of_agreement(replica.agreement());
         self.status.suspects = replica.suspects().into_iter().map(|id| id.0).collect();
         self.status.unready = self.unready();
+        self.status.conflict = self.conflict.shown(Instant::now()).map(str::to_owned);
         self.view.publish_log(raft.last.index, raft.commit);
         self.view.publish(self.status.clone());
     }
@@ -138,10 +144,9 @@ impl StatusView {
             }
         }
         if let Some(contradiction) = raft.contradiction
-            && before.conflict.is_none()
+            && self.conflict.meet(contradiction, Instant::now())
         {
             tracing::error!("{contradiction}");
-            before.conflict = Some(contradiction.to_string());
         }
         before.progress = progress;
         self.has_published = true;
@@ -182,8 +187,9 @@ impl StatusView {
 
     /// Another process runs as a member, as `what` says.
     pub(crate) fn conflict(&mut self, what: String) {
-        self.metrics.identity_conflict.inc();
-        self.status.conflict = Some(what);
+        if self.conflict.see(what, Instant::now()) {
+            self.metrics.identity_conflict.inc();
+        }
     }
 
     /// Says what people want to read in a log, once each time.
