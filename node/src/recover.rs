@@ -26,7 +26,7 @@ use crate::codec;
 use crate::command;
 use crate::kv::{SnapshotPolicy, Store};
 use crate::level::Levels;
-use crate::snapshots::{self, Archive, Job, Report, SnapshotError, Worker};
+use crate::snapshots::{self, Archive, Corrupt, Job, Report, SnapshotError, Worker};
 use crate::storage::disk::Disk;
 use crate::storage::identity::Identity;
 use crate::storage::{
@@ -82,6 +82,8 @@ pub struct Remains {
     pub last: LogId,
     /// The newest configuration, committed or not.
     pub configuration: Configuration,
+    /// Where the state was found to differ from what a majority held.
+    pub corrupt: Option<Corrupt>,
     /// The state after that entry.
     state: Store,
 }
@@ -114,7 +116,8 @@ pub fn read(dir: &Path) -> Result<Remains, RecoverError> {
     if last == LogId::default() {
         return Err(nothing("holds no entry"));
     }
-    Ok(Remains { identity, log, snapshot, last, configuration, state })
+    let corrupt = snapshots::read_mark(&ReadOnly, dir)?;
+    Ok(Remains { identity, log, snapshot, last, configuration, corrupt, state })
 }
 
 fn apply(entry: &Entry, state: &mut Store, configuration: &mut Configuration) -> Result<(), RecoverError> {

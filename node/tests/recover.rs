@@ -5,6 +5,9 @@ mod support;
 use std::process::{Command, Output, Stdio};
 
 use quorate_api::etcdserverpb::RangeRequest;
+use quorate_node::snapshots::{Corrupt, Hash, write_mark};
+use quorate_node::storage::disk::OsDisk;
+use quorate_raft::LogId;
 use support::{Home, cluster_of_three, has_voters};
 
 fn recover(home: &Home, more: &[&str]) -> Output {
@@ -28,12 +31,20 @@ async fn the_last_of_three_disks_becomes_a_cluster_that_grows_again() {
     let [first, second, third] = [first, second, third].map(|node| node.expect("there are three").kill());
     drop(third);
 
+    // Its state is not that of a majority: that is said, and does not keep anybody from it who has nothing else.
+    let (own, majority) = (Hash([1; 32]), Hash([2; 32]));
+    let corrupt = Corrupt { id: LogId { term: 1, index: 2 }, own, majority };
+    write_mark(&OsDisk, &first.data_dir(), &corrupt).expect("it is written");
     // Who does not say which cluster it is has changed nothing.
     let asked = recover(&first, &[]);
     assert_eq!(asked.status.code(), Some(2), "{asked:?}");
     let shown = text(&asked.stdout);
     let cluster = format!("{:016x}", old.cluster_id);
     assert!(shown.contains(&cluster) && shown.contains("n2") && shown.contains("lost"), "{shown}");
+    assert!(
+        shown.contains("up to entry 2 this member's state") && shown.contains(&majority.to_string()),
+        "{shown}"
+    );
     assert_eq!(recover(&first, &["--yes-i-understand", "1"]).status.code(), Some(2));
     let done = recover(&first, &["--yes-i-understand", &cluster, "--bump-revision", "5000"]);
     assert!(done.status.success(), "{done:?}");

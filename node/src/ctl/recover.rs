@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{CtlError, Output, print};
 use crate::codec;
 use crate::recover::{self, Founded, RecoverError, Remains};
+use crate::snapshots::Corrupt;
 use crate::storage::disk::OsDisk;
 use crate::storage::identity::random_member;
 use crate::storage::{self, replacement};
@@ -133,6 +134,9 @@ fn text(dir: &Path, remains: &Remains, by: i64) -> String {
     if let Some(missing) = missing(remains) {
         add("lost", &missing);
     }
+    if let Some(wrong) = wrong(remains) {
+        add("corrupt", &wrong);
+    }
     add(
         "lost",
         "whatever the other members have acknowledged without this one: if one of them can still be had, recover the one whose log is longest",
@@ -150,6 +154,16 @@ fn missing(remains: &Remains) -> Option<String> {
     let worst = remains.log.damage.first()?;
     let lost = remains.log.lost?;
     Some(format!("entries {} to {} (term {}): {worst}", remains.last.index + 1, lost.index, lost.term))
+}
+
+/// What is known to be wrong with the state.
+fn wrong(remains: &Remains) -> Option<String> {
+    let Corrupt { id, own, majority } = remains.corrupt?;
+    Some(format!(
+        "up to entry {} this member's state ({own}) was not that of a majority ({majority}), and nobody knows which keys differ: the new cluster \
+         would serve it. Recover another member if one of them can still be had",
+        id.index
+    ))
 }
 
 /// Names and IDs, voters first.
@@ -176,6 +190,7 @@ fn json_of(dir: &Path, remains: &Remains) -> Value {
         "commit": log.hard_state.commit,
         "uncertain": remains.uncertain(),
         "missing": missing(remains),
+        "corrupt": wrong(remains),
         "revision": remains.revision(),
     })
 }
