@@ -9,12 +9,14 @@ use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_api::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, PutRequest, RangeRequest};
+use quorate_api::log::Configuration;
 use quorate_api::log::command::Operation;
 use quorate_node::snapshots::{Archive, Job, Report, Worker};
 use quorate_node::storage::disk::OsDisk;
 use quorate_tests::clients::endpoint;
-use tonic::Code;
+use tonic::{Code, Status};
 
+use crate::admin;
 use crate::cluster::Cluster;
 use crate::filler;
 use crate::http::metric;
@@ -27,12 +29,12 @@ const LARGE: usize = 48;
 /// The pieces of snapshots.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// The newest snapshot in `dir`, whose node is down, tells of something that never was, and is whole by every checksum.
-fn forge(dir: &Path) {
+/// The newest snapshot in `dir`, whose node is down, tells of an alarm of `member` that never was, and is whole by every checksum.
+fn forge(dir: &Path, member: u64) {
     let mut archive = Archive::open(Arc::new(OsDisk), dir).expect("there are snapshots");
     let (manifest, mut state) = archive.restore().expect("they can be read").expect("one is whole");
     let (action, alarm) = (AlarmAction::Activate.into(), AlarmType::Corrupt.into());
-    let raised = state.apply(&Operation::Alarm(AlarmRequest { action, member_id: 999, alarm }));
+    let raised = state.apply(&Operation::Alarm(AlarmRequest { action, member_id: member, alarm }));
     assert!(raised.is_ok(), "{raised:?}");
     let source = state.snapshot(PIECE_BYTES).expect("there is no other");
     let mut worker = Worker::new(archive, Arc::new(RwLock::new(state)));
@@ -69,26 +71,50 @@ async fn etcdctl_lists(cluster: &Cluster, node: Number, id: u64) {
     assert!(text.lines().any(lists), "{output:?}");
 }
 
+/// What a node answers to a read of what it has.
+async fn reads_what_it_has(cluster: &Cluster, node: Number) -> Result<(), Status> {
+    let mut client = KvClient::new(endpoint(cluster.members[node].settings.client).connect_lazy());
+    let request = RangeRequest { key: "filler".into(), serializable: true, ..RangeRequest::default() };
+    client.range(request).await.map(drop)
+}
+
 /// Serves nothing: neither what is newest, nor what it has, nor writes.
 async fn serves_nothing(cluster: &Cluster, node: Number) -> Result<(), String> {
-    let channel = endpoint(cluster.members[node].settings.client).connect_lazy();
-    let mut client = KvClient::new(channel);
+    serves_nothing_new(cluster, node).await?;
+    refused_as_corrupt(reads_what_it_has(cluster, node).await)
+}
+
+/// Serves neither what is newest, nor writes.
+async fn serves_nothing_new(cluster: &Cluster, node: Number) -> Result<(), String> {
+    let mut client = KvClient::new(endpoint(cluster.members[node].settings.client).connect_lazy());
     let key = bytes::Bytes::from("filler");
-    let mut answers = Vec::new();
-    for serializable in [true, false] {
-        let request = RangeRequest { key: key.clone(), serializable, ..RangeRequest::default() };
-        answers.push(client.range(request).await.map(drop));
-    }
-    answers.push(client.put(PutRequest { key, ..PutRequest::default() }).await.map(drop));
-    for answer in answers {
-        match answer {
-            Err(status) if status.code() == Code::DataLoss => {
-                assert_eq!(status.message(), "etcdserver: corrupt cluster");
-            }
-            other => return Err(format!("{other:?}")),
+    let newest = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+    refused_as_corrupt(client.range(newest).await.map(drop))?;
+    refused_as_corrupt(client.put(PutRequest { key, ..PutRequest::default() }).await.map(drop))
+}
+
+fn refused_as_corrupt(answer: Result<(), Status>) -> Result<(), String> {
+    match answer {
+        Err(status) if status.code() == Code::DataLoss => {
+            assert_eq!(status.message(), "etcdserver: corrupt cluster");
+            Ok(())
         }
+        other => Err(format!("{other:?}")),
     }
-    Ok(())
+}
+
+/// Waits until each node has taken as many snapshots as the others, and one at least.
+async fn snapshots_everywhere(cluster: &mut Cluster) {
+    cluster
+        .wait("the same snapshots on all nodes", async |cluster: &mut Cluster| {
+            let mut times = Vec::new();
+            for node in 0..3 {
+                times.push(taken(cluster, node).await?);
+            }
+            let same = times[0] > 0 && times.iter().all(|other| *other == times[0]);
+            same.then_some(()).ok_or(format!("{times:?}"))
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -99,17 +125,9 @@ async fn member_whose_state_differs_says_so_and_serves_nothing_and_the_others_go
     let (leader, _) = cluster.wait_for_leader().await;
     let [differs, third] = others(3, leader)[..] else { panic!("of three") };
     filler::many(cluster, leader, LARGE).await;
-    cluster
-        .wait("a snapshot on each node", async |cluster: &mut Cluster| {
-            for node in 0..3 {
-                let times = taken(cluster, node).await?;
-                (times > 0).then_some(()).ok_or(format!("node-{node} has taken none"))?;
-            }
-            Ok::<_, String>(())
-        })
-        .await;
+    snapshots_everywhere(cluster).await;
     cluster.kill(differs);
-    forge(&cluster.members[differs].settings.data);
+    forge(&cluster.members[differs].settings.data, 999);
     cluster.restart(differs);
     let id = cluster.members[differs].id;
     cluster
@@ -153,4 +171,60 @@ async fn member_whose_state_differs_says_so_and_serves_nothing_and_the_others_go
         .await;
     cluster.restart(third);
     cluster.wait_for_leader().await;
+}
+
+/// Each of three holds something else: no majority can tell who is right. All say so, nothing is written, and what each holds can be read until people have
+/// removed those whose state is not to be kept.
+#[tokio::test]
+async fn where_no_majority_holds_the_same_nothing_is_written_until_those_that_differ_are_removed() {
+    let name = "where_no_majority_holds_the_same_nothing_is_written_until_those_that_differ_are_removed";
+    let mut scenario = Scenario::start_idle(name).await;
+    let cluster = &mut scenario.cluster;
+    let (leader, _) = cluster.wait_for_leader().await;
+    filler::many(cluster, leader, LARGE).await;
+    snapshots_everywhere(cluster).await;
+    (0..3).for_each(|node| cluster.kill(node));
+    for node in [1, 2] {
+        forge(&cluster.members[node].settings.data, 900 + node as u64);
+    }
+    (0..3).for_each(|node| cluster.restart(node));
+    cluster
+        .wait("all to say that they are divided", async |cluster: &mut Cluster| {
+            for node in 0..3 {
+                let status = cluster.status(node).await?;
+                let all = cluster.members.iter().all(|member| status.suspects.contains(&member.id));
+                (status.divided_at > 0 && all).then_some(()).ok_or(format!("{status:?}"))?;
+                assert!(status.corrupt.is_none(), "nobody can tell: {status:?}");
+                let http = cluster.members[node].settings.http;
+                assert_eq!(metric(http, "quorate_divided").await, Ok(1));
+                serves_nothing_new(cluster, node).await?;
+                reads_what_it_has(cluster, node).await.map_err(|status| status.to_string())?;
+                let log = std::fs::read_to_string(&cluster.members[node].settings.log).unwrap_or_default();
+                assert!(log.contains("no majority the same: nothing is written"), "{log}");
+            }
+            Ok::<_, String>(())
+        })
+        .await;
+    let stays = cluster.members[0].id;
+    for node in [1, 2] {
+        cluster.members[node].leaves = true;
+    }
+    cluster
+        .wait("those that differ to be removed", async |cluster: &mut Cluster| {
+            let status = cluster.status(0).await?;
+            let wanted = status.configuration.clone().and_then(|it| it.configuration).unwrap_or_default();
+            if wanted.voters == [stays] {
+                return filler::put(cluster, 0, 10).await.map_err(|status| status.to_string());
+            }
+            let leader = cluster.members.iter().find(|member| member.id == status.leader_id);
+            let peer = leader.ok_or("nobody leads")?.settings.peer;
+            let at_leader = admin::status(peer).await.map_err(|status| status.to_string())?;
+            let members = wanted.members.into_iter().filter(|member| member.id == stays).collect();
+            let alone = Configuration { voters: vec![stays], members, ..Configuration::default() };
+            let asked = admin::change(peer, &at_leader, alone).await;
+            Err(format!("asked: {asked:?}"))
+        })
+        .await;
+    let status = cluster.status(0).await.expect("it is up");
+    assert_eq!((status.divided_at, status.suspects), (0, vec![]), "what is left agrees with itself");
 }
