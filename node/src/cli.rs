@@ -94,6 +94,11 @@ pub struct Cli {
     #[arg(long, value_name = "N", env = "QUORATE_MAX_CONCURRENT_STREAMS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_concurrent_streams: u32,
 
+    /// For how many seconds a node that is told to stop (SIGTERM, SIGINT) still serves its clients, new ones too, once it has handed leadership over and
+    /// says that it is not ready: so long others may take to note it and send nobody here. Told again, it stops at once.
+    #[arg(long, value_name = "SECONDS", env = "QUORATE_STOP_DELAY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=3600))]
+    pub stop_delay: u32,
+
     /// The most bytes that the state may take in memory, its history included, as `etcdctl endpoint status` tells them (IN USE): a number, or
     /// `none`.
     /// Of all members' the smallest counts. When the state reaches it the alarm NOSPACE is raised, and nothing is put until there is room

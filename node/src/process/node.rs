@@ -121,6 +121,7 @@ struct Node {
     end: oneshot::Receiver<End>,
     ports: PortsRuntime,
     notify: Notify,
+    stop_delay: Duration,
     _lock: DirLock,
 }
 
@@ -233,12 +234,14 @@ impl Node {
             mailbox: mailbox.clone(),
             let_in: false,
         };
-        Ok(Node { view, mailbox, peers, clients, join, end, ports, notify, _lock: lock })
+        let stop_delay = Duration::from_secs(cli.stop_delay.into());
+        Ok(Node { view, mailbox, peers, clients, join, end, ports, notify, stop_delay, _lock: lock })
     }
 
     /// Lives until the end.
     async fn live(self, mut stop: Stop) -> Result<(), RunError> {
-        let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, notify, _lock } = self;
+        let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, notify, stop_delay, _lock } =
+            self;
         let mut enrolled = tokio::spawn(join.run());
         let mut settled = false;
         loop {
@@ -256,6 +259,11 @@ impl Node {
         tracing::info!("stopping");
         notify.stopping();
         mailbox.post(Event::Stopping);
+        hand_over(&view, &mailbox).await;
+        if stop.told_again_within(stop_delay).await {
+            tracing::info!("stopping at once");
+        }
+        // It may have been elected once more.
         hand_over(&view, &mailbox).await;
         clients.stop().await;
         // The loop's end holds up this thread: what is to be said to the others is said before.

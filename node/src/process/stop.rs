@@ -1,6 +1,7 @@
 //! Being told to stop: SIGTERM, or SIGINT.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -24,6 +25,11 @@ impl Stop {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+
+    /// Waits for `delay`. Whether the process is told once more meanwhile: then it returns at once.
+    pub(super) async fn told_again_within(&mut self, delay: Duration) -> bool {
+        tokio::time::timeout(delay, self.told()).await.is_ok()
     }
 }
 

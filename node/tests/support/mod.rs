@@ -154,10 +154,15 @@ impl Node {
         self.take_home()
     }
 
-    /// SIGTERM: how it ends, and all that it has said.
-    pub fn terminate(mut self) -> (ExitStatus, Home, String) {
+    /// SIGTERM.
+    pub fn tell_to_stop(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    }
+
+    /// SIGTERM: how it ends, and all that it has said.
+    pub fn terminate(mut self) -> (ExitStatus, Home, String) {
+        self.tell_to_stop();
         let status = ends(&mut self.child);
         self.reader.take().expect("it was started").join().expect("it reads to the end");
         let log = self.log();
