@@ -70,6 +70,15 @@ impl Certificate {
     }
 }
 
+/// What is wrong with a key that ring can neither sign with nor check signatures of.
+pub(super) const P521: &str =
+    "is on the curve P-521, which this version cannot use: make one with P-256, P-384, Ed25519 or RSA";
+
+/// Whether the key in `certificate` is one of those.
+pub(super) fn is_p521(certificate: &CertificateDer<'_>) -> bool {
+    Certificate::read(certificate).is_some_and(|certificate| certificate.is_p521)
+}
+
 /// Why a node with this certificate, first of `chain`, would be refused by whoever it shows it to, for each of `uses`. `trusted` are the
 /// authorities of this node's own port, which other members trust as well.
 pub(super) fn unusable(
@@ -80,7 +89,7 @@ pub(super) fn unusable(
     let own = chain.first()?;
     let certificate = Certificate::read(own)?;
     if certificate.is_p521 {
-        return Some("its key is on the curve P-521, which this version cannot use: make one with P-256, P-384, Ed25519 or RSA".into());
+        return Some(format!("its key {P521}"));
     }
     let both = uses.contains(&Use::Server) && uses.contains(&Use::Client);
     if let Some(lacking) = uses.iter().find(|wanted| !certificate.may_be(**wanted)) {

@@ -253,6 +253,9 @@ fn speaks_http2(mut config: ClientConfig) -> Arc<ClientConfig> {
 fn roots(path: &Path, trusted: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in trusted {
+        if certificate::is_p521(authority) {
+            return Err(invalid(path, format_args!("the key of an authority {}", certificate::P521)));
+        }
         roots.add(authority.clone()).map_err(|error| invalid(path, error))?;
     }
     Ok(roots)
