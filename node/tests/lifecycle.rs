@@ -4,7 +4,9 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use quorate_api::admin::{BootstrapRequest, Role, StatusRequest};
 use quorate_api::etcdserverpb::PutRequest;
@@ -60,6 +62,21 @@ async fn a_single_node_stops_in_order() {
     assert_eq!(home.start(&[]).get_surely("key").await.as_deref(), Some("value"));
 }
 
+/// Those who send clients here, a Service of Kubernetes among them, learn only after a while that it goes.
+#[tokio::test]
+async fn a_node_that_is_told_to_stop_serves_new_clients_until_others_have_taken_note() {
+    let node = Home::new("n1").start(&["--bootstrap", "--stop-delay", "3600"]);
+    node.put_surely("key", "value").await;
+    node.tell_to_stop();
+    eventually("it to stop", async || node.log().contains("\"stopping\"").then_some(())).await;
+    for value in ["a", "b", "c"] {
+        node.put("key", value).await.expect("a new connection is served");
+    }
+    let (status, _, said) = tokio::task::spawn_blocking(move || node.terminate()).await.expect("it stops");
+    assert_eq!(status.code(), Some(0));
+    assert!(said.contains("stopping at once"), "{said}");
+}
+
 /// Streams have no end of their own: they end when the node stops, or it would wait for them as long as it may.
 #[tokio::test]
 async fn a_stop_ends_streams_that_go_on() {
@@ -98,7 +115,8 @@ async fn a_member_that_moves_tells_its_cluster() {
 
 #[tokio::test]
 async fn addresses_written_as_urls_are_understood() {
-    let nowhere = "127.0.0.1:1";
+    // Neither an address that nobody listens at, nor a name that there is not, keeps it from the others.
+    let nowhere = "127.0.0.1:1,no-such-host.invalid:2380";
     let mut home = Home::new("n1");
     home.choose_ports();
     let [_, peer, _] = home.ports().expect("they were chosen");
@@ -109,6 +127,36 @@ async fn addresses_written_as_urls_are_understood() {
     let members = status.configuration.and_then(|c| c.configuration).unwrap_or_default().members;
     assert!(members.iter().any(|member| member.peer_address == first.peer), "{members:?}");
     assert!(members.iter().any(|member| member.client_urls == ["http://127.0.0.1:2379"]), "{members:?}");
+}
+
+/// A unit of `Type=notify`: it has started when it can be used, and says when it ends.
+#[tokio::test]
+async fn systemd_hears_when_a_node_serves_and_when_it_stops() {
+    let mut home = Home::new("n1");
+    home.choose_ports();
+    let path = home.dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).expect("a socket");
+    let mut child = home.command(&["--bootstrap"]).env("NOTIFY_SOCKET", &path).spawn().expect("it starts");
+    let hears = |wanted: &str| {
+        let mut word = [0; 256];
+        loop {
+            let length = systemd.recv(&mut word).expect("a word");
+            let word = String::from_utf8_lossy(&word[..length]).into_owned();
+            if word.starts_with(wanted) {
+                return;
+            }
+            assert!(word.starts_with("EXTEND_TIMEOUT_USEC="), "{word}");
+        }
+    };
+    systemd.set_read_timeout(Some(Duration::from_mins(2))).expect("it is none of zero");
+    hears("READY=1\n");
+    for address in home.ports().expect("they were chosen") {
+        std::net::TcpStream::connect(address).expect("it listens");
+    }
+    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(told.expect("kill runs").success());
+    hears("STOPPING=1\n");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[tokio::test]
@@ -187,6 +235,13 @@ fn bad_certificates_are_said() {
     refuses(&home, &["--client-cert", &cert, "--client-key", &other], 1, &["does not fit"]);
     refuses(&home, &["--client-cert", &nonsense, "--client-key", &key], 1, &["holds no certificate"]);
     refuses(&home, &["--client-cert", &cert, "--client-key", &nonsense], 1, &["not a private key"]);
+    let authority = file("authority.pem", include_str!("support/p521.pem"));
+    refuses(
+        &home,
+        &["--client-cert", &cert, "--client-key", &key, "--client-ca", &authority],
+        1,
+        &["authority.pem: the key of an authority is on the curve P-521"],
+    );
     let curve = file("p521.pem", include_str!("support/p521.pem"));
     let key = file("p521-key.pem", include_str!("support/p521-key.pem"));
     refuses(

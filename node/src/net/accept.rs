@@ -136,3 +136,41 @@ impl Seldom {
         may
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::table::Limits;
+
+    fn limits() -> Limits {
+        let forever = Duration::from_hours(1);
+        Limits {
+            port: "test",
+            flag: None,
+            most: 100,
+            requests: 100,
+            silence: forever,
+            unread: forever,
+            grace: forever,
+            life: None,
+        }
+    }
+
+    /// A thread that is busy with one long answer takes no connections: those of the others go on.
+    #[tokio::test]
+    async fn a_lane_that_is_full_holds_up_no_other() {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((full, _stuck), (free, mut taken)) = (mpsc::channel(1), mpsc::channel(100));
+        tokio::spawn(accept(listener, Connections::new(limits()), vec![full, free]));
+        let clients: Vec<_> = (0..10).map(|_| StdStream::connect(address).unwrap()).collect();
+        // One waits for the first lane, and all others come by the second.
+        let mut came = Vec::new();
+        while came.len() < clients.len() - 1 {
+            came.push(
+                tokio::time::timeout(Duration::from_mins(1), taken.recv()).await.expect("it is dealt out"),
+            );
+        }
+    }
+}

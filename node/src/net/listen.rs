@@ -76,6 +76,7 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
 
@@ -91,6 +92,19 @@ mod tests {
                 TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
             }
         }
+    }
+
+    /// All clients of a member that has gone come at once, and none is to find the queue full: its next attempt would be a second later.
+    #[test]
+    fn many_connections_wait_to_be_accepted() {
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let many = 500.min(most.trim().parse().unwrap());
+        let bound = Bound::bind("127.0.0.1", 0).unwrap();
+        let address = bound.address();
+        let _listener = bound.listen().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(10));
+        let waiting: Vec<_> = (0..many).map(connect).collect::<Result<_, _>>().unwrap();
+        assert_eq!(waiting.len(), many);
     }
 
     #[test]
