@@ -55,6 +55,7 @@ pub(crate) fn limits() -> Limits {
         requests: descriptors::HTTP,
         silence: LIFE,
         unread: LIFE,
+        unread_when_full: LIFE,
         grace: Duration::ZERO,
         life: Some(LIFE),
     }

@@ -151,6 +151,7 @@ mod tests {
             requests: 100,
             silence: forever,
             unread: forever,
+            unread_when_full: Duration::from_mins(1),
             grace: forever,
             life: None,
         }

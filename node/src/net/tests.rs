@@ -50,6 +50,7 @@ fn limits(most: usize) -> Limits {
         requests: 1000,
         silence: Duration::from_millis(200),
         unread: Duration::from_millis(200),
+        unread_when_full: Duration::from_millis(200),
         grace: Duration::from_mins(1),
         life: None,
     }

@@ -30,6 +30,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long an answer may wait until its client reads on.
 const UNREAD: Duration = Duration::from_mins(1);
 
+/// The same while others are refused for what such answers hold: as long as a client that lives takes to come back to its socket.
+const UNREAD_WHEN_FULL: Duration = Duration::from_secs(5);
+
 /// How long an idle connection may take to go after GOAWAY, before it is cut off.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -157,6 +160,7 @@ pub(crate) fn limits(most: usize) -> Limits {
         requests: REQUESTS,
         silence: SILENCE,
         unread: UNREAD,
+        unread_when_full: UNREAD_WHEN_FULL,
         grace: GRACE,
         life: None,
     }
@@ -173,6 +177,8 @@ async fn serve(
         let (handshakes, settings, services) = (handshakes.clone(), settings.clone(), services.clone());
         tokio::spawn(async move {
             if let Some((connection, slot)) = handshakes.open(accepted).await {
+                slot.watches(services.refused_answers());
+                let services = services.of_connection();
                 http2::serve(connection, slot, &settings, services).await;
             }
         });

@@ -61,6 +61,7 @@ pub(super) fn limits() -> Limits {
         requests: descriptors::PEERS * STREAMS as usize,
         silence: SILENCE,
         unread: UNREAD,
+        unread_when_full: UNREAD,
         grace: GRACE,
         life: None,
     }

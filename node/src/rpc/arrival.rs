@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,10 +25,17 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 5;
 
 /// Bytes of one kind that are under way at one client runtime, or something else that there must not be too much of. Cheap to clone.
+///
+/// A connection may hold no more of it than it leaves to the others: one alone half, of two each a third. So however many hold all that
+/// they can get, and give nothing back, there is some left for one more.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     used: Arc<AtomicUsize>,
     most: usize,
+    /// What one connection holds of it; none where connections are not told apart.
+    connection: Option<Arc<AtomicUsize>>,
+    /// How often there was not enough.
+    refused: Arc<AtomicU64>,
 }
 
 /// A part of a [`Budget`], given back when this is dropped.
@@ -40,7 +47,37 @@ pub(super) struct Share {
 
 impl Budget {
     pub(super) fn new(most: usize) -> Self {
-        Budget { used: Arc::default(), most }
+        Budget { used: Arc::default(), most, connection: None, refused: Arc::default() }
+    }
+
+    /// The same, as one more connection has it.
+    pub(super) fn of_connection(&self) -> Self {
+        Budget { connection: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Counts how often there was not enough.
+    pub(super) fn refused(&self) -> &Arc<AtomicU64> {
+        &self.refused
+    }
+
+    /// Takes `bytes` for one who holds `own` already. False if there are not so many: what one holds while there is no other is never too
+    /// much.
+    fn take(&self, bytes: usize, own: usize) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let held = self.connection.as_ref().map_or(0, |held| held.fetch_add(bytes, Ordering::Relaxed));
+        let takes = before <= own || before + held + bytes <= self.most;
+        if !takes {
+            self.give_back(bytes);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        takes
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(held) = &self.connection {
+            held.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// An empty share.
@@ -50,15 +87,12 @@ impl Budget {
 }
 
 impl Share {
-    /// Takes `bytes` more. False when others have taken all that there is; one request by itself is never too large.
+    /// Takes `bytes` more. False when others have taken all that there is, or the connection all that it may have; one request by itself
+    /// is never too large.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
-        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        if before > self.bytes && before + bytes > self.budget.most {
-            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
-        }
-        self.bytes += bytes;
-        true
+        let takes = self.budget.take(bytes, self.bytes);
+        self.bytes += if takes { bytes } else { 0 };
+        takes
     }
 
     /// Makes it `bytes` in all, if it is smaller: an error when there is no more, be it that this one alone would be too large.
@@ -79,7 +113,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -204,6 +238,30 @@ mod tests {
         assert!(!budget.share().grow(1));
         drop(second);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    /// Clients that read none of their answers hold what they get for as long as they are let.
+    #[test]
+    fn connections_that_hold_all_they_can_get_leave_some_to_one_more() {
+        let budget = Budget::new(1000);
+        let fill = |connection: &Budget| {
+            let shares = std::iter::repeat_with(|| {
+                let mut share = connection.share();
+                share.grow(10).then_some(share)
+            });
+            shares.take_while(Option::is_some).flatten().collect::<Vec<_>>()
+        };
+        let first = fill(&budget.of_connection());
+        assert_eq!(first.len(), 50, "half of it");
+        let others: Vec<_> = (0..4).map(|_| fill(&budget.of_connection())).collect();
+        assert!(others.iter().all(|held| !held.is_empty()));
+        let mut last = budget.of_connection().share();
+        assert!(last.grow(10));
+        assert_eq!(budget.refused().load(Ordering::Relaxed), 5);
+        drop((first, others, last));
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+        // While there is no other, one request takes what it needs.
+        assert!(budget.of_connection().share().grow(900));
     }
 
     /// Has nothing to give, and does not end.

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as HttpBody, Bytes};
@@ -63,6 +65,8 @@ pub struct Services {
     health: HealthServer<HealthService>,
     /// Bytes of requests that are on their way in.
     arriving: Budget,
+    /// Of whom the key-value service speaks.
+    member: Member,
 }
 
 impl Services {
@@ -74,10 +78,28 @@ impl Services {
         Self {
             kv: KvServer::new(KvService::new(member.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
             maintenance: MaintenanceServer::new(MaintenanceService::new(member.clone())),
-            cluster: ClusterServer::new(ClusterService::new(member)),
+            cluster: ClusterServer::new(ClusterService::new(member.clone())),
             health: HealthServer::new(HealthService::new(view)),
             arriving: Budget::new(MAX_ARRIVING_BYTES),
+            member,
         }
+    }
+
+    /// The same for one more connection, which has a part of its own of what requests and answers may hold.
+    #[must_use]
+    pub fn of_connection(&self) -> Self {
+        let member = Member { answers: self.member.answers.of_connection(), ..self.member.clone() };
+        Self {
+            kv: KvServer::new(KvService::new(member.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            arriving: self.arriving.of_connection(),
+            member,
+            ..self.clone()
+        }
+    }
+
+    /// Counts how often an answer was refused because others hold too much.
+    pub fn refused_answers(&self) -> &Arc<AtomicU64> {
+        self.member.answers.refused()
     }
 }
 
