@@ -4,7 +4,7 @@
 //! requests, and the word of the table that ends it.
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,17 +16,13 @@ use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::connection::Connection;
+use super::gathered::gather;
 use super::table::{Asked, Slot, Waiting, Word};
-
-/// The preface, and the header of the first frame, which is SETTINGS. Less is no HTTP/2; and from there on keepalive finds out whether
-/// the other side lives.
-const FIRST_WORDS: usize = 24 + 9;
 
 /// The most bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 << 10;
@@ -54,7 +50,7 @@ where
 {
     let slot = Arc::new(slot);
     let caller = connection.caller();
-    let io = TokioIo::new(Heard { connection, slot: Arc::clone(&slot), bytes: 0 });
+    let (io, sender) = gather(connection, Arc::clone(&slot));
     let (asking, is_stream) = (Arc::clone(&slot), settings.is_stream);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         let asked = asking.asks(is_stream(request.uri().path())).map(Arc::new);
@@ -69,18 +65,24 @@ where
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        // No client of gRPC asks for it, nor does gRPC's own server tell it.
+        .auto_date_header(false)
         .keep_alive_interval(settings.keepalive)
         .keep_alive_timeout(settings.keepalive_timeout)
         .max_concurrent_streams(settings.streams)
         .max_header_list_size(HEADER_BYTES)
         .initial_stream_window_size(settings.window)
         .initial_connection_window_size(settings.window);
-    let mut server = pin!(builder.serve_connection(io, answer));
+    let mut server = pin!(builder.serve_connection(TokioIo::new(io), answer));
     let mut known = Word::Stay;
     loop {
         tokio::select! {
             biased;
-            result = &mut server => {
+            result = poll_fn(|cx| {
+                let result = server.as_mut().poll(cx);
+                sender.send(cx);
+                result
+            }) => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection has ended");
                 }
@@ -94,58 +96,6 @@ where
                 known = word;
             }
         }
-    }
-}
-
-/// Listens for the first words.
-struct Heard {
-    connection: Connection,
-    slot: Arc<Slot>,
-    bytes: usize,
-}
-
-impl AsyncRead for Heard {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.connection).poll_read(cx, buffer))?;
-        if this.bytes < FIRST_WORDS {
-            this.bytes += buffer.filled().len() - before;
-            if this.bytes >= FIRST_WORDS {
-                this.slot.speaks();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().connection).poll_write(cx, buffer)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().connection).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.connection.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().connection).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().connection).poll_shutdown(cx)
     }
 }
 

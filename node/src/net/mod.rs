@@ -9,6 +9,7 @@ pub(crate) mod allowed;
 pub(crate) mod caller;
 pub(crate) mod connection;
 pub(crate) mod descriptors;
+mod gathered;
 pub(crate) mod handshake;
 pub(crate) mod http2;
 pub(crate) mod listen;

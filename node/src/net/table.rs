@@ -491,4 +491,4 @@ impl Drop for Waiting {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn limits(most: usize) -> Limits {
+pub(crate) fn limits(most: usize) -> Limits {
     Limits {
         port: "test",
         flag: None,
