@@ -162,6 +162,26 @@ pub(super) fn message_too_slow(limit: Duration) -> Status {
     )
 }
 
+/// A request ended before its message did.
+pub(super) fn no_message() -> Status {
+    Status::new(Code::Internal, "Missing request message.")
+}
+
+/// A message is compressed, and the request does not say how.
+pub(super) fn compression_flag() -> Status {
+    let text = "protocol error: received message with compressed-flag but no grpc-encoding was specified";
+    Status::new(Code::Internal, text)
+}
+
+/// A request is compressed: this is what clients learn from that its server does not do it.
+pub(super) fn compressed(encoding: &HeaderValue) -> Status {
+    let encoding = encoding.to_str().unwrap_or("?");
+    let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
+    let accepted = [(HeaderName::from_static("grpc-accept-encoding"), HeaderValue::from_static("identity"))];
+    let metadata = MetadataMap::from_headers(HeaderMap::from_iter(accepted));
+    Status::with_metadata(Code::Unimplemented, text, metadata)
+}
+
 /// The time that the client gave its request is over.
 pub(super) fn deadline_exceeded() -> Status {
     Status::new(Code::DeadlineExceeded, "context deadline exceeded")

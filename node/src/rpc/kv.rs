@@ -2,15 +2,13 @@
 
 use prost::Message;
 use quorate_api::etcdserverpb as pb;
-use quorate_api::etcdserverpb::kv_server::Kv;
 use quorate_api::log::command::Operation;
-use tokio_stream::Empty;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
 use super::arrival::Share;
-use super::error::{mismatched, unimplemented};
+use super::error::mismatched;
 use super::member::Member;
-use super::pieces;
+use super::pieces::Answer;
 use super::read;
 use crate::kv::{self, check};
 
@@ -48,9 +46,11 @@ impl KvService {
     }
 }
 
-#[tonic::async_trait]
-impl Kv for KvService {
-    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+impl KvService {
+    pub(super) async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Answer<pb::RangeResponse>, Status> {
         self.member.admit(&request, request.get_ref().serializable)?;
         let request = request.into_inner();
         check::range(&request)?;
@@ -62,10 +62,13 @@ impl Kv for KvService {
         let mut share = self.member.answers.share();
         let mut response = read::range(self.member.gateway.store(), request, &mut share).await?;
         self.member.complete(&mut response.header);
-        pieces::respond(response, share).await
+        Ok(Answer::new(response, share))
     }
 
-    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+    pub(super) async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Answer<pb::PutResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
         check::put(&request)?;
@@ -76,13 +79,13 @@ impl Kv for KvService {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(Answer::new(response, share))
     }
 
-    async fn delete_range(
+    pub(super) async fn delete_range(
         &self,
         request: Request<pb::DeleteRangeRequest>,
-    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+    ) -> Result<Answer<pb::DeleteRangeResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
         check::delete_range(&request)?;
@@ -94,10 +97,13 @@ impl Kv for KvService {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
-        pieces::respond(response, share).await
+        Ok(Answer::new(response, share))
     }
 
-    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+    pub(super) async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Answer<pb::TxnResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
         check::txn(&request)?;
@@ -114,23 +120,14 @@ impl Kv for KvService {
             response
         };
         self.member.complete(&mut response.header);
-        pieces::respond(response, share).await
-    }
-
-    type RangeStreamStream = Empty<Result<pb::RangeStreamResponse, Status>>;
-
-    async fn range_stream(
-        &self,
-        _: Request<pb::RangeRequest>,
-    ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(unimplemented("/etcdserverpb.KV/RangeStream"))
+        Ok(Answer::new(response, share))
     }
 
     /// With `physical`, waits until this member has removed what the compaction gives up.
-    async fn compact(
+    pub(super) async fn compact(
         &self,
         request: Request<pb::CompactionRequest>,
-    ) -> Result<Response<pb::CompactionResponse>, Status> {
+    ) -> Result<Answer<pb::CompactionResponse>, Status> {
         self.member.admit(&request, false)?;
         let request = request.into_inner();
         let mut share = self.member.answers.share();
@@ -143,6 +140,6 @@ impl Kv for KvService {
             self.member.remove_compacted().await;
         }
         self.member.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(Answer::new(response, share))
     }
 }

@@ -17,6 +17,7 @@ mod served;
 mod services;
 #[cfg(test)]
 mod tests;
+mod unary;
 
 pub use self::member::PeerScheme;
 pub use self::services::{Services, is_stream};

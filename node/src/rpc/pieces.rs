@@ -1,6 +1,6 @@
-//! Large answers, encoded and sent a piece at a time.
+//! Answers on their way out: a small one as a whole, a large one encoded and sent a piece at a time.
 //!
-//! A message that is encoded as a whole takes its size once more beside the state, and its thread for as long as that takes. Here the keys and
+//! A large message that is encoded as a whole takes its size once more beside the state, and its thread for as long as that takes. Here the keys and
 //! values stay where they are, shared with the state, until their piece goes out: the client's own window sets the pace, and between
 //! pieces the other clients of the thread have their turn.
 //!
@@ -8,23 +8,27 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::vec;
 
-use http::{HeaderMap, HeaderValue};
-use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use parking_lot::Mutex;
+use bytes::{BufMut as _, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper::body::{Body as HttpBody, Bytes, Frame};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
 use quorate_api::etcdserverpb::response_op::Response as Op;
-use quorate_api::etcdserverpb::{DeleteRangeResponse, RangeResponse, ResponseOp, TxnResponse};
+use quorate_api::etcdserverpb::{
+    CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseOp, TxnResponse,
+};
 use quorate_api::mvccpb::KeyValue;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Response, Status};
 
 use super::arrival::Share;
 use super::error;
+
+/// Bytes before a message: whether it is compressed, and its length.
+pub(super) const HEADER_BYTES: usize = 5;
 
 /// From how many bytes on an answer is sent in pieces. What is smaller is handed over as a whole.
 const LARGE: usize = 128 << 10;
@@ -42,61 +46,51 @@ const MEASURED_AT_ONCE: usize = 4096;
 const MAX_MESSAGE: usize = i32::MAX as usize;
 
 /// An answer that may be large.
-pub(super) trait InPieces: Message + Default + 'static {
+pub(super) trait InPieces: Message + 'static {
     /// What it takes in memory or when it is encoded, in bytes, rather more than less; it may stop counting beyond `enough`.
     fn weight(&self, enough: usize) -> usize;
     /// Adds its parts to `plan`.
-    async fn plan(self, plan: &mut Plan);
+    fn plan(self, plan: &mut Plan) -> impl Future<Output = ()> + Send;
 }
 
-/// `answer` as a response, which holds `share` until it has been sent. A large one goes out in pieces.
-pub(super) async fn respond<M: InPieces>(answer: M, mut share: Share) -> Result<Response<M>, Status> {
-    let weight = answer.weight(LARGE);
-    if weight < LARGE {
-        let mut response = Response::new(answer);
-        if weight >= SMALL {
-            share.reach(weight)?;
-            response.extensions_mut().insert(Held::whole(share));
+/// An answer, and what it holds of the memory until it has been sent.
+#[derive(Debug)]
+pub(super) struct Answer<M> {
+    message: M,
+    share: Share,
+}
+
+impl<M: InPieces> Answer<M> {
+    pub(super) fn new(message: M, share: Share) -> Self {
+        Answer { message, share }
+    }
+
+    /// The answer as it is sent: a large one in pieces.
+    pub(super) async fn into_body(self) -> Result<Body, Status> {
+        let Answer { message, mut share } = self;
+        let weight = message.weight(LARGE);
+        if weight < LARGE {
+            let encoded = encode(&message);
+            let mut held = None;
+            if weight >= SMALL {
+                share.reach(weight)?;
+                held = Some(share);
+            }
+            return Ok(Body::new(Whole { message: Some(counted(encoded, held)), ended: false }));
         }
-        return Ok(response);
+        let mut plan = Plan::default();
+        message.plan(&mut plan).await;
+        if plan.bytes > MAX_MESSAGE {
+            return Err(error::answer_too_large(plan.bytes, MAX_MESSAGE));
+        }
+        share.reach(share.bytes() + PIECE)?;
+        Ok(Body::new(Pieces { plan, share: Some(share), begun: false, rest: false, ended: false }))
     }
-    let mut plan = Plan::default();
-    answer.plan(&mut plan).await;
-    if plan.bytes > MAX_MESSAGE {
-        return Err(error::answer_too_large(plan.bytes, MAX_MESSAGE));
+
+    #[cfg(test)]
+    pub(super) fn into_inner(self) -> M {
+        self.message
     }
-    share.reach(share.bytes() + PIECE)?;
-    // tonic encodes an empty message; `send` puts this one in its place.
-    let mut response = Response::new(M::default());
-    let pieces = Pieces { plan, share: Some(share), begun: false, rest: false, ended: false };
-    response.extensions_mut().insert(Held(Arc::new(Mutex::new(Some(Sending::Pieces(pieces))))));
-    Ok(response)
-}
-
-/// The response as it goes out: with its pieces, if it has some.
-pub(super) fn send(mut response: http::Response<Body>) -> http::Response<Body> {
-    let held = response.extensions_mut().remove::<Held>();
-    match held.and_then(|held| held.0.lock().take()) {
-        Some(Sending::Pieces(pieces)) => response.map(|_| Body::new(pieces)),
-        Some(Sending::Whole(share)) => response.map(|body| Body::new(Whole { body, share: Some(share) })),
-        None => response,
-    }
-}
-
-/// What an answer holds. Extensions can be cloned; what is in this one is taken once.
-#[derive(Clone)]
-struct Held(Arc<Mutex<Option<Sending>>>);
-
-impl Held {
-    fn whole(share: Share) -> Self {
-        Held(Arc::new(Mutex::new(Some(Sending::Whole(share)))))
-    }
-}
-
-enum Sending {
-    Pieces(Pieces),
-    /// The message is encoded as usual.
-    Whole(Share),
 }
 
 /// Bytes on their way out that hold a share until they have been sent: the connection keeps them longer than the body that they came of.
@@ -118,28 +112,45 @@ fn counted(bytes: Bytes, share: Option<Share>) -> Bytes {
     }
 }
 
-/// A message that goes out in one piece.
+/// `message` with its header, in a buffer of their size.
+pub(super) fn encode(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(HEADER_BYTES + length);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    // It has room for all of it.
+    let _ = message.encode(&mut bytes);
+    bytes.freeze()
+}
+
+/// What follows the message of a call that has succeeded.
+fn success() -> Frame<Bytes> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+    Frame::trailers(trailers)
+}
+
+/// An encoded message on its way out, and the status behind it.
 struct Whole {
-    body: Body,
-    share: Option<Share>,
+    message: Option<Bytes>,
+    ended: bool,
 }
 
 impl HttpBody for Whole {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| Ok(frame?.map_data(|bytes| counted(bytes, this.share.take())))))
+        if let Some(message) = this.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        let ended = std::mem::replace(&mut this.ended, true);
+        Poll::Ready((!ended).then(|| Ok(success())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.ended
     }
 }
 
@@ -196,6 +207,27 @@ fn weight(values: &[KeyValue], enough: usize) -> usize {
         }
     }
     sum
+}
+
+impl InPieces for PutResponse {
+    fn weight(&self, enough: usize) -> usize {
+        weight(self.prev_kv.as_slice(), enough)
+    }
+
+    /// It has one value at most.
+    async fn plan(self, plan: &mut Plan) {
+        plan.encoded(|bytes| self.encode_raw(bytes));
+    }
+}
+
+impl InPieces for CompactionResponse {
+    fn weight(&self, _: usize) -> usize {
+        0
+    }
+
+    async fn plan(self, plan: &mut Plan) {
+        plan.encoded(|bytes| self.encode_raw(bytes));
+    }
 }
 
 impl InPieces for RangeResponse {
@@ -255,7 +287,7 @@ impl InPieces for TxnResponse {
                     3
                 }
                 Some(Op::ResponseTxn(txn)) => {
-                    Box::pin(txn.plan(&mut inner)).await;
+                    nested(txn, &mut inner).await;
                     4
                 }
                 other => {
@@ -273,6 +305,11 @@ impl InPieces for TxnResponse {
     }
 }
 
+/// A transaction in a transaction: how deep they go is not known here.
+fn nested(txn: TxnResponse, plan: &mut Plan) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    Box::pin(txn.plan(plan))
+}
+
 /// A message on its way out.
 struct Pieces {
     plan: Plan,
@@ -288,7 +325,7 @@ struct Pieces {
 impl Pieces {
     /// The next bytes. None at the end.
     fn next(&mut self) -> Option<Bytes> {
-        let mut piece = Vec::with_capacity(PIECE.min(self.plan.bytes + 5));
+        let mut piece = Vec::with_capacity(PIECE.min(self.plan.bytes + HEADER_BYTES));
         if !std::mem::replace(&mut self.begun, true) {
             piece.push(0);
             piece.extend(u32::try_from(self.plan.bytes).unwrap_or(u32::MAX).to_be_bytes());
@@ -326,18 +363,15 @@ impl HttpBody for Pieces {
             this.rest = true;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        if std::mem::replace(&mut this.ended, true) {
-            return Poll::Ready(None);
-        }
-        let status = (http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([status])))))
+        let ended = std::mem::replace(&mut this.ended, true);
+        Poll::Ready((!ended).then(|| Ok(success())))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
-    use quorate_api::etcdserverpb::{PutResponse, ResponseHeader};
+    use quorate_api::etcdserverpb::ResponseHeader;
 
     use super::*;
     use crate::rpc::arrival::Budget;
@@ -357,12 +391,13 @@ mod tests {
         RangeResponse { header, kvs: values(count, bytes), more: true, count: 99 }
     }
 
+    async fn body<M: InPieces>(answer: M, budget: &Budget) -> Result<Body, Status> {
+        Answer::new(answer, budget.share()).into_body().await
+    }
+
     /// What a client reads of it, and in how many pieces.
-    async fn sent<M: InPieces + Clone>(answer: &M) -> (M, usize) {
-        let response = respond(answer.clone(), Budget::new(usize::MAX).share()).await.unwrap();
-        let (mut parts, ()) = http::Response::new(()).into_parts();
-        parts.extensions = response.extensions().clone();
-        let mut body = send(http::Response::from_parts(parts, Body::empty())).into_body();
+    async fn sent<M: InPieces + Clone + Default>(answer: &M) -> (M, usize) {
+        let mut body = body(answer.clone(), &Budget::new(usize::MAX)).await.unwrap();
         let (mut bytes, mut pieces, mut status) = (Vec::new(), 0, None);
         while let Some(frame) = body.frame().await {
             match frame.unwrap().into_data() {
@@ -415,44 +450,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_answers_stay_as_they_are_and_large_ones_have_a_bound() {
+    async fn a_small_answer_is_one_piece_and_large_ones_have_a_bound() {
+        assert_eq!(sent(&range(10, 100)).await, (range(10, 100), 1));
+        let prev_kv = values(1, 1 << 20).pop();
+        let put = PutResponse { prev_kv, ..PutResponse::default() };
+        assert_eq!(sent(&put).await.0, put);
         let budget = Budget::new(PIECE);
-        let small = respond(range(10, 100), budget.share()).await.unwrap();
-        assert_eq!(small.get_ref(), &range(10, 100));
-        drop(small);
-        let first = respond(range(3, 1 << 20), budget.share()).await.unwrap();
+        let first = body(range(3, 1 << 20), &budget).await.unwrap();
         for _ in 0..2 {
-            let refused = respond(range(3, 1 << 20), budget.share()).await.unwrap_err();
+            let refused = body(range(3, 1 << 20), &budget).await.map(drop).unwrap_err();
             assert_eq!(refused.message(), "etcdserver: too many requests");
         }
         drop(first);
-        respond(range(3, 1 << 20), budget.share()).await.unwrap();
+        body(range(3, 1 << 20), &budget).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_answer_counts_until_its_last_byte_is_gone() {
         for answer in [range(30, 1 << 10), range(30, 1 << 14)] {
             let budget = Budget::new(PIECE);
-            let mut response = respond(answer.clone(), budget.share()).await.unwrap();
-            let encoded = Body::new(http_body_util::Full::new(Bytes::from(vec![0; 30_000])));
-            let mut http = http::Response::new(encoded);
-            *http.extensions_mut() = std::mem::take(response.extensions_mut());
-            drop(response);
-            let mut body = send(http).into_body();
+            let mut sending = body(answer, &budget).await.unwrap();
             let mut last = Bytes::new();
-            while let Some(frame) = body.frame().await {
+            while let Some(frame) = sending.frame().await {
                 if let Ok(data) = frame.unwrap().into_data() {
                     last = data;
                 }
             }
-            drop(body);
-            assert!(
-                respond(range(3, 1 << 20), budget.share()).await.is_err(),
-                "it is kept: {} bytes",
-                last.len()
-            );
+            drop(sending);
+            let next = body(range(3, 1 << 20), &budget).await;
+            assert!(next.is_err(), "it is kept: {} bytes", last.len());
             drop(last);
-            respond(range(3, 1 << 20), budget.share()).await.unwrap();
+            body(range(3, 1 << 20), &budget).await.unwrap();
         }
     }
 }

@@ -5,23 +5,25 @@ use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures::FutureExt as _;
 use hyper::body::{Body as HttpBody, Bytes};
 use quorate_api::etcdserverpb::cluster_server::ClusterServer;
-use quorate_api::etcdserverpb::kv_server::KvServer;
 use quorate_api::etcdserverpb::maintenance_server::MaintenanceServer;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::arrival::{self, Arrival, Budget};
 use super::cluster::ClusterService;
-use super::error::{deadline_exceeded, mismatched, unimplemented};
+use super::error::{deadline_exceeded, unimplemented};
 use super::health::HealthService;
 use super::kv::KvService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
-use super::pieces;
+use super::unary;
 use crate::doors::gateway::Gateway;
 use crate::doors::view::NodeView;
 use crate::kv::check::MAX_REQUEST_BYTES;
@@ -59,7 +61,7 @@ pub fn is_stream(path: &str) -> bool {
 /// What is not served answers Unimplemented and names the method.
 #[derive(Debug, Clone)]
 pub struct Services {
-    kv: KvServer<KvService>,
+    kv: Arc<KvService>,
     maintenance: MaintenanceServer<MaintenanceService>,
     cluster: ClusterServer<ClusterService>,
     health: HealthServer<HealthService>,
@@ -76,7 +78,7 @@ impl Services {
         let answers = Budget::new(answering.max(LEAST_ANSWERING_BYTES));
         let member = Member { gateway, view: view.clone(), peer_scheme, answers };
         Self {
-            kv: KvServer::new(KvService::new(member.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            kv: Arc::new(KvService::new(member.clone())),
             maintenance: MaintenanceServer::new(MaintenanceService::new(member.clone())),
             cluster: ClusterServer::new(ClusterService::new(member.clone())),
             health: HealthServer::new(HealthService::new(view)),
@@ -90,7 +92,7 @@ impl Services {
     pub fn of_connection(&self) -> Self {
         let member = Member { answers: self.member.answers.of_connection(), ..self.member.clone() };
         Self {
-            kv: KvServer::new(KvService::new(member.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            kv: Arc::new(KvService::new(member.clone())),
             arriving: self.arriving.of_connection(),
             member,
             ..self.clone()
@@ -119,35 +121,41 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let path = request.uri().path();
         let timeout = arrival::timeout(request.headers());
-        let service = Served::of(path);
-        let unknown = service.is_none().then(|| unimplemented(path));
+        let Some(service) = Served::of(path) else {
+            return Box::pin(ready(Ok(unimplemented(path).into_http())));
+        };
         let share = self.arriving.share();
         let request = request.map(|body| Arrival::new(body, share));
-        let answer = match service {
-            Some(Served::Kv) => self.kv.call(request),
-            Some(Served::Maintenance) => self.maintenance.call(request),
-            Some(Served::Cluster) => self.cluster.call(request),
-            Some(Served::Health) => self.health.call(request),
-            None => Box::pin(ready(Ok(unknown.unwrap_or_else(mismatched).into_http()))),
-        };
-        Box::pin(async move {
-            let answered = match timeout {
-                None => answer.await,
-                Some(timeout) => match tokio::time::timeout(timeout, answer).await {
-                    Ok(answered) => answered,
-                    // Whether a write was done is not known: the client gave it too little time to be told.
-                    Err(_) => Ok(deadline_exceeded().into_http()),
-                },
-            };
-            answered.map(pieces::send)
-        })
+        match service {
+            Served::Kv(method) => method.call(Arc::clone(&self.kv), timeout, request),
+            Served::Maintenance => within(timeout, self.maintenance.call(request).map(always)),
+            Served::Cluster => within(timeout, self.cluster.call(request).map(always)),
+            Served::Health => within(timeout, self.health.call(request).map(always)),
+        }
     }
+}
+
+/// The answer, if it comes within the time that the client gives it.
+fn within(
+    timeout: Option<Duration>,
+    answer: impl Future<Output = http::Response<Body>> + Send + 'static,
+) -> BoxFuture<http::Response<Body>, Infallible> {
+    let Some(timeout) = timeout else { return Box::pin(answer.map(Ok)) };
+    // Whether a write was done is not known: the client gave it too little time to be told.
+    let late = |_| deadline_exceeded().into_http();
+    Box::pin(tokio::time::timeout(timeout, answer).map(move |answered| Ok(answered.unwrap_or_else(late))))
+}
+
+/// An error is an answer, too.
+fn always<T>(answered: Result<T, Infallible>) -> T {
+    let Ok(answer) = answered;
+    answer
 }
 
 /// A service that answers.
 #[derive(Debug, Clone, Copy)]
 enum Served {
-    Kv,
+    Kv(KvMethod),
     Maintenance,
     Cluster,
     Health,
@@ -156,12 +164,65 @@ enum Served {
 impl Served {
     /// The service of the path `/service/method`.
     fn of(path: &str) -> Option<Self> {
-        match path.trim_start_matches('/').split('/').next()? {
-            "etcdserverpb.KV" => Some(Served::Kv),
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        match service {
+            "etcdserverpb.KV" => KvMethod::of(method).map(Served::Kv),
             "etcdserverpb.Maintenance" => Some(Served::Maintenance),
             "etcdserverpb.Cluster" => Some(Served::Cluster),
             "grpc.health.v1.Health" => Some(Served::Health),
             _ => None,
+        }
+    }
+}
+
+/// A call of `etcdserverpb.KV`.
+#[derive(Debug, Clone, Copy)]
+enum KvMethod {
+    Range,
+    Put,
+    DeleteRange,
+    Txn,
+    Compact,
+}
+
+impl KvMethod {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "Range" => Self::Range,
+            "Put" => Self::Put,
+            "DeleteRange" => Self::DeleteRange,
+            "Txn" => Self::Txn,
+            "Compact" => Self::Compact,
+            _ => return None,
+        })
+    }
+
+    fn call<B>(
+        self,
+        kv: Arc<KvService>,
+        timeout: Option<Duration>,
+        request: http::Request<B>,
+    ) -> BoxFuture<http::Response<Body>, Infallible>
+    where
+        B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
+    {
+        match self {
+            Self::Range => {
+                within(timeout, unary::call(request, move |asked| async move { kv.range(asked).await }))
+            }
+            Self::Put => {
+                within(timeout, unary::call(request, move |asked| async move { kv.put(asked).await }))
+            }
+            Self::DeleteRange => within(
+                timeout,
+                unary::call(request, move |asked| async move { kv.delete_range(asked).await }),
+            ),
+            Self::Txn => {
+                within(timeout, unary::call(request, move |asked| async move { kv.txn(asked).await }))
+            }
+            Self::Compact => {
+                within(timeout, unary::call(request, move |asked| async move { kv.compact(asked).await }))
+            }
         }
     }
 }

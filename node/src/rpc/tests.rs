@@ -7,7 +7,6 @@ use parking_lot::RwLock;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::cluster_server::Cluster;
-use quorate_api::etcdserverpb::kv_server::Kv;
 use quorate_api::etcdserverpb::maintenance_server::Maintenance;
 use quorate_api::etcdserverpb::request_op::Request as Op;
 use quorate_api::log;
@@ -366,14 +365,11 @@ async fn health_follows_readiness() {
 async fn what_is_not_served_is_named() {
     let member = member_with(status(LEADER));
     let mut services = Services::new(member.gateway, member.view, PeerScheme::Http, 0);
-    for path in ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock"] {
+    for path in ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock", "/etcdserverpb.KV/RangeStream"] {
         let request = http::Request::post(path).body(Body::empty()).expect("a request");
         let response = services.call(request).await.expect("always answered");
         let status = Status::from_header_map(response.headers()).expect("an error without a message");
         assert_eq!(status.code(), Code::Unimplemented);
         assert!(status.message().contains(path), "{status}");
     }
-    let kv = KvService::new(member_with(status(LEADER)));
-    let stream = kv.range_stream(get("k", true)).await.expect_err("not served");
-    assert!(stream.message().contains("/etcdserverpb.KV/RangeStream"), "{stream}");
 }
