@@ -12,7 +12,9 @@ ARG RUST=docker.io/library/rust:1.95
 FROM ${RUST} AS compiled
 WORKDIR /source
 COPY . .
+# Kernels of aarch64 have pages of up to 64 KiB: the allocator has to know when it is compiled.
 RUN target="$(uname -m)-unknown-linux-gnu" \
+ && if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
  && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" \
       --package quorate-node --package quorate-operator --bins \
  && mkdir /binaries \

@@ -8,6 +8,10 @@ use quorate_node::{copy, process};
 use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
+/// Half of what an answer cost was memory that comes and goes; and what goes is given back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     end_with_any_defect();
     // Whatever file it makes, and whatever makes files for it, is its user's alone.

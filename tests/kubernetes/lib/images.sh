@@ -50,6 +50,8 @@ compile_static() { # DIRECTORY
   target=$(uname -m)-unknown-linux-gnu
   export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
   compiled=$CARGO_TARGET_DIR/$target/${profile/#dev/debug}
+  # As in the Dockerfile.
+  if [[ $(uname -m) == aarch64 ]]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
   say "compiling Quorate ($profile; up to 10 min the first time)"
   (cd "$CHECKOUT" && RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build --locked --profile "$profile" --target "$target" --package quorate-node --package quorate-operator --bins) ||
