@@ -152,7 +152,20 @@ impl File for fs::File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
+
+    /// From memory that is there. What was only just allocated is not, until it is read: a file system in user space then gets each page for itself, and
+    /// takes ten times as long.
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
+        let end = offset + length;
+        for at in (offset..end).step_by(ZEROS.len()) {
+            let piece = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.len());
+            self.write_all_at(&ZEROS[..piece], at)?;
+        }
+        self.sync_data()
+    }
 }
+
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 impl Dir for fs::File {
     fn sync(&self) -> io::Result<()> {
