@@ -102,7 +102,8 @@ pub struct Cli {
     /// The most bytes that the state may take in memory, its history included, as `etcdctl endpoint status` tells them (IN USE): a number, or
     /// `none`.
     /// Of all members' the smallest counts. When the state reaches it the alarm NOSPACE is raised, and nothing is put until there is room
-    /// and the alarm is disarmed: delete, compact, `etcdctl alarm disarm` [default: 60 % of the memory that the control group allows, or
+    /// and the alarm is disarmed: delete, compact, `etcdctl alarm disarm`. What compactions have given up and is still needed may take a quarter of
+    /// it more; and a member that fetches a snapshot starts anew from that, if its old state and the new one would take more than half of it more [default: 60 % of the memory that the control group allows, or
     /// that the machine has].
     #[arg(long, value_name = "BYTES", env = "QUORATE_QUOTA_BYTES", value_parser = quota)]
     pub quota_bytes: Option<QuotaBytes>,

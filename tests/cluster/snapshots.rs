@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use quorate_api::etcdserverpb::PutRequest;
 use quorate_api::etcdserverpb::kv_client::KvClient;
+use quorate_api::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest};
 use quorate_tests::clients::endpoint;
 use tokio::time::MissedTickBehavior;
 
@@ -36,6 +36,53 @@ async fn those_who_were_away_come_back_by_a_snapshot() {
     // Whoever has it may be asked for it, by now from any leader; and all start from their snapshots.
     (0..4).for_each(|node| scenario.cluster.kill(node));
     (0..4).for_each(|node| scenario.cluster.restart(node));
+    scenario.progress().await;
+    scenario.finish().await;
+}
+
+/// What its state may take, so that the old one and the new one are too much together.
+const QUOTA: &str = "--quota-bytes=56623104";
+
+/// Two states at once would be more than the quota and half as much: it ends neither for memory nor by itself, and starts anew within the process.
+#[tokio::test]
+async fn a_member_without_room_for_two_states_starts_anew_from_its_snapshot() {
+    let name = "a_member_without_room_for_two_states_starts_anew_from_its_snapshot";
+    let mut scenario = Scenario::start_with(name, &[QUOTA]).await;
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    let away = (leader + 1) % 3;
+    fill(&mut scenario.cluster, leader).await;
+    let (_, status) = scenario.cluster.wait_for_leader().await;
+    scenario
+        .cluster
+        .wait("all to have it", async |cluster: &mut Cluster| {
+            let applied = cluster.status(away).await?.applied_index;
+            if applied >= status.last_index { Ok(()) } else { Err(format!("{applied}")) }
+        })
+        .await;
+    scenario.cluster.kill(away);
+    let mut client = KvClient::new(endpoint(scenario.cluster.members[leader].settings.client).connect_lazy());
+    scenario
+        .cluster
+        .wait("the past to be compacted", async |_: &mut Cluster| {
+            let read = client.range(RangeRequest { key: "large-0".into(), ..RangeRequest::default() }).await;
+            let header = read.map_err(|status| status.to_string())?.into_inner().header;
+            let revision = header.ok_or("no header")?.revision;
+            let compact = CompactionRequest { revision, physical: true };
+            client.compact(compact).await.map(drop).map_err(|status| status.to_string())
+        })
+        .await;
+    fill(&mut scenario.cluster, leader).await;
+    scenario.cluster.restart(away);
+    scenario
+        .cluster
+        .wait("it to start anew", async |cluster: &mut Cluster| {
+            let log = std::fs::read_to_string(&cluster.members[away].settings.log).unwrap_or_default();
+            let (before, after) = log.split_once("starts anew from it").ok_or("it has not said so")?;
+            assert!(!before.contains("installed a snapshot"), "{before}");
+            let serves = after.contains("follows a leader");
+            serves.then_some(()).ok_or("it does not follow")
+        })
+        .await;
     scenario.progress().await;
     scenario.finish().await;
 }

@@ -163,7 +163,7 @@ impl World {
                 self.coverage.count("snapshots found damaged when others asked");
                 self.say(|| format!("{} finds its snapshot at {at:?} damaged", name(id)));
             }
-            Report::Written(..) | Report::Read(..) => {}
+            Report::Written(..) | Report::Read(..) | Report::Whole(_) => {}
         }
     }
 }

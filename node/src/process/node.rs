@@ -72,12 +72,17 @@ pub fn run(cli: &Cli) -> Result<(), RunError> {
 }
 
 fn run_here(cli: &Cli) -> Result<(), RunError> {
+    peer_port::warn_if_open(cli);
+    while live_once(cli)? == Lived::UntilItStartsAnew {}
+    Ok(())
+}
+
+/// One life of the node, on a runtime of its own: with that all connections end that are left.
+fn live_once(cli: &Cli) -> Result<Lived, RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let stop = Stop::listen()?;
-        peer_port::warn_if_open(cli);
-        let node = Node::start(cli)?;
-        node.live(stop).await
+        Node::start(cli)?.live(stop).await
     });
     // The look-up of a name may take the resolver a minute: nothing waits for it any more.
     runtime.shutdown_background();
@@ -123,6 +128,15 @@ struct Node {
     notify: Notify,
     stop_delay: Duration,
     _lock: DirLock,
+}
+
+/// How a node's life has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lived {
+    /// It was told to stop.
+    UntilStopped,
+    /// It is to be put together once more, from what its directory holds by now.
+    UntilItStartsAnew,
 }
 
 impl Node {
@@ -239,14 +253,23 @@ impl Node {
     }
 
     /// Lives until the end.
-    async fn live(self, mut stop: Stop) -> Result<(), RunError> {
-        let Node { view, mailbox, peers, clients, join, mut end, ports: _ports, notify, stop_delay, _lock } =
-            self;
+    async fn live(self, mut stop: Stop) -> Result<Lived, RunError> {
+        let Node { view, mailbox, peers, clients, join, mut end, ports, notify, stop_delay, _lock } = self;
         let mut enrolled = tokio::spawn(join.run());
         let mut settled = false;
         loop {
             tokio::select! {
-                ended = &mut end => return Err(fatal(ended)),
+                ended = &mut end => {
+                    if ended != Ok(End::StartsAnew) {
+                        return Err(fatal(ended));
+                    }
+                    clients.stop().await;
+                    peers.leave().await;
+                    // Its ports are bound again at once.
+                    ports.end();
+                    let told = stop.told_again_within(Duration::ZERO).await;
+                    return Ok(if told { Lived::UntilStopped } else { Lived::UntilItStartsAnew });
+                }
                 result = &mut enrolled, if !settled => {
                     settled = true;
                     if let Ok(Err(error)) = result {
@@ -270,7 +293,7 @@ impl Node {
         peers.leave().await;
         mailbox.post(Event::Stop);
         match end.await {
-            Ok(End::Stopped) => Ok(()),
+            Ok(End::Stopped | End::StartsAnew) => Ok(Lived::UntilStopped),
             ended => Err(fatal(ended)),
         }
     }
@@ -348,7 +371,10 @@ impl Start {
         let restored = if data_dir.cluster() == 0 { Restored::default() } else { self.found };
         let mut status_view = StatusView::new(view.clone(), self.metrics.clone());
         let held: Vec<Manifest> = self.archive.manifests().cloned().collect();
-        let worker = Worker::new(self.archive, Arc::clone(&self.store));
+        // The engine of a copy gives its files back only with the process.
+        let room =
+            self.wishes.quota.filter(|_| self.copy.is_none()).map(|quota| quota.saturating_add(quota / 2));
+        let worker = Worker::new(self.archive, Arc::clone(&self.store)).with_room(room);
         let keeper = self.copy.map(|copy| copy.keeper(options.raft.id, Arc::clone(&self.store)));
         let (mut replica, applier) = start::member(options.clone(), restored, self.store)?;
         replica.holds(&held);
@@ -500,7 +526,7 @@ fn fatal(ended: Result<End, oneshot::error::RecvError>) -> RunError {
         Ok(End::Unsupported(unsupported)) => RunError::Unsupported(unsupported),
         Ok(End::Contradiction(reason)) => RunError::Contradiction(reason),
         Ok(End::Conflict(reason)) => RunError::Conflict(reason),
-        Ok(End::Stopped) | Err(_) => RunError::Lost,
+        Ok(End::Stopped | End::StartsAnew) | Err(_) => RunError::Lost,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The protocol's thread owes heartbeats; accepting, TLS, health checks and metrics owe their clients an answer. They do not wait for one another.
 
 use std::io;
+use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -11,7 +12,8 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub(super) struct PortsRuntime {
     handle: Handle,
-    _end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+    end: oneshot::Sender<()>,
 }
 
 impl PortsRuntime {
@@ -19,10 +21,16 @@ impl PortsRuntime {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
-        std::thread::Builder::new().name("ports".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("ports".into()).spawn(move || {
             let _ = runtime.block_on(ended);
         })?;
-        Ok(PortsRuntime { handle, _end: end })
+        Ok(PortsRuntime { handle, thread, end })
+    }
+
+    /// Ends it, and waits until its ports are closed.
+    pub(super) fn end(self) {
+        drop(self.end);
+        let _ = self.thread.join();
     }
 
     pub(super) fn handle(&self) -> &Handle {

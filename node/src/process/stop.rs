@@ -27,7 +27,7 @@ impl Stop {
         }
     }
 
-    /// Waits for `delay`. Whether the process is told once more meanwhile: then it returns at once.
+    /// Waits for `delay`. Whether the process is told, or told once more, meanwhile: then it returns at once.
     pub(super) async fn told_again_within(&mut self, delay: Duration) -> bool {
         tokio::time::timeout(delay, self.told()).await.is_ok()
     }

@@ -175,6 +175,11 @@ impl Applier {
         self.quota.is_some_and(|quota| self.store.read().waits_for_snapshot(quota))
     }
 
+    /// A step that does nothing.
+    pub fn rest(&self) -> Step {
+        self.finish(Step::default(), &self.store.read())
+    }
+
     /// Does a piece of what there is to do, under one hold of the state's lock.
     pub fn step(&mut self) -> Step {
         if self.begun.is_empty() && self.entries.is_empty() {

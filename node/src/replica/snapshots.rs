@@ -50,6 +50,8 @@ impl Replica {
             }
             Report::Written(id, _) => self.fetcher.written(id, self.now),
             Report::Received(manifest, state) => self.received(manifest, state),
+            // The process starts anew.
+            Report::Whole(_) => {}
             Report::NotReceived(_, SnapshotError::Unsupported(unsupported)) => self.end = Some(unsupported),
             Report::NotReceived(id, error) => {
                 if self.fetcher.failed(id, self.now) {

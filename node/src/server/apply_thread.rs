@@ -53,8 +53,15 @@ impl ApplyThread {
         let theirs = Arc::clone(&shared);
         let gateways =
             gateways.into_iter().map(|answers| Gateway { answers, gathered: Vec::new() }).collect();
-        let mut runner =
-            Runner { applier, gateways, view, mailbox, collected: Instant::now(), rubbish: true };
+        let mut runner = Runner {
+            applier,
+            gateways,
+            view,
+            mailbox,
+            collected: Instant::now(),
+            rubbish: true,
+            waits: false,
+        };
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || runner.run(&theirs))?;
         Ok(ApplyThread { shared, thread: Some(thread) })
     }
@@ -97,6 +104,8 @@ struct Runner {
     collected: Instant,
     /// There may be more of that.
     rubbish: bool,
+    /// A snapshot is waited for.
+    waits: bool,
 }
 
 /// Where one runtime's answers go, and those gathered for it.
@@ -108,8 +117,17 @@ struct Gateway {
 impl Runner {
     fn run(&mut self, shared: &Shared) {
         while self.take(shared) {
-            if self.applier.is_busy() && !self.applier.waits_for_snapshot() {
-                let step = self.applier.step();
+            let waits = self.applier.is_busy() && self.applier.waits_for_snapshot();
+            if waits && !self.waits {
+                tracing::warn!(
+                    "what was compacted takes too much memory while a snapshot needs it (a quarter of --quota-bytes): applies nothing before \
+                     that is written"
+                );
+            }
+            self.waits = waits;
+            if self.applier.is_busy() {
+                // Who waits does not stand still.
+                let step = if waits { self.applier.rest() } else { self.applier.step() };
                 self.report(step);
             }
             if self.collected.elapsed() >= COLLECTS_EVERY {

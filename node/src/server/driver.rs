@@ -108,6 +108,8 @@ pub(crate) enum End {
     Contradiction(String),
     /// Another process runs as this member.
     Conflict(String),
+    /// A snapshot has come, and there is no room for its state beside the present one: all is to be read anew, from that snapshot.
+    StartsAnew,
 }
 
 /// Whether to go on.
@@ -238,6 +240,15 @@ impl Driver {
             Event::Persisted(id) => return self.persisted(id),
             Event::PersistedPart(id, index) => self.replica.persisted_part(id, index),
             Event::Applied(applied) => self.replica.applied(applied),
+            Event::Snapshot(Report::Whole(manifest)) => {
+                let (index, bytes) = (manifest.id().index, manifest.bytes());
+                tracing::warn!(
+                    index,
+                    bytes,
+                    "a snapshot has come, and there is no room for its state beside the present one (--quota-bytes, and half as much again): starts anew from it"
+                );
+                return Err(End::StartsAnew);
+            }
             Event::Snapshot(report) => {
                 if let Report::Taken(manifest) | Report::Received(manifest, _) = &report {
                     self.log_thread.next_snapshot(manifest.bytes());

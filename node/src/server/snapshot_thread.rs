@@ -110,7 +110,7 @@ fn count(metrics: &Metrics, report: &Report) {
             metrics.snapshots_taken.inc();
             metrics.snapshot_written.inc_by(manifest.bytes());
         }
-        Report::Received(manifest, _) => {
+        Report::Received(manifest, _) | Report::Whole(manifest) => {
             metrics.snapshots_received.inc();
             metrics.snapshot_written.inc_by(manifest.bytes());
         }

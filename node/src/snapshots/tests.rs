@@ -135,6 +135,37 @@ fn what_is_received_in_any_order_is_the_same_file() {
     assert!(matches!(receiver.report(), Report::Received(..)));
 }
 
+/// Two states at once may be more than there is memory for: then only the file is there in the end, and a process that starts anew has its state.
+#[test]
+fn a_snapshot_whose_state_has_no_room_beside_the_present_one_is_kept_as_a_file() {
+    let (mut sender, mut receiver) = (Member::new(), Member::new());
+    sender.put(0..400);
+    receiver.put(1000..1400);
+    let (present, manifest) = (receiver.state.read().size(), sender.take(400));
+    let id = manifest.id();
+    for room in [2 * present + 1, present / 2 * 3, present] {
+        receiver.dir = tempfile::tempdir().unwrap();
+        receiver.worker =
+            Worker::new(open(receiver.dir.path()), Arc::clone(&receiver.state)).with_room(Some(room));
+        receiver.worker.push(Job::Receive(manifest.clone()));
+        (0..manifest.pieces()).for_each(|n| receiver.worker.push(Job::Write(id, n, sender.piece(id, n))));
+        let (mut most, mut last) = (0, None);
+        while receiver.worker.is_busy() {
+            last = receiver.worker.step();
+            most = most.max(present + receiver.worker.making());
+        }
+        // A piece of its bytes makes some more of those that are accounted.
+        assert!(most <= room + 3 * PIECE as u64, "{most} bytes, and room for {room}");
+        match last {
+            Some(Report::Received(..)) => assert!(room > 2 * present),
+            Some(Report::Whole(whole)) => assert!(room < 2 * present && whole == manifest),
+            other => panic!("{other:?}"),
+        }
+        let (found, state) = open(receiver.dir.path()).restore().unwrap().expect("it is there");
+        assert_eq!((found, bytes_of(&RwLock::new(state))), (manifest.clone(), bytes_of(&sender.state)));
+    }
+}
+
 /// A member that fetches a snapshot may come to the entry where it takes the same one itself.
 #[test]
 fn a_snapshot_that_is_taken_while_it_is_received_is_whole_at_every_step() {

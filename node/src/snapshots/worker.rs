@@ -56,6 +56,9 @@ pub enum Report {
     Written(LogId, u32),
     /// A snapshot has come as a whole, is durable and verified, and makes this state.
     Received(Manifest, Box<Store>),
+    /// It has come as a whole, is durable and verified, and there is no room for its state beside the present one. A process that starts anew
+    /// finds it.
+    Whole(Manifest),
     /// It has not.
     NotReceived(LogId, SnapshotError),
     /// A part for another member; none if there is no such snapshot, or no such part of it.
@@ -79,6 +82,8 @@ pub struct Worker {
     archive: Archive,
     /// What snapshots are taken of.
     state: Arc<RwLock<Store>>,
+    /// The most bytes that may be accounted to the state, and to one that is being made of a snapshot, together. None for no limit.
+    room: Option<u64>,
     /// Of others than [`Self::taking`], in the order that they came.
     jobs: VecDeque<Job>,
     taking: Option<Taking>,
@@ -116,17 +121,31 @@ enum Receiving {
 
 /// What has come is read back, and makes the state piece by piece, while others are still on their way. What is restored is what the
 /// disk has, and not what the network has brought.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ReadBack {
     /// The piece that is next: they make a state in order only.
     next: u32,
-    restore: Restore,
+    /// None once there was no room for what it makes: then what comes is only verified.
+    restore: Option<Restore>,
+}
+
+impl Default for ReadBack {
+    fn default() -> Self {
+        Self { next: 0, restore: Some(Restore::new()) }
+    }
 }
 
 impl Worker {
     /// Works on `archive`, and takes snapshots of `state`.
     pub fn new(archive: Archive, state: Arc<RwLock<Store>>) -> Self {
-        Self { archive, state, jobs: VecDeque::new(), taking: None, receiving: None, jobs_next: true }
+        let (jobs, room, taking, receiving) = Default::default();
+        Self { archive, state, room, jobs, taking, receiving, jobs_next: true }
+    }
+
+    /// The same, with so much room for two states: what has come that does not fit in beside the present one is [`Report::Whole`].
+    #[must_use]
+    pub fn with_room(self, room: Option<u64>) -> Self {
+        Self { room, ..self }
     }
 
     /// Adds a job.
@@ -141,6 +160,15 @@ impl Worker {
                     Some(Taking { snapshot, source, draft: Draft::default(), written: 0, part: None });
             }
             job => self.jobs.push_back(job),
+        }
+    }
+
+    /// What the state takes that is being made.
+    #[cfg(test)]
+    pub(super) fn making(&self) -> u64 {
+        match &self.receiving {
+            Some(Receiving::Pieces { back, .. } | Receiving::Restoring { back, .. }) => back.made(),
+            None => 0,
         }
     }
 
@@ -281,6 +309,7 @@ impl Worker {
                     self.archive.abandon(part);
                     return Some(Report::NotReceived(id, error));
                 }
+                self.bound(&mut back);
                 self.receiving = Some(Receiving::Pieces { manifest, part, missing, left, back });
                 None
             }
@@ -298,19 +327,29 @@ impl Worker {
                 self.give_up(id, &error);
                 return Some(Report::NotReceived(id, error));
             }
+            self.bound(&mut back);
             self.receiving = Some(Receiving::Restoring { id, back });
             return None;
         }
-        match back.restore.finish() {
+        let manifest = kept.manifest.clone();
+        let Some(restore) = back.restore else { return Some(Report::Whole(manifest)) };
+        match restore.finish() {
             Ok(mut store) => {
                 store.applied_up_to(id);
-                Some(Report::Received(kept.manifest.clone(), Box::new(store)))
+                Some(Report::Received(manifest, Box::new(store)))
             }
             Err(source) => {
                 let error = SnapshotError::restoring(&kept.path, id.index, source);
                 self.give_up(id, &error);
                 Some(Report::NotReceived(id, error))
             }
+        }
+    }
+
+    /// Lets the state go that is being made, if there is no room for it.
+    fn bound(&self, back: &mut ReadBack) {
+        if self.room.is_some_and(|room| self.state.read().size() + back.made() > room) {
+            back.restore = None;
         }
     }
 
@@ -369,11 +408,18 @@ impl Receiving {
 }
 
 impl ReadBack {
+    /// What the state takes that it makes.
+    fn made(&self) -> u64 {
+        self.restore.as_ref().map_or(0, Restore::size)
+    }
+
     /// Takes the next piece in, from the file that it was written to.
     fn take(&mut self, manifest: &Manifest, file: &dyn File, path: &Path) -> Result<(), SnapshotError> {
         let piece = file::verified_piece(manifest, file, path, self.next)?;
         let failed = |source| SnapshotError::restoring(path, manifest.id().index, source);
-        self.restore.push(&piece).map_err(failed)?;
+        if let Some(restore) = &mut self.restore {
+            restore.push(&piece).map_err(failed)?;
+        }
         self.next += 1;
         Ok(())
     }

@@ -42,6 +42,11 @@ impl Restore {
         Self::default()
     }
 
+    /// What the state takes by now, in bytes, as it is accounted.
+    pub fn size(&self) -> u64 {
+        self.store.as_ref().map_or(0, Store::size)
+    }
+
     /// Takes the next piece. After an error nothing comes of the rest.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
         self.buffer.extend_from_slice(piece);
