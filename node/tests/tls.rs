@@ -153,3 +153,49 @@ async fn raftctl_shows_its_certificate() {
     let dir = tempfile::tempdir().expect("a directory");
     assert!(!raftctl(&stranger.flags(dir.path()), &["status"]).0, "nor with those of another authority");
 }
+
+/// Members, raftctl and etcdctl with keys on P-521: of an authority, and one that is its own.
+#[tokio::test]
+async fn keys_on_the_curve_p521_work_as_with_etcd() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.to_str().expect("a name").to_owned()
+    };
+    let issued = [
+        file("member.pem", include_str!("support/p521-member.pem")),
+        file("member-key.pem", include_str!("support/p521-member-key.pem")),
+        file("authority.pem", include_str!("support/p521-authority.pem")),
+    ];
+    let own = file("own.pem", include_str!("support/p521.pem"));
+    let own = [own.clone(), file("own-key.pem", include_str!("support/p521-key.pem")), own];
+    for [cert, key, ca] in [issued, own] {
+        let flags: Vec<String> = ["peer", "client"]
+            .iter()
+            .flat_map(|port| [("cert", &cert), ("key", &key), ("ca", &ca)].map(|of| (port, of)))
+            .flat_map(|(port, (what, path))| [format!("--{port}-{what}"), path.clone()])
+            .collect();
+        let start = |name: &str, more: &[&str]| {
+            let all: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+            Home::new(name).start(&all)
+        };
+        let first = start("n1", &["--bootstrap"]);
+        let second = start("n2", &["--join", &first.peer]);
+        let raftctl = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_raftctl"));
+            let endpoints = ["--endpoints", &second.client, "--peer-endpoints", &first.peer];
+            let output = command.env_clear().args(endpoints).args(args).args(&flags).output();
+            output.expect("raftctl runs")
+        };
+        let put = async || raftctl(&["put", "key", "value"]).status.success().then_some(());
+        eventually("a put through the member that has joined", put).await;
+        let status = String::from_utf8_lossy(&raftctl(&["status"]).stdout).into_owned();
+        assert!(status.contains("n1") && status.contains("n2"), "{status}");
+        let Some(etcdctl) = std::env::var_os("QUORATE_ETCDCTL") else { continue };
+        let mut etcdctl = Command::new(etcdctl);
+        etcdctl.args(["--cacert", &ca, "--cert", &cert, "--key", &key, "get", "key"]);
+        let output = etcdctl.arg(format!("--endpoints=https://{}", second.client)).output().expect("it runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "key\nvalue\n", "{output:?}");
+    }
+}

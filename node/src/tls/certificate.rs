@@ -3,7 +3,6 @@
 use std::fmt;
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use x509_parser::oid_registry::OID_NIST_EC_P521;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// What a certificate is shown for.
@@ -35,8 +34,6 @@ pub(super) struct Certificate {
     pub(super) not_after: i64,
     /// It may sign others.
     pub(super) is_authority: bool,
-    /// Its key is on a curve that ring does not have.
-    pub(super) is_p521: bool,
     server: bool,
     client: bool,
 }
@@ -50,12 +47,10 @@ impl Certificate {
         let may = |which: fn(&x509_parser::extensions::ExtendedKeyUsage<'_>) -> bool| {
             uses.as_ref().is_none_or(|uses| uses.value.any || which(uses.value))
         };
-        let curve = certificate.public_key().algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
         Some(Certificate {
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
             is_authority: certificate.is_ca(),
-            is_p521: curve.is_some_and(|curve| curve == OID_NIST_EC_P521),
             server: may(|uses| uses.server_auth),
             client: may(|uses| uses.client_auth),
         })
@@ -70,15 +65,6 @@ impl Certificate {
     }
 }
 
-/// What is wrong with a key that ring can neither sign with nor check signatures of.
-pub(super) const P521: &str =
-    "is on the curve P-521, which this version cannot use: make one with P-256, P-384, Ed25519 or RSA";
-
-/// Whether the key in `certificate` is one of those.
-pub(super) fn is_p521(certificate: &CertificateDer<'_>) -> bool {
-    Certificate::read(certificate).is_some_and(|certificate| certificate.is_p521)
-}
-
 /// Why a node with this certificate, first of `chain`, would be refused by whoever it shows it to, for each of `uses`. `trusted` are the
 /// authorities of this node's own port, which other members trust as well.
 pub(super) fn unusable(
@@ -88,9 +74,6 @@ pub(super) fn unusable(
 ) -> Option<String> {
     let own = chain.first()?;
     let certificate = Certificate::read(own)?;
-    if certificate.is_p521 {
-        return Some(format!("its key {P521}"));
-    }
     let both = uses.contains(&Use::Server) && uses.contains(&Use::Client);
     if let Some(lacking) = uses.iter().find(|wanted| !certificate.may_be(**wanted)) {
         let why = if both {

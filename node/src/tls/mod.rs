@@ -4,6 +4,7 @@
 
 mod certificate;
 mod connect;
+mod p521;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio_rustls::rustls::client::WantsClientCert;
-use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
@@ -24,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, rustls};
 
 use self::certificate::Use;
 pub(crate) use self::connect::{Dialer, connect};
+use self::p521::provider;
 
 /// What is agreed on within TLS.
 const HTTP2: &[u8] = b"h2";
@@ -253,9 +254,6 @@ fn speaks_http2(mut config: ClientConfig) -> Arc<ClientConfig> {
 fn roots(path: &Path, trusted: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in trusted {
-        if certificate::is_p521(authority) {
-            return Err(invalid(path, format_args!("the key of an authority {}", certificate::P521)));
-        }
         roots.add(authority.clone()).map_err(|error| invalid(path, error))?;
     }
     Ok(roots)
@@ -264,10 +262,6 @@ fn roots(path: &Path, trusted: &[CertificateDer<'static>]) -> Result<RootCertSto
 fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(pem)
         .map_err(|error| invalid(path, format_args!("not a private key: {error}")))
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(crypto::ring::default_provider())
 }
 
 fn invalid(path: &Path, what: impl Display) -> TlsError {
