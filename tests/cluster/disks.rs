@@ -227,7 +227,7 @@ async fn large_values_on_slow_disks_leave_the_leader_alone() {
         scenario.cluster.faults(node).limit_bandwidth(50_000_000);
     }
     let (leader, before) = scenario.cluster.wait_for_leader().await;
-    filler::many(&scenario.cluster, leader, 150).await;
+    filler::many(&scenario.cluster, leader, 200).await;
     let (still, after) = scenario.cluster.wait_for_leader().await;
     assert_eq!((still, after.term), (leader, before.term), "another leads");
     for node in 0..3 {

@@ -1,10 +1,12 @@
 //! Large writes, until a disk is full.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::etcdserverpb::PutRequest;
 use quorate_api::etcdserverpb::kv_client::KvClient;
 use quorate_tests::clients::endpoint;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
@@ -16,6 +18,8 @@ const KEY: &str = "filler";
 const LARGE: usize = 1 << 20;
 /// More than the rest of a segment of the log and two more of them: whoever goes on without room has found another way.
 const ENOUGH: usize = 200 * LARGE;
+/// More than a disk of 50 MB/s writes in a second; all at once would ask more of the machine than of its disk.
+const AT_ONCE: usize = 64;
 /// A large write takes a machine that is loaded a while.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,16 +51,21 @@ pub(crate) async fn fill(cluster: &mut Cluster, node: Number) -> bool {
     false
 }
 
-/// Writes `count` large values through `node`, all at once, and waits for all answers. Some may be refused, or come too late for their
+/// Writes `count` large values through `node`, [`AT_ONCE`] of them at a time, and waits for all answers. Some may be refused, or come too late for their
 /// client: that is for who counts on them.
 pub(crate) async fn many(cluster: &Cluster, node: Number, count: usize) {
     let channel = endpoint(cluster.members[node].settings.client).timeout(PATIENCE).connect_lazy();
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut puts = JoinSet::new();
     for number in 0..count {
         let key = format!("{KEY}-{number}").into();
         let request = PutRequest { key, value: vec![b'f'; LARGE].into(), ..PutRequest::default() };
         let mut client = KvClient::new(channel.clone());
-        puts.spawn(async move { client.put(request).await.is_ok() });
+        let turns = Arc::clone(&turns);
+        puts.spawn(async move {
+            let _turn = turns.acquire().await.expect("it is never closed");
+            client.put(request).await.is_ok()
+        });
     }
     let answers = puts.join_all().await;
     let taken = answers.iter().filter(|taken| **taken).count();
