@@ -105,6 +105,35 @@ async fn a_node_that_starts_ends_when_it_is_told_to_though_its_disk_stands_still
     scenario.finish().await;
 }
 
+/// Whoever tells it again does not want to wait for what it waits for.
+#[tokio::test]
+async fn a_node_that_waits_for_its_disk_to_stop_ends_when_it_is_told_again() {
+    let name = "a_node_that_waits_for_its_disk_to_stop_ends_when_it_is_told_again";
+    let Some(mut scenario) = Scenario::start_on_faulty_disks(name).await else { return };
+    let (leader, _) = scenario.cluster.wait_for_leader().await;
+    let node = others(3, leader)[0];
+    let cluster = &mut scenario.cluster;
+    cluster.faults(node).stall();
+    cluster
+        .wait("the disk to hold it up", async |cluster: &mut Cluster| {
+            (cluster.faults(node).held_up() > 0).then_some(()).ok_or("it does not")
+        })
+        .await;
+    let mut process = cluster.members[node].process.take().expect("it was started");
+    eventually("it to say that it ends before it has finished", || {
+        process.terminate().expect("a child can be asked to stop");
+        let said = process.output();
+        async move { said.contains("ends before it has finished").then_some(()).ok_or(said) }
+    })
+    .await;
+    // What waits for the disk cannot end before the disk has answered.
+    cluster.faults(node).heal();
+    let status = process.wait(DEADLINE).await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    cluster.restart(node);
+    scenario.finish().await;
+}
+
 /// It can be told from one that hangs, so that nobody ends it while it does what it can.
 #[tokio::test]
 async fn a_node_whose_disk_stands_still_at_its_start_lives_and_has_not_started() {

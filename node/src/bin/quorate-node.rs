@@ -1,9 +1,12 @@
 //! The node.
 
-use std::io::{IsTerminal as _, Write as _, stderr};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{IsTerminal as _, stderr};
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use quorate_node::cli::{Cli, LogForm};
+use quorate_node::process::log;
 use quorate_node::{copy, process};
 use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
@@ -19,10 +22,13 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     start_log(cli.log.as_deref(), cli.log_format);
     match process::run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            log::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // Where it cannot be said the exit code still tells.
-            let _ = writeln!(stderr(), "quorate-node: {error}");
+            log::last_words(format_args!("quorate-node: {error}"));
             ExitCode::from(error.exit() as u8)
         }
     }
@@ -30,13 +36,25 @@ fn main() -> ExitCode {
 
 /// A panic says that an invariant is broken: nothing is done after it, on no thread. The engine of the state's copy is another matter.
 fn end_with_any_defect() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        usual(info);
+    std::panic::set_hook(Box::new(|info| {
+        tell(info);
         if !copy::is_the_engines() {
             std::process::abort();
         }
     }));
+}
+
+/// As the standard library does it, but for a stderr that nobody reads: the process must end all the same.
+fn tell(info: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => log::last_words(format_args!("thread '{name}' {info}\n{backtrace}")),
+        _ => log::last_words(format_args!(
+            "thread '{name}' {info}\nnote: with RUST_BACKTRACE=1 there is a backtrace"
+        )),
+    }
 }
 
 fn start_log(filter: Option<&str>, form: LogForm) {
@@ -44,10 +62,11 @@ fn start_log(filter: Option<&str>, form: LogForm) {
         Some(filter) => EnvFilter::new(filter),
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
+    // Without a thread more each line is written by the thread that has it.
+    let _ = log::start();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
-        // A line that cannot be written is lost: to say so on stderr would be a panic.
+        .with_writer(log::writer)
         .log_internal_errors(false)
         .with_ansi(stderr().is_terminal());
     match form {

@@ -8,6 +8,7 @@ mod disks;
 mod error;
 mod handover;
 mod join;
+pub mod log;
 mod memory;
 mod node;
 mod notify;

@@ -292,6 +292,8 @@ impl Node {
         // The loop's end holds up this thread: what is to be said to the others is said before.
         peers.leave().await;
         mailbox.post(Event::Stop);
+        // From here on this thread may wait for clients, for other members, or for a disk that hangs.
+        ports.handle().spawn(end_at_once("told to stop again: ends before it has finished"));
         match end.await {
             Ok(End::Stopped | End::StartsAnew) => Ok(Lived::UntilStopped),
             ended => Err(fatal(ended)),
@@ -446,7 +448,8 @@ fn quota(cli: &Cli, kernel: &Kernel) -> Option<u64> {
 
 /// What goes on until everything is read.
 fn while_it_starts(ports: &PortsRuntime, notify: &Notify) -> [AbortHandle; 2] {
-    let (asks, early) = (notify.clone().more_time(), end_at_once());
+    let early = end_at_once("stopping before everything was read");
+    let asks = notify.clone().more_time();
     [ports.handle().spawn(asks).abort_handle(), ports.handle().spawn(early).abort_handle()]
 }
 

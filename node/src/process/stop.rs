@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Hears what is said from the moment that this is made. A process with the number 1, as in a container, would not be ended by a signal that
@@ -33,11 +34,12 @@ impl Stop {
     }
 }
 
-/// While the process starts: it serves nobody, owes nobody a word, and what it does to its disk can be cut short anywhere. So it ends at
-/// once when it is told to.
-#[allow(clippy::exit, reason = "the thread that starts may be waiting for its disk")]
-pub(super) async fn end_at_once() -> io::Result<()> {
+/// Ends the process at once when it is told to stop, and says `why`. While it starts it serves nobody, and owes nobody a word; and one that is
+/// told a second time has had its chance to finish. What it does to its disk can be cut short anywhere.
+#[allow(clippy::exit, reason = "the thread that starts, or stops, may be waiting for its disk")]
+pub(super) async fn end_at_once(why: &'static str) -> io::Result<()> {
     Stop::listen()?.told().await;
-    tracing::info!("stopping before everything was read");
+    tracing::info!("{why}");
+    log::flush();
     std::process::exit(0);
 }
