@@ -86,7 +86,8 @@ pub struct Cli {
     pub join: Vec<Address>,
 
     /// The most clients that may be connected at a time. With more, one is closed for each new one: one that has asked nothing, or else the
-    /// one that has been idle longest; it may connect again. Where all are busy the new one is turned away. Never more than the limit on open files leaves, less a reserve of 160 for the disk and the other members.
+    /// one that has been idle longest; it may connect again. Where all are busy the new one is turned away. Never more than the limit on open files leaves, less a reserve of 160
+    /// for the disk and the other members [default: 32768, or as many as take an eighth of the memory, 64 KiB each].
     #[arg(long, value_name = "N", env = "QUORATE_MAX_CLIENT_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_client_connections: Option<u32>,
 

@@ -141,3 +141,19 @@ async fn the_soft_limit_is_raised_to_the_hard_one() {
         async || if process.output().contains("raised the limit") { Ok(()) } else { Err(process.output()) };
     eventually("it says so", says).await;
 }
+
+/// Of the limit clients get what is left beside a reserve of 160, of which 88 are for the connections of others.
+#[tokio::test]
+async fn node_has_no_more_files_open_than_are_kept_for_it() {
+    const OWN: usize = 72 - 16;
+    let folder = tempfile::tempdir().expect("there is a place for temporary files");
+    let settings = Settings::new(folder.path(), "node").with("--bootstrap").with("--state-copy");
+    let process = settings.start();
+    // Enough for several segments of the log, and for snapshots of it.
+    for number in 0..4 * WRITES {
+        let write = async || put(&mut connect(settings.client).await?, number, VALUE_BYTES).await;
+        eventually("a write", write).await;
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it runs").count();
+    assert!(open <= OWN, "{open} files are open");
+}

@@ -54,8 +54,11 @@ use crate::server::timing::{
 };
 use crate::snapshots::{Archive, Corrupt, Manifest, Worker};
 use crate::storage::identity::Identity;
-use crate::storage::{DirLock, Wal};
+use crate::storage::{DirLock, OPEN_FILES, Wal};
 use crate::tls::{Dialer, Tls, TlsError};
+
+// Of what a long log needs clients get nothing.
+const _: () = assert!(OPEN_FILES <= descriptors::LOG);
 
 /// What the thread of the protocol has for its stack, in bytes: as much as the first thread of a process.
 const STACK: usize = 8 << 20;
@@ -143,7 +146,7 @@ impl Node {
     /// Puts everything together. Inside the runtime that is to carry it.
     fn start(cli: &Cli) -> Result<Self, RunError> {
         let levels = cli.levels();
-        let descriptors = raise_descriptors();
+        let (descriptors, memory) = (raise_descriptors(), Kernel::default().memory());
         let certificates = Certificates::load(cli)?;
         let taken = Ports::bind(cli)?;
         let advertised = Advertised::new(cli, &taken)?;
@@ -151,9 +154,12 @@ impl Node {
         let ports = PortsRuntime::start()?;
         let notify = Notify::from_environment();
         let while_it_starts = while_it_starts(&ports, &notify);
-        let tables = Tables::new(descriptors::clients(descriptors, cli.max_client_connections));
-        let shown =
-            Shown { health: Health::default(), scrape: Arc::default(), data_dir: cli.data_dir.clone() };
+        let tables = Tables::new(descriptors::clients(descriptors, memory, cli.max_client_connections));
+        let shown = Shown {
+            health: Health::default(),
+            scrape: Arc::default(),
+            reading: Reading::of(cli.data_dir.clone()),
+        };
         // Before the log is read: that may take minutes, and whoever asks must not take it for a process that hangs.
         serve_http(listen(taken.http)?, &tables.http, shown.clone(), &ports);
 
@@ -162,7 +168,7 @@ impl Node {
         if cli.bootstrap && cli.join.is_empty() {
             disks.bootstrap(&me, levels)?;
         }
-        let quota = quota(cli, &Kernel::default());
+        let quota = quota(cli, memory);
         let lease_reads = cli.lease_reads && disks.allow_leases()?;
         let start = disks.count_start()?;
         let nonce = getrandom::u64().map_err(io::Error::other)?;
@@ -430,8 +436,7 @@ impl Start {
 }
 
 /// The most bytes that the state may take. None for no limit.
-fn quota(cli: &Cli, kernel: &Kernel) -> Option<u64> {
-    let memory = kernel.memory();
+fn quota(cli: &Cli, memory: Option<u64>) -> Option<u64> {
     let quota = match (cli.quota_bytes, memory) {
         (Some(QuotaBytes::Most(quota)), _) => Some(quota),
         (Some(QuotaBytes::None), _) => None,

@@ -38,6 +38,7 @@ use crate::level::Unsupported;
 pub use disk::Space;
 pub use inspect::{Inspection, LogContents, ReadOnly, inspect};
 pub use lock::{DirLock, lock};
+pub(crate) use wal::OPEN_FILES;
 pub use wal::{Lack, Recovered, Room, Wal, WalOptions};
 
 /// How much room the file system of `dir` has.

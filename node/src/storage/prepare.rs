@@ -38,7 +38,7 @@ pub(super) struct Preparer {
     ready: Option<Segment>,
 }
 
-/// A file to be used again. One that was a segment of this process stays open: it is taken without a descriptor more.
+/// A file to be used again. One that was a segment not long ago is still open: it is taken without a descriptor more.
 #[derive(Debug)]
 struct Free {
     path: PathBuf,
@@ -110,7 +110,7 @@ impl Preparer {
         }
         match self.name(&mut filling, number) {
             Ok(path) => {
-                let file = filling.file;
+                let file = Some(filling.file);
                 self.ready = Some(Segment { file, path, number, bytes: self.segment_bytes, highest: 0 });
                 Ok(false)
             }
@@ -139,7 +139,7 @@ impl Preparer {
         if self.free.is_empty() && bytes == self.segment_bytes {
             let free = path.with_extension(&SUFFIX[1..]);
             self.disk.rename(&path, &free).during("rename", &path)?;
-            self.free.push(Free { path: free, file: Some(file) });
+            self.free.push(Free { path: free, file });
         } else {
             drop(file);
             self.disk.remove(&path).during("remove", &path)?;
@@ -179,10 +179,10 @@ impl Preparer {
     fn grow(&self, segment: &mut Segment, wanted: u64) -> Result<(), WalError> {
         while segment.bytes < wanted {
             let piece = LARGE_PIECE.min(wanted - segment.bytes);
-            segment.file.zero(segment.bytes, piece).during("write zeros to", &segment.path)?;
+            segment.file().zero(segment.bytes, piece).during("write zeros to", &segment.path)?;
             segment.bytes += piece;
         }
-        write_header(segment.file.as_ref(), &segment.path, self.member, segment.number, segment.bytes)
+        write_header(segment.file(), &segment.path, self.member, segment.number, segment.bytes)
     }
 }
 

@@ -204,7 +204,7 @@ fn read(
         Err(other) => return Err(other),
     };
     contents.truncate(bytes / BLOCK * BLOCK);
-    Ok(Segment { file, path, number, bytes: contents.len() as u64, highest: 0 })
+    Ok(Segment { file: Some(file), path, number, bytes: contents.len() as u64, highest: 0 })
 }
 
 /// Reads a file whole into `contents`. Where the disk reports an error, that is what is taken for them, and said.
@@ -360,8 +360,8 @@ fn clear(segment: &Segment, from: u64, to: u64) -> Result<(), OpenError> {
         "cut a group that was not written in full before the last stop; it was never acknowledged"
     );
     let zeros = vec![0; (to - from) as usize];
-    segment.file.write_at(&zeros, from).on("write", &segment.path)?;
-    segment.file.sync().on("sync", &segment.path)
+    segment.file().write_at(&zeros, from).on("write", &segment.path)?;
+    segment.file().sync().on("sync", &segment.path)
 }
 
 /// Makes the newest frame durable. It may have been written and not synced when the process ended; and after a sync that
@@ -371,15 +371,15 @@ fn settle(segment: &Segment, newest: Option<&Newest>) -> Result<(), OpenError> {
     if let Some(Newest { offset, bytes, checksum, intact: true, .. }) = newest {
         let start = *offset as u64;
         let mut frame = vec![0; *bytes];
-        segment.file.read_at(&mut frame, start).on("read", &segment.path)?;
+        segment.file().read_at(&mut frame, start).on("read", &segment.path)?;
         let same = |read: Frame| read.entries.is_ok() && read.checksum == *checksum;
         if !record::decode(&frame, segment.number).is_ok_and(same) {
             let what = "a frame is not the same when it is read again".to_owned();
             return Err(Damage { path: segment.path.clone(), offset: start, what }.into());
         }
-        segment.file.write_at(&frame, start).on("write", &segment.path)?;
+        segment.file().write_at(&frame, start).on("write", &segment.path)?;
     }
-    segment.file.sync().on("sync", &segment.path)
+    segment.file().sync().on("sync", &segment.path)
 }
 
 fn damage(scanned: &Scanned, offset: usize, what: impl Into<String>) -> Damage {

@@ -34,13 +34,24 @@ const HEADER: usize = 40;
 /// A segment of the log.
 #[derive(Debug)]
 pub(super) struct Segment {
-    pub(super) file: Box<dyn File>,
+    /// None where it was closed: what is full is only given up.
+    pub(super) file: Option<Box<dyn File>>,
     pub(super) path: PathBuf,
     pub(super) number: u64,
     /// Its size, the header included.
     pub(super) bytes: u64,
     /// The highest index of an entry in it; 0 for none.
     pub(super) highest: Index,
+}
+
+impl Segment {
+    /// Its file.
+    ///
+    /// # Panics
+    /// If it was closed.
+    pub(super) fn file(&self) -> &dyn File {
+        self.file.as_deref().expect("only what is full is closed")
+    }
 }
 
 /// A segment's file.

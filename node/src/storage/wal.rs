@@ -25,6 +25,13 @@ const MOST_GROUP: usize = 4 << 20;
 /// For the sake of what is left of a segment no group is made smaller than this: a sync more costs more than the room.
 const LEAST_GROUP: usize = 256 << 10;
 
+/// How many of the newest segments stay open; the others are of no use but to be given up. With these, what is to follow them and the directory
+/// a log has [`OPEN_FILES`] files open, however long it is.
+const OPEN_SEGMENTS: usize = 4;
+
+/// The most files that a log has open: its newest segments, the next one, one to be used again, and the directory.
+pub(crate) const OPEN_FILES: usize = OPEN_SEGMENTS + 3;
+
 /// How a log is kept.
 #[derive(Debug, Clone)]
 pub struct WalOptions {
@@ -194,7 +201,7 @@ impl Wal {
             segments.push_back(preparer.take(1, 0)?);
             position = block;
         }
-        let wal = Self {
+        let mut wal = Self {
             preparer,
             segments,
             position,
@@ -215,6 +222,7 @@ impl Wal {
         let uncertain_tail = !torn.is_empty();
         let recovered = Recovered { hard_state, base, entries, uncertain_tail, lost, damage };
         recovered.warn();
+        wal.close_full_segments();
         Ok((wal, recovered))
     }
 
@@ -361,8 +369,8 @@ impl Wal {
 
         let position = self.position;
         let active = self.active();
-        active.file.write_at(&buffer, position).during("write", &active.path)?;
-        active.file.sync().during("sync", &active.path)?;
+        active.file().write_at(&buffer, position).during("write", &active.path)?;
+        active.file().sync().during("sync", &active.path)?;
 
         if reset || !entries.is_empty() {
             active.highest = if reset { last.index } else { active.highest.max(last.index) };
@@ -405,9 +413,16 @@ impl Wal {
         let number = self.active().number + 1;
         let next = self.preparer.take(number, room)?;
         self.segments.push_back(next);
+        self.close_full_segments();
         self.position = BLOCK as u64;
         self.ahead = 0;
         Ok(())
+    }
+
+    /// Closes all but the newest segments: they are durable.
+    fn close_full_segments(&mut self) {
+        let full = self.segments.len().saturating_sub(OPEN_SEGMENTS);
+        self.segments.iter_mut().take(full).for_each(|segment| segment.file = None);
     }
 
     /// Under a load that leaves no idle time, appends do the preparing, so that the next segment is there when this one is full:

@@ -257,6 +257,34 @@ fn without_descriptors_the_log_goes_on_to_the_end_of_its_segment_and_later_from_
     assert_eq!(recovered.entries.len() as u64, next - 1);
 }
 
+/// The descriptors that are kept for the log are a number: a log may be a hundred segments long.
+#[test]
+fn long_log_has_few_files_open() {
+    let home = tempfile::tempdir().unwrap();
+    let options = WalOptions { segment_bytes: 8192, ..WalOptions::new(MEMBER) };
+    let open_files = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|file| file.starts_with(home.path()))).count()
+    };
+    let (mut wal, _) = Wal::open(home.path(), options.clone()).unwrap();
+    for index in 1..=50 {
+        wal.append(&[one(index, 3000)]).unwrap();
+        wal.prepare().unwrap();
+        assert!(open_files() <= 7, "{} open at entry {index}", open_files());
+    }
+    drop(wal);
+    let (mut wal, recovered) = Wal::open(home.path(), options.clone()).unwrap();
+    assert_eq!(recovered.entries.len(), 50);
+    assert!(open_files() <= 7, "{} open", open_files());
+    // What was closed is used again.
+    wal.release_before(40).unwrap();
+    for index in 51..=60 {
+        wal.append(&[one(index, 3000)]).unwrap();
+    }
+    drop(wal);
+    assert_eq!(Wal::open(home.path(), options).unwrap().1.entries.last().map(|last| last.index), Some(60));
+}
+
 /// A segment that is given up is the next one without being opened again.
 #[test]
 fn what_is_used_again_takes_no_descriptor() {
