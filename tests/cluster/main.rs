@@ -26,5 +26,6 @@ mod scenario;
 mod scenarios;
 mod snapshots;
 mod soak;
+mod strangers;
 mod tls;
 mod versions;

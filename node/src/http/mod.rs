@@ -52,6 +52,7 @@ pub(crate) fn limits() -> Limits {
         port: "http",
         flag: None,
         most: descriptors::HTTP,
+        members: 0,
         requests: descriptors::HTTP,
         silence: LIFE,
         unread: LIFE,

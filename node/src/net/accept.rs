@@ -172,6 +172,7 @@ mod tests {
             came.push(
                 tokio::time::timeout(Duration::from_mins(1), taken.recv()).await.expect("it is dealt out"),
             );
+            members: 0,
         }
     }
 }

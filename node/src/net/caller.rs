@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
@@ -19,13 +20,25 @@ struct Shared {
     /// None when the socket was gone before it could be asked.
     address: Option<SocketAddr>,
     names: Option<Vec<String>>,
+    is_member: AtomicBool,
 }
 
 impl Caller {
     /// The caller at `address`, and the certificate that it has proven to be its own, if the connection is over TLS and it has one.
     pub(crate) fn new(address: Option<SocketAddr>, certificate: Option<&CertificateDer<'_>>) -> Self {
         let names = certificate.map(|certificate| names(certificate));
-        Caller { shared: Arc::new(Shared { address, names }) }
+        let is_member = AtomicBool::new(false);
+        Caller { shared: Arc::new(Shared { address, names, is_member }) }
+    }
+
+    /// It has shown that it is a member of the cluster, and has its place among those that are kept for members.
+    pub(crate) fn is_a_member(&self) {
+        self.shared.is_member.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_member(&self) -> bool {
+        self.shared.is_member.load(Ordering::Relaxed)
     }
 
     /// The names in its certificate: the subject's common name first, then the alternative names (DNS names, addresses, URIs and

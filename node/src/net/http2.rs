@@ -50,6 +50,7 @@ where
 {
     let slot = Arc::new(slot);
     let caller = connection.caller();
+    slot.speaks_for(caller.clone());
     let (io, sender) = gather(connection, Arc::clone(&slot));
     let (asking, is_stream) = (Arc::clone(&slot), settings.is_stream);
     let answer = service_fn(move |mut request: Request<Incoming>| {

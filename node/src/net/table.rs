@@ -5,6 +5,9 @@
 //! streams that go on *listens*. When the table is full, a place is made for one more by the silent one that has waited longest, or else
 //! the new one, or the idle one, or the one that listens. Busy ones stay: where all are busy, it is the one more that is turned away.
 //!
+//! Some places may be kept for members. As long as members do not have them, others do, busy or not; but these go for a new one before it is
+//! turned away, for it may be a member.
+//!
 //! Those that have only just come are not worth less than those that are idle: in the time of a handshake the next ones would cut them
 //! off. They stay, unless there is a crowd of them.
 //!
@@ -18,6 +21,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+
+use super::caller::Caller;
 
 /// How many that have been told to go may still be there, beyond the limit. When there are more, the next one waits to be accepted.
 pub(crate) const LEAVING: usize = 16;
@@ -43,6 +48,8 @@ pub(crate) struct Limits {
     pub(crate) flag: Option<&'static str>,
     /// Connections at a time.
     pub(crate) most: usize,
+    /// How many of these places are kept for members ([`Caller::is_member`]): all others together get no more than the rest.
+    pub(crate) members: usize,
     /// Requests at a time, of all connections together.
     pub(crate) requests: usize,
     /// How long a connection may be silent.
@@ -136,6 +143,8 @@ struct Place {
     /// Counts those that were refused for what answers hold, and how many there were at the last look.
     refused: OnceLock<Arc<AtomicU64>>,
     known: AtomicU64,
+    /// The other side, once it has agreed on TLS.
+    caller: OnceLock<Caller>,
     /// [`Word`], and the time by which it is to be gone once it was told to.
     word: AtomicU8,
     gone_by: AtomicU64,
@@ -289,6 +298,7 @@ impl Shared {
             parts: AtomicU64::new(0),
             refused: OnceLock::new(),
             known: AtomicU64::new(0),
+            caller: OnceLock::new(),
             word: AtomicU8::new(Word::Stay as u8),
             gone_by: AtomicU64::new(u64::MAX),
             told: Notify::new(),
@@ -305,12 +315,23 @@ impl Shared {
         let quiet = if arriving > self.limits.most / CROWD { Duration::ZERO } else { ARRIVING };
         let come_before = (self.now() + 1).checked_sub(quiet.as_millis() as u64);
         let idle = staying().filter_map(|place| Some((place.worth(come_before.unwrap_or(0))?, place)));
-        let Some((_, place)) = idle.min_by_key(|(worth, _)| *worth) else { return false };
+        let idle = idle.min_by_key(|(worth, _)| *worth).map(|(_, place)| place);
+        let Some(place) = idle.or_else(|| self.on_a_members_place(places)) else { return false };
         self.counts.evicted.fetch_add(1, Ordering::Relaxed);
         // Who has not spoken yet would not understand a farewell.
         let word = if place.spoke.load(Ordering::Relaxed) { Word::Leave } else { Word::Cut };
         places.leaving += usize::from(self.tell(place, word, self.limits.grace));
         true
+    }
+
+    /// Where all are busy: the one that has been there longest of those that are no members, if they have taken places that are kept for
+    /// members. Whether the new one is a member shows when it speaks.
+    fn on_a_members_place<'p>(&self, places: &'p Places) -> Option<&'p Arc<Place>> {
+        let staying = || places.taken.values().filter(|place| place.word() == Word::Stay);
+        let others =
+            || staying().filter(|place| !place.is_members() && place.asked.load(Ordering::Relaxed) > 0);
+        let members = staying().filter(|place| place.is_members()).count();
+        if members < self.limits.members { others().next() } else { None }
     }
 
     /// Cuts off the one that was told to go first and has nothing under way, or else the first one.
@@ -374,6 +395,10 @@ impl Place {
         }
     }
 
+    fn is_members(&self) -> bool {
+        self.caller.get().is_some_and(Caller::is_member)
+    }
+
     /// Whether others were refused since the last look.
     fn is_in_the_way(&self) -> bool {
         let refused = self.refused.get().map_or(0, |refused| refused.load(Ordering::Relaxed));
@@ -397,6 +422,11 @@ impl Slot {
     pub(crate) fn speaks(&self) {
         self.place.idle_since.store(self.table.now(), Ordering::Relaxed);
         self.place.spoke.store(true, Ordering::Relaxed);
+    }
+
+    /// The other side is `caller`.
+    pub(crate) fn speaks_for(&self, caller: Caller) {
+        let _ = self.place.caller.set(caller);
     }
 
     /// From now on `refused` counts those that are refused for what the answers of this connection, among others, hold: while there are

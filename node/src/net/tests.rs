@@ -47,6 +47,7 @@ fn limits(most: usize) -> Limits {
         port: "test",
         flag: None,
         most,
+        members: 0,
         requests: 1000,
         silence: Duration::from_millis(200),
         unread: Duration::from_millis(200),

@@ -22,6 +22,9 @@ use crate::replica::{Build, Message};
 /// The most members whose refusal is remembered. Beyond that they are spoken of again.
 const MOST_REFUSED: usize = 64;
 
+/// How long a stream may take to say whose it is: until then it has its place for nothing.
+const HELLO: Duration = Duration::from_secs(5);
+
 /// How often people are told of callers that are refused for their names, at the most.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
 
@@ -211,10 +214,20 @@ impl PeerService {
         Ok(())
     }
 
-    /// Ends the stream over a message that is none; and the process, if a newer version has sent it.
-    fn refuse(&self, error: &wire::WireError) -> Status {
-        if let Some(unsupported) = error.unsupported() {
-            self.mailbox.post(Event::Unsupported(unsupported));
+    /// Whether `from` is a member of this node's cluster. Before there is a configuration, whoever has taken it into its cluster is.
+    fn is_member(&self, from: MemberId) -> bool {
+        let status = self.view.status();
+        status.configuration.is_none() || status.has_member(from.0)
+    }
+
+    /// Ends the stream over a message that is none; and the process, if a newer version has sent it, of a member: nobody else may end it.
+    fn refuse(&self, from: MemberId, error: &wire::WireError) -> Status {
+        match error.unsupported() {
+            Some(unsupported) if self.is_member(from) => self.mailbox.post(Event::Unsupported(unsupported)),
+            Some(unsupported) => {
+                tracing::warn!(%from, "refused what no member of this configuration has sent: {unsupported}");
+            }
+            None => {}
         }
         Status::invalid_argument(error.to_string())
     }
@@ -250,7 +263,8 @@ impl PeerService {
         let me = MemberId(self.view.member_id());
         let mut next = Some(first);
         while let Some(frame) = next {
-            let messages = wire::received(from, me, frame.messages).map_err(|error| self.refuse(&error))?;
+            let messages =
+                wire::received(from, me, frame.messages).map_err(|error| self.refuse(from, &error))?;
             self.check_terms(from, &messages)?;
             if frame.durable > MOST_GROUPS {
                 return Err(Status::invalid_argument("a frame with a count that cannot be"));
@@ -271,6 +285,14 @@ impl PeerService {
     }
 }
 
+/// The first frame of a stream, which is to come soon.
+async fn first(frames: &mut Streaming<pb::Frame>) -> Result<pb::Frame, Status> {
+    let Ok(first) = tokio::time::timeout(HELLO, frames.message()).await else {
+        return Err(Status::deadline_exceeded(format!("no hello came within {} s", HELLO.as_secs())));
+    };
+    first?.ok_or_else(|| Status::invalid_argument("an empty stream"))
+}
+
 /// What the sender of a hello says of its build and its memory.
 fn supports(from: MemberId, me: u64, hello: &pb::Hello) -> Message {
     let levels = Levels { oldest: hello.oldest_level, newest: hello.newest_level };
@@ -285,13 +307,17 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<pb::Frame>>,
     ) -> Result<Response<pb::SendResponse>, Status> {
-        self.check_caller(request.extensions().get())?;
+        let caller = request.extensions().get::<Caller>().cloned();
+        self.check_caller(caller.as_ref())?;
         let mut frames = request.into_inner();
-        let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("an empty stream"))?;
+        let first = first(&mut frames).await?;
         let hello =
             first.hello.as_ref().ok_or_else(|| Status::invalid_argument("the first frame has no hello"))?;
         let from = self.welcome(hello).await?;
         let stream = self.introduce(from, hello)?;
+        if let Some(caller) = caller.filter(|_| self.is_member(from)) {
+            caller.is_a_member();
+        }
         self.peers.introduced(from, &hello.from_address);
         // A member that was started again as an older version may know no other way to say it.
         let _ = self.mailbox.send(Event::Messages(vec![supports(from, self.view.member_id(), hello)]));

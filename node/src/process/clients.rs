@@ -156,6 +156,7 @@ pub(crate) fn limits(most: usize) -> Limits {
     Limits {
         port: "client",
         flag: Some("--max-client-connections"),
+        members: 0,
         most,
         requests: REQUESTS,
         silence: SILENCE,

@@ -47,6 +47,9 @@ const STREAMS: u32 = 64;
 
 /// Connections that have agreed on TLS and wait for the thread of the protocol.
 const READY: usize = 64;
+/// How many of the port's places are kept for members: one for each of the others of a large cluster, and one for its process before, of which
+/// nobody has heard that it has ended.
+const MEMBERS: usize = 24;
 
 const PEER: &str = "/quorate.peer.v1.Peer/";
 const ADMIN: &str = "/quorate.admin.v1.Admin/";
@@ -58,6 +61,7 @@ pub(super) fn limits() -> Limits {
         port: "peer",
         flag: None,
         most: descriptors::PEERS,
+        members: MEMBERS,
         requests: descriptors::PEERS * STREAMS as usize,
         silence: SILENCE,
         unread: UNREAD,

@@ -378,9 +378,13 @@ impl Replica {
                 Some(failure) => self.writes.refused(term, &numbers, failure, &mut self.answers),
             },
             Message::SnapshotRequest { from, id, part, .. } => self.read_snapshot(from, id, part),
-            Message::SnapshotManifest { manifest, .. } if !self.levels.contains(manifest.level()) => {
+            Message::SnapshotManifest { from, manifest, .. } if !self.levels.contains(manifest.level()) => {
                 let snapshot = Subject::Snapshot(manifest.id().index);
-                self.end = Some(self.levels.lacks(snapshot, Some(manifest.level())));
+                let members = self.status.configuration.members();
+                // Nobody else can end this member.
+                if members.is_empty() || members.contains(&from) {
+                    self.end = Some(self.levels.lacks(snapshot, Some(manifest.level())));
+                }
             }
             Message::SnapshotManifest { from, manifest, .. } if self.is_contradicted(from, &manifest) => {
                 self.contradicted(from, &manifest);

@@ -7,6 +7,7 @@ pub(crate) fn limits(most: usize) -> Limits {
         port: "test",
         flag: None,
         most,
+        members: 0,
         requests: 100,
         silence: Duration::from_secs(1),
         unread: Duration::from_secs(2),
@@ -161,6 +162,30 @@ async fn silent_and_unread_ones_are_cut_off_and_idle_ones_live_on() {
     assert_eq!(reading.place.word(), Word::Stay);
     assert_eq!(idle.place.word(), Word::Stay);
     assert_eq!(table.counts().cut, 2);
+}
+
+/// What operators ask, and streams without a hello, are busy for as long as they like.
+#[tokio::test]
+async fn busy_strangers_make_place_for_members_and_members_for_nobody() {
+    let table = Connections::new(Limits { members: 2, ..limits(3) });
+    let comes = async || {
+        let slot = admit(&table).await;
+        slot.speaks();
+        let caller = Caller::new(None, None);
+        slot.speaks_for(caller.clone());
+        let asked = slot.asks(false).unwrap();
+        (slot, asked, caller)
+    };
+    let strangers = [comes().await, comes().await, comes().await];
+    let words = || strangers.each_ref().map(|(slot, ..)| slot.place.word());
+    let first = comes().await;
+    assert_eq!(words(), [Word::Leave, Word::Stay, Word::Stay], "who came first");
+    first.2.is_a_member();
+    let second = comes().await;
+    assert_eq!(words(), [Word::Leave, Word::Leave, Word::Stay]);
+    second.2.is_a_member();
+    assert_eq!(table.admit().await.unwrap_err(), NoPlace::Busy, "the last place is that of others");
+    assert_eq!([&first, &second].map(|(slot, ..)| slot.place.word()), [Word::Stay; 2]);
 }
 
 /// Others are refused for what its answers hold.

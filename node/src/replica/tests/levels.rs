@@ -89,6 +89,10 @@ fn a_raise_of_the_level_is_the_same_on_every_member_and_never_undone() {
     let level = Levels { oldest: FIRST + 1, newest: FIRST + 1 };
     world.get(follower).levels = level;
     let manifest = Box::new(manifest_at(world.get(leader), id));
+    let stranger = MemberId(9);
+    let offered = Message::SnapshotManifest { from: stranger, to: follower, manifest: manifest.clone() };
+    world.get(follower).receive(offered);
+    assert!(world.get(follower).output().0.end.is_none(), "nobody but a member can end it");
     world.get(follower).receive(Message::SnapshotManifest { from: leader, to: follower, manifest });
     assert_eq!(world.get(follower).output().0.end.map(|end| end.what), Some(Subject::Snapshot(id.index)));
 }
