@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Shown, etcd, leadership, reading, scrape};
+use super::{Shown, etcd, leadership, scrape};
 use crate::doors::view::{NodeStatus, NodeView, Role, Unready};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -18,6 +18,8 @@ pub(super) struct Asked<'a> {
     pub(super) uri: &'a Uri,
     /// All of what `Accept` said, or nothing.
     pub(super) accept: &'a str,
+    /// How far the node is, while it starts.
+    pub(super) progress: &'a str,
 }
 
 impl Asked<'_> {
@@ -65,8 +67,8 @@ pub(super) fn answer(asked: &Asked<'_>, shown: &Shown) -> Answer {
     }
     match asked.uri.path() {
         "/livez" => live(shown),
-        "/startupz" => started(shown),
-        "/readyz" => ready(shown, asked.has("verbose")),
+        "/startupz" => started(shown, asked.progress),
+        "/readyz" => ready(shown, asked),
         "/health" => etcd::health(&shown.health),
         "/version" => etcd::version(),
         "/metrics" => scrape::metrics(asked, &shown.scrape),
@@ -93,16 +95,16 @@ fn live(shown: &Shown) -> Answer {
     }
 }
 
-fn started(shown: &Shown) -> Answer {
+fn started(shown: &Shown, progress: &str) -> Answer {
     if shown.health.has_started() {
         return Answer::line(StatusCode::OK, "ok");
     }
-    Answer::unavailable(&reading::progress(&shown.data_dir))
+    Answer::unavailable(progress)
 }
 
-fn ready(shown: &Shown, verbose: bool) -> Answer {
+fn ready(shown: &Shown, asked: &Asked<'_>) -> Answer {
     let Some(view) = shown.health.view() else {
-        return Answer::unavailable(&reading::progress(&shown.data_dir));
+        return Answer::unavailable(asked.progress);
     };
     let status = view.status();
     let mut answer = match status.unready {
@@ -110,7 +112,7 @@ fn ready(shown: &Shown, verbose: bool) -> Answer {
         None => Answer::line(StatusCode::OK, "ok"),
         Some(why) => Answer::unavailable(&describe(why, &status, view)),
     };
-    if verbose {
+    if asked.has("verbose") {
         details(&mut answer.body, view, &status);
     }
     answer

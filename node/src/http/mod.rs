@@ -22,10 +22,8 @@ mod reading;
 mod scrape;
 
 use std::convert::Infallible;
-use std::future::{self, Future};
+use std::future::Future;
 use std::io;
-use std::net::TcpListener as StdListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +39,9 @@ use self::answer::{Answer, Asked};
 use crate::doors::health::Health;
 use crate::metrics::Scrape;
 use crate::net::table::Word;
-use crate::net::{self, Accepted, Connections, Limits, descriptors};
+use crate::net::{self, Accepted, Connections, Limits, Listeners, descriptors};
+
+pub(crate) use self::reading::Reading;
 
 /// How long a connection may last.
 const LIFE: Duration = Duration::from_secs(5);
@@ -67,13 +67,13 @@ pub(crate) fn limits() -> Limits {
 pub(crate) struct Shown {
     pub(crate) health: Health,
     pub(crate) scrape: Arc<Scrape>,
-    /// Where the node keeps its log.
-    pub(crate) data_dir: PathBuf,
+    /// How much of the log has been read.
+    pub(crate) reading: Reading,
 }
 
-/// Serves `listener`, which must not block, on the runtime of now, until `connections` is closed.
+/// Serves `listeners`, which must not block, on the runtime of now, until `connections` is closed.
 pub(crate) fn serve(
-    listener: StdListener,
+    listeners: impl Into<Listeners>,
     connections: Connections,
     shown: Shown,
 ) -> impl Future<Output = io::Result<()>> {
@@ -85,14 +85,17 @@ pub(crate) fn serve(
             tokio::spawn(converse(accepted, Arc::clone(&shown)));
         }
     });
-    net::accept(listener, connections, vec![lane])
+    net::accept(listeners, connections, vec![lane])
 }
 
 /// Answers one request, unless the connection's place is wanted before.
 async fn converse(accepted: Accepted, shown: Arc<Shown>) {
     let Accepted { socket, slot } = accepted;
     let Ok(socket) = TcpStream::from_std(socket) else { return };
-    let service = service_fn(move |request| future::ready(Ok::<_, Infallible>(respond(&request, &shown))));
+    let service = service_fn(move |request| {
+        let shown = Arc::clone(&shown);
+        async move { Ok::<_, Infallible>(respond(&request, &shown).await) }
+    });
     let mut server = http1::Builder::new();
     server.keep_alive(false);
     tokio::select! {
@@ -105,10 +108,12 @@ async fn converse(accepted: Accepted, shown: Arc<Shown>) {
     }
 }
 
-fn respond(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
     let accept = request.headers().get_all(header::ACCEPT);
     let accept: Vec<&str> = accept.iter().filter_map(|value| value.to_str().ok()).collect();
-    let asked = Asked { method: request.method(), uri: request.uri(), accept: &accept.join(",") };
+    let progress = if shown.health.has_started() { String::new() } else { shown.reading.progress().await };
+    let (uri, accept) = (request.uri(), &accept.join(","));
+    let asked = Asked { method: request.method(), uri, accept, progress: &progress };
     let Answer { status, content_type, body, headers: more } = answer::answer(&asked, shown);
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
@@ -129,7 +134,7 @@ fn respond(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> 
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::{SocketAddr, TcpListener as StdListener};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -142,7 +147,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let health = Health::default();
         health.shows(NodeView::new(NodeStatus::default()));
-        let shown = Shown { health, scrape: Arc::default(), data_dir: PathBuf::new() };
+        let shown = Shown { health, scrape: Arc::default(), reading: Reading::of("/nowhere".into()) };
         tokio::spawn(serve(listener, Connections::new(limits()), shown));
         address
     }

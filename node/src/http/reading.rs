@@ -1,13 +1,52 @@
 //! How much of its data directory a node has read that is starting.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, oneshot};
 
 /// The parts of a data directory that a start reads: the log and the snapshots.
 const READ: [&str; 2] = ["wal", "snapshot"];
 
-/// In one line.
-pub(super) fn progress(data_dir: &Path) -> String {
+/// How long an answer waits for the disk to say how large the files are.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Looks how far a node is that starts. A disk that hangs holds up nobody but the thread that looks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    data_dir: Arc<Path>,
+    /// One looks at a time.
+    looks: Arc<Mutex<()>>,
+}
+
+impl Reading {
+    /// Of a node that keeps its log in `data_dir`.
+    pub(crate) fn of(data_dir: PathBuf) -> Self {
+        Reading { data_dir: data_dir.into(), looks: Arc::default() }
+    }
+
+    /// In one line. On a runtime.
+    pub(super) async fn progress(&self) -> String {
+        let unknown = || "starting: the disk does not say how much there is to read".to_owned();
+        let looks = Arc::clone(&self.looks);
+        let Ok(looking) = tokio::time::timeout(PATIENCE, looks.lock_owned()).await else { return unknown() };
+        let data_dir = Arc::clone(&self.data_dir);
+        let (tell, told) = oneshot::channel();
+        // A thread that the system denies is no reason to end.
+        let look = std::thread::Builder::new().name("reading".into()).spawn(move || {
+            let _looking = looking;
+            let _ = tell.send(progress(&data_dir));
+        });
+        if look.is_err() {
+            return unknown();
+        }
+        tokio::time::timeout(PATIENCE, told).await.ok().and_then(Result::ok).unwrap_or_else(unknown)
+    }
+}
+
+fn progress(data_dir: &Path) -> String {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let total = size(data_dir);
     match fs::read_to_string("/proc/self/io").ok().and_then(|io| bytes_read(&io)) {
@@ -46,6 +85,17 @@ mod tests {
     fn the_kernels_count_is_read() {
         assert_eq!(bytes_read("rchar: 17\nwchar: 4\n"), Some(17));
         assert_eq!(bytes_read(""), None);
+    }
+
+    /// What hangs is a look that has not ended.
+    #[tokio::test]
+    async fn disk_that_hangs_holds_up_no_answer() {
+        let reading = Reading::of("/nowhere".into());
+        assert!(reading.progress().await.contains(" 0 MiB"));
+        let hangs = Arc::clone(&reading.looks).lock_owned().await;
+        assert!(reading.progress().await.contains("does not say"));
+        drop(hangs);
+        assert!(reading.progress().await.contains(" 0 MiB"));
     }
 
     #[test]

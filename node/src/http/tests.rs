@@ -9,6 +9,7 @@ use quorate_raft::{MemberId, Progress};
 use super::*;
 use crate::doors::health::{Health, STUCK};
 use crate::doors::view::ConfigurationView;
+use crate::http::Reading;
 use crate::metrics::Metrics;
 
 fn node(role: Role, leader: Option<u64>, unready: Option<Unready>) -> NodeStatus {
@@ -44,14 +45,14 @@ fn shown(status: NodeStatus) -> Shown {
     health.shows(view);
     health.serves();
     health.moves();
-    Shown { health, scrape: Arc::new(scrape), data_dir: "/nowhere".into() }
+    Shown { health, scrape: Arc::new(scrape), reading: Reading::of("/nowhere".into()) }
 }
 
 use crate::metrics::Scrape;
 
 fn ask(shown: &Shown, path: &str, accept: &str) -> Answer {
     let uri = path.parse().unwrap();
-    answer(&Asked { method: &Method::GET, uri: &uri, accept }, shown)
+    answer(&Asked { method: &Method::GET, uri: &uri, accept, progress: "starting: read 1 of 2 MiB" }, shown)
 }
 
 fn get(shown: &Shown, path: &str) -> (u16, String) {
@@ -91,7 +92,7 @@ fn a_leader_whose_loop_has_not_begun_does_not_say_that_it_leads() {
     let status = NodeStatus { progress: heard(true, true), ..node(Role::Leader, Some(1), None) };
     let health = Health::default();
     health.shows(NodeView::new(status));
-    let node = Shown { health, scrape: Arc::default(), data_dir: "/nowhere".into() };
+    let node = Shown { health, scrape: Arc::default(), reading: Reading::of("/nowhere".into()) };
     assert_eq!(get(&node, "/leader").0, 503);
 }
 
@@ -142,7 +143,8 @@ fn a_node_that_is_not_ready_says_why_and_how_far_it_is() {
 
 #[test]
 fn a_process_that_reads_its_log_is_alive_and_neither_started_nor_ready() {
-    let node = Shown { health: Health::default(), scrape: Arc::default(), data_dir: "/nowhere".into() };
+    let node =
+        Shown { health: Health::default(), scrape: Arc::default(), reading: Reading::of("/nowhere".into()) };
     assert_eq!(get(&node, "/livez"), (200, "ok\n".into()));
     for path in ["/startupz", "/readyz"] {
         let (code, body) = get(&node, path);
@@ -179,6 +181,6 @@ fn other_requests_are_refused() {
     assert_eq!(get(&node, "/").0, 404);
     assert!(get(&node, "/healthz").1.contains("/readyz"));
     let uri = Uri::from_static("/readyz");
-    let post = answer(&Asked { method: &Method::POST, uri: &uri, accept: "" }, &node);
+    let post = answer(&Asked { method: &Method::POST, uri: &uri, accept: "", progress: "" }, &node);
     assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -1,16 +1,19 @@
 //! Accepts connections of a port, and deals them out to the threads that serve them.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::select_all;
 use rustix::io::Errno;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::listen::Listeners;
 use super::table::{Connections, NoPlace, Slot};
 
 /// The most connections that wait for one thread to take them.
@@ -37,18 +40,23 @@ pub(crate) fn lane() -> (Lane, mpsc::Receiver<Accepted>) {
     mpsc::channel(WAITING)
 }
 
-/// Accepts from `listener` until `table` is closed, and deals the connections out to `lanes` in turn. One that cannot take more is passed
+/// Accepts from `listeners` until `table` is closed, and deals the connections out to `lanes` in turn. One that cannot take more is passed
 /// over; when none can, nothing is accepted until one of them does.
-pub(crate) async fn accept(listener: StdListener, table: Connections, lanes: Vec<Lane>) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+pub(crate) async fn accept(
+    listeners: impl Into<Listeners>,
+    table: Connections,
+    lanes: Vec<Lane>,
+) -> io::Result<()> {
+    let listeners = listeners.into().all().into_iter().map(TcpListener::from_std);
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
     let closing = table.clone();
     let mut closed = pin!(closing.closed());
     let mut turn = 0;
     let mut full = Seldom::default();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // Dropping the listener closes the port.
+            accepted = next(&listeners, turn) => accepted,
+            // Dropping the listeners closes the port.
             () = &mut closed => return Ok(()),
         };
         let socket = match accepted.and_then(|(socket, _)| socket.into_std()) {
@@ -71,6 +79,20 @@ pub(crate) async fn accept(listener: StdListener, table: Connections, lanes: Vec
             return Ok(());
         }
     }
+}
+
+/// The next connection, of whichever address: they are asked from the `turn`th on, so that none is forgotten for another.
+async fn next(listeners: &[TcpListener], turn: usize) -> io::Result<(TcpStream, SocketAddr)> {
+    let (before, from) = listeners.split_at(turn % listeners.len().max(1));
+    poll_fn(|cx| {
+        let mut all = from.iter().chain(before);
+        let accepted = all.find_map(|listener| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// Gives `accepted` to the first lane from `turn` on that has room. False when nobody serves any more.
@@ -139,6 +161,8 @@ impl Seldom {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener as StdListener;
+
     use super::*;
     use crate::net::table::Limits;
 
@@ -148,6 +172,7 @@ mod tests {
             port: "test",
             flag: None,
             most: 100,
+            members: 0,
             requests: 100,
             silence: forever,
             unread: forever,
@@ -172,7 +197,6 @@ mod tests {
             came.push(
                 tokio::time::timeout(Duration::from_mins(1), taken.recv()).await.expect("it is dealt out"),
             );
-            members: 0,
         }
     }
 }

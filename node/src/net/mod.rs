@@ -19,5 +19,5 @@ pub(crate) use accept::{Accepted, accept, lane};
 pub(crate) use allowed::AllowedNames;
 pub(crate) use caller::Caller;
 pub(crate) use connection::Connection;
-pub(crate) use listen::Bound;
+pub(crate) use listen::{Bound, Listeners};
 pub(crate) use table::{Connections, Limits, Slot};

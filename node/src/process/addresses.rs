@@ -7,7 +7,7 @@ use quorate_api::log;
 use super::RunError;
 use crate::address::{Address, Scheme};
 use crate::cli::Cli;
-use crate::net::Bound;
+use crate::net::{Bound, Listeners};
 use crate::storage::identity::Identity;
 
 /// The ports that a node has taken, before it listens.
@@ -34,7 +34,7 @@ fn bind(address: &Address) -> Result<Bound, RunError> {
 }
 
 /// Listens on a port that was taken.
-pub(super) fn listen(bound: Bound) -> Result<std::net::TcpListener, RunError> {
+pub(super) fn listen(bound: Bound) -> Result<Listeners, RunError> {
     let address = bound.address().to_string();
     bound.listen().map_err(|source| RunError::Listen { address, source })
 }

@@ -3,7 +3,6 @@
 //! No runtime steals work from another: that costs half as much again for each call.
 
 use std::io;
-use std::net::TcpListener;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::doors::gateway::Gateway;
 use crate::doors::view::NodeView;
 use crate::net::handshake::Handshakes;
 use crate::net::http2::{self, Http2};
-use crate::net::{self, Accepted, Connections, Limits};
+use crate::net::{self, Accepted, Connections, Limits, Listeners};
 use crate::rpc::{self, PeerScheme, Services};
 use crate::tls::Tls;
 
@@ -87,7 +86,7 @@ pub(crate) struct ClientPort {
 impl Clients {
     /// Starts one thread for each gateway. Connections are accepted on `ports`.
     pub(crate) fn start(
-        listener: TcpListener,
+        listeners: Listeners,
         port: &ClientPort,
         gateways: Vec<Gateway>,
         ports: &Handle,
@@ -128,7 +127,7 @@ impl Clients {
         ports.spawn(connections.clone().sweep());
         let table = connections.clone();
         ports.spawn(async move {
-            if let Err(error) = net::accept(listener, table, lanes).await {
+            if let Err(error) = net::accept(listeners, table, lanes).await {
                 tracing::error!(%error, "the client port is closed");
             }
         });
@@ -156,8 +155,8 @@ pub(crate) fn limits(most: usize) -> Limits {
     Limits {
         port: "client",
         flag: Some("--max-client-connections"),
-        members: 0,
         most,
+        members: 0,
         requests: REQUESTS,
         silence: SILENCE,
         unread: UNREAD,

@@ -1,7 +1,7 @@
 //! A node's life: what is put together at its start, and taken apart in order at its end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,11 +30,11 @@ use crate::doors::gateway::{Gateway, Numbers};
 use crate::doors::health::Health;
 use crate::doors::mailbox::{Mailbox, Receiver, mailbox};
 use crate::doors::view::{NodeStatus, NodeView, Unready, VERSION};
-use crate::http::{self, Shown};
+use crate::http::{self, Reading, Shown};
 use crate::kv::{SnapshotPolicy, Store};
 use crate::level::Levels;
 use crate::metrics::Metrics;
-use crate::net::{Bound, Connections, descriptors};
+use crate::net::{Bound, Connections, Listeners, descriptors};
 use crate::peer::{OwnProcess, Peers};
 use crate::replica::{Client, Options};
 use crate::retention::Retention;
@@ -292,14 +292,14 @@ impl Node {
         if stop.told_again_within(stop_delay).await {
             tracing::info!("stopping at once");
         }
+        // From here on this thread may wait for clients, for other members, or for a disk that hangs.
+        ports.handle().spawn(end_at_once("told to stop again: ends before it has finished"));
         // It may have been elected once more.
         hand_over(&view, &mailbox).await;
         clients.stop().await;
         // The loop's end holds up this thread: what is to be said to the others is said before.
         peers.leave().await;
         mailbox.post(Event::Stop);
-        // From here on this thread may wait for clients, for other members, or for a disk that hangs.
-        ports.handle().spawn(end_at_once("told to stop again: ends before it has finished"));
         match end.await {
             Ok(End::Stopped | End::StartsAnew) => Ok(Lived::UntilStopped),
             ended => Err(fatal(ended)),
@@ -495,10 +495,10 @@ impl Tables {
 }
 
 /// Serves health checks and metrics.
-fn serve_http(listener: TcpListener, connections: &Connections, shown: Shown, ports: &PortsRuntime) {
+fn serve_http(listeners: Listeners, connections: &Connections, shown: Shown, ports: &PortsRuntime) {
     let connections = connections.clone();
     ports.handle().spawn(async move {
-        if let Err(error) = http::serve(listener, connections, shown).await {
+        if let Err(error) = http::serve(listeners, connections, shown).await {
             tracing::error!(%error, "the HTTP port is closed");
         }
     });

@@ -5,7 +5,7 @@
 //! operators ask on the same port is answered on `ports`.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +26,9 @@ use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
 use crate::net::handshake::Handshakes;
 use crate::net::http2::{self, Http2};
-use crate::net::{self, Accepted, AllowedNames, Connection, Connections, Limits, Slot, descriptors};
+use crate::net::{
+    self, Accepted, AllowedNames, Connection, Connections, Limits, Listeners, Slot, descriptors,
+};
 use crate::peer::{PeerService, Peers};
 use crate::tls::{Tls, WINDOW_BYTES};
 
@@ -45,11 +47,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The most requests of one connection at a time: a member has one, an operator a few.
 const STREAMS: u32 = 64;
 
-/// Connections that have agreed on TLS and wait for the thread of the protocol.
-const READY: usize = 64;
 /// How many of the port's places are kept for members: one for each of the others of a large cluster, and one for its process before, of which
 /// nobody has heard that it has ended.
 const MEMBERS: usize = 24;
+
+/// Connections that have agreed on TLS and wait for the thread of the protocol.
+const READY: usize = 64;
 
 const PEER: &str = "/quorate.peer.v1.Peer/";
 const ADMIN: &str = "/quorate.admin.v1.Admin/";
@@ -99,9 +102,9 @@ pub(super) fn services(
     (peer, AdminService::server(view.clone(), mailbox.clone(), tls.cloned(), admins))
 }
 
-/// Serves `listener`: connections come in on `ports`, and are served on the runtime of now.
+/// Serves `listeners`: connections come in on `ports`, and are served on the runtime of now.
 pub(super) fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     connections: Connections,
     tls: Option<Tls>,
     (peer, admin): (PeerServer<PeerService>, AdminServer<AdminService>),
@@ -110,7 +113,7 @@ pub(super) fn serve(
     let (lane, accepted) = net::lane();
     ports.spawn(connections.clone().sweep());
     ports.spawn(async move {
-        if let Err(error) = net::accept(listener, connections, vec![lane]).await {
+        if let Err(error) = net::accept(listeners, connections, vec![lane]).await {
             tracing::error!(%error, "the peer port is closed");
         }
     });

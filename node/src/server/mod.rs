@@ -7,6 +7,7 @@
 //! | the first | takes the signals, and waits |
 //! | `apply` | applies committed entries to the state, answers the clients that wait for them, removes what was compacted |
 //! | `wal` | writes and syncs the log |
+//! | `log` | writes to stderr what there is to say, for as long as that is read |
 //! | `snapshots` | writes and reads snapshots, at a pace that leaves the disk to the log |
 //! | `copy` | where one is asked for: writes the copy of the state, behind everything else |
 //! | `clients-N` | a runtime each: the client port's connections, dealt out among them |
