@@ -85,7 +85,7 @@ fn live_once(cli: &Cli) -> Result<Lived, RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let stop = Stop::listen()?;
-        Node::start(cli)?.live(stop).await
+        Node::start(cli)?.live(stop, Duration::from_secs(cli.stop_delay.into())).await
     });
     // The look-up of a name may take the resolver a minute: nothing waits for it any more.
     runtime.shutdown_background();
@@ -129,7 +129,6 @@ struct Node {
     end: oneshot::Receiver<End>,
     ports: PortsRuntime,
     notify: Notify,
-    stop_delay: Duration,
     _lock: DirLock,
 }
 
@@ -254,13 +253,12 @@ impl Node {
             mailbox: mailbox.clone(),
             let_in: false,
         };
-        let stop_delay = Duration::from_secs(cli.stop_delay.into());
-        Ok(Node { view, mailbox, peers, clients, join, end, ports, notify, stop_delay, _lock: lock })
+        Ok(Node { view, mailbox, peers, clients, join, end, ports, notify, _lock: lock })
     }
 
     /// Lives until the end.
-    async fn live(self, mut stop: Stop) -> Result<Lived, RunError> {
-        let Node { view, mailbox, peers, clients, join, mut end, ports, notify, stop_delay, _lock } = self;
+    async fn live(self, mut stop: Stop, stop_delay: Duration) -> Result<Lived, RunError> {
+        let Node { view, mailbox, peers, clients, join, mut end, ports, notify, _lock } = self;
         let mut enrolled = tokio::spawn(join.run());
         let mut settled = false;
         loop {

@@ -12,6 +12,8 @@ use crate::metrics::Metrics;
 use crate::replica::{Agreement, Replica, Room, Standing};
 
 /// The loop's side of a [`NodeView`].
+// Each bool is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(crate) struct StatusView {
     view: NodeView,

@@ -24,8 +24,6 @@ impl fmt::Display for Use {
 }
 
 /// The little of a certificate that matters here.
-// Each bool is a fact of its own about it.
-#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(super) struct Certificate {
     /// Seconds since 1970.

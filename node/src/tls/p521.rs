@@ -1,6 +1,6 @@
 //! Keys on the curve P-521: Go's programs, etcd among them, sign with them and check their signatures; ring does neither.
 //!
-//! The arithmetic is RustCrypto's (`p521`). It is used for signatures with such keys only: in certificates, and in handshakes by whoever owns one. The exchange of
+//! The arithmetic is that of the crate `p521`. It is used for signatures with such keys only: in certificates, and in handshakes by whoever owns one. The exchange of
 //! keys, and all other signatures, stay ring's.
 
 use std::sync::{Arc, LazyLock};
