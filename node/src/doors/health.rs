@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn applier_is_stuck_after_a_minute_without_a_step() {
         let health = Health::default();
-        health.applier_stands_still(STUCK - Duration::from_millis(20));
+        health.applier_stands_still(STUCK.saturating_sub(Duration::from_millis(20)));
         assert_eq!(health.applier_stuck_for(), None);
         health.applier_stands_still(STUCK);
         assert_eq!(health.applier_stuck_for(), Some(STUCK));

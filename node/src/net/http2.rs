@@ -51,7 +51,7 @@ where
     let slot = Arc::new(slot);
     let caller = connection.caller();
     slot.speaks_for(caller.clone());
-    let (io, sender) = gather(connection, Arc::clone(&slot));
+    let (io, mut sender) = gather(connection, Arc::clone(&slot));
     let (asking, is_stream) = (Arc::clone(&slot), settings.is_stream);
     let answer = service_fn(move |mut request: Request<Incoming>| {
         let asked = asking.asks(is_stream(request.uri().path())).map(Arc::new);
@@ -132,7 +132,7 @@ impl HttpBody for Answer {
     }
 }
 
-/// A part of an answer. It is dropped when its last byte has gone to the socket: the connection keeps it while the client's window is
+/// A part of an answer. It is dropped when its last byte is on its way to the socket: the connection keeps it while the client's window is
 /// closed, longer than the body that it came of.
 struct Part {
     bytes: Bytes,

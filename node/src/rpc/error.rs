@@ -167,6 +167,11 @@ pub(super) fn no_message() -> Status {
     Status::new(Code::Internal, "Missing request message.")
 }
 
+/// A call that takes one message was sent more.
+pub(super) fn more_than_one_message() -> Status {
+    Status::new(Code::Internal, "a request of one message has more than one")
+}
+
 /// A message is compressed, and the request does not say how.
 pub(super) fn compression_flag() -> Status {
     let text = "protocol error: received message with compressed-flag but no grpc-encoding was specified";

@@ -79,7 +79,7 @@ impl KvService {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
-        Ok(Answer::new(response, share))
+        Ok(Answer::done(response, share))
     }
 
     pub(super) async fn delete_range(
@@ -97,7 +97,7 @@ impl KvService {
             return Err(mismatched());
         };
         self.member.complete(&mut response.header);
-        Ok(Answer::new(response, share))
+        Ok(Answer::done(response, share))
     }
 
     pub(super) async fn txn(
@@ -108,7 +108,8 @@ impl KvService {
         let request = request.into_inner();
         check::txn(&request)?;
         let mut share = self.member.answers.share();
-        let mut response = if check::reads_only(&request) {
+        let reads_only = check::reads_only(&request);
+        let mut response = if reads_only {
             self.read_txn(&request, &mut share).await?
         } else {
             let encoded = request.encoded_len();
@@ -120,7 +121,7 @@ impl KvService {
             response
         };
         self.member.complete(&mut response.header);
-        Ok(Answer::new(response, share))
+        Ok(if reads_only { Answer::new(response, share) } else { Answer::done(response, share) })
     }
 
     /// With `physical`, waits until this member has removed what the compaction gives up.
@@ -140,6 +141,6 @@ impl KvService {
             self.member.remove_compacted().await;
         }
         self.member.complete(&mut response.header);
-        Ok(Answer::new(response, share))
+        Ok(Answer::done(response, share))
     }
 }

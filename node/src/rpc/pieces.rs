@@ -26,6 +26,7 @@ use tonic::body::Body;
 
 use super::arrival::Share;
 use super::error;
+use crate::kv::check::MAX_REQUEST_BYTES;
 
 /// Bytes before a message: whether it is compressed, and its length.
 pub(super) const HEADER_BYTES: usize = 5;
@@ -58,32 +59,47 @@ pub(super) trait InPieces: Message + 'static {
 pub(super) struct Answer<M> {
     message: M,
     share: Share,
+    /// It answers what was done: then a refusal must not say that it was not.
+    done: bool,
 }
 
 impl<M: InPieces> Answer<M> {
+    /// The answer to a question.
     pub(super) fn new(message: M, share: Share) -> Self {
-        Answer { message, share }
+        Answer { message, share, done: false }
+    }
+
+    /// The answer to a command that was applied.
+    pub(super) fn done(message: M, share: Share) -> Self {
+        Answer { message, share, done: true }
     }
 
     /// The answer as it is sent: a large one in pieces.
     pub(super) async fn into_body(self) -> Result<Body, Status> {
-        let Answer { message, mut share } = self;
+        let done = self.done;
+        let body = self.encoded().await;
+        if done { body.map_err(|refusal| error::answer_refused(&refusal)) } else { body }
+    }
+
+    async fn encoded(self) -> Result<Body, Status> {
+        let Answer { message, mut share, .. } = self;
         let weight = message.weight(LARGE);
         if weight < LARGE {
-            let encoded = encode(&message);
             let mut held = None;
             if weight >= SMALL {
                 share.reach(weight)?;
                 held = Some(share);
             }
-            return Ok(Body::new(Whole { message: Some(counted(encoded, held)), ended: false }));
+            let encoded = counted(encode(&message), held);
+            return Ok(Body::new(Whole { message: Some(encoded), ended: false }));
         }
         let mut plan = Plan::default();
         message.plan(&mut plan).await;
         if plan.bytes > MAX_MESSAGE {
             return Err(error::answer_too_large(plan.bytes, MAX_MESSAGE));
         }
-        share.reach(share.bytes() + PIECE)?;
+        // One piece waits to be sent while the next is encoded, and each may end with a whole value.
+        share.reach(share.bytes() + plan.bytes.min(2 * (PIECE + MAX_REQUEST_BYTES)))?;
         Ok(Body::new(Pieces { plan, share: Some(share), begun: false, rest: false, ended: false }))
     }
 
@@ -214,9 +230,10 @@ impl InPieces for PutResponse {
         weight(self.prev_kv.as_slice(), enough)
     }
 
-    /// It has one value at most.
-    async fn plan(self, plan: &mut Plan) {
+    async fn plan(mut self, plan: &mut Plan) {
+        let previous = self.prev_kv.take();
         plan.encoded(|bytes| self.encode_raw(bytes));
+        plan.key_values(2, previous.into_iter().collect()).await;
     }
 }
 
@@ -262,7 +279,8 @@ impl InPieces for TxnResponse {
                 Some(Op::ResponseRange(range)) => range.weight(enough),
                 Some(Op::ResponseDeleteRange(deletion)) => deletion.weight(enough),
                 Some(Op::ResponseTxn(txn)) => txn.weight(enough),
-                Some(Op::ResponsePut(_)) | None => 0,
+                Some(Op::ResponsePut(put)) => put.weight(enough),
+                None => 0,
             };
             if sum >= enough {
                 break;
@@ -276,8 +294,11 @@ impl InPieces for TxnResponse {
         plan.encoded(|bytes| self.encode_raw(bytes));
         for op in responses {
             let mut inner = Plan::default();
-            // Small ones, all puts among them, are encoded as they are.
             let field = match op.response {
+                Some(Op::ResponsePut(put)) => {
+                    put.plan(&mut inner).await;
+                    2
+                }
                 Some(Op::ResponseRange(range)) => {
                     range.plan(&mut inner).await;
                     1
@@ -290,8 +311,8 @@ impl InPieces for TxnResponse {
                     nested(txn, &mut inner).await;
                     4
                 }
-                other => {
-                    plan.encoded(|bytes| message::encode(3, &ResponseOp { response: other }, bytes));
+                None => {
+                    plan.encoded(|bytes| message::encode(3, &ResponseOp::default(), bytes));
                     continue;
                 }
             };
@@ -338,6 +359,9 @@ impl Pieces {
                 Part::KeyValues { field, rest } => {
                     if let Some(value) = rest.next() {
                         message::encode(*field, &value, &mut piece);
+                    }
+                    // With the last value the part has ended: whether more follows must be known when the piece goes out.
+                    if rest.len() > 0 {
                         continue;
                     }
                 }
@@ -384,6 +408,14 @@ mod tests {
             ..KeyValue::default()
         };
         (0..count).map(value).collect()
+    }
+
+    /// Room for one large answer that is being sent.
+    const ONE: usize = 2 * (PIECE + MAX_REQUEST_BYTES);
+
+    /// One that takes all of it.
+    fn large() -> RangeResponse {
+        range(8, 1 << 20)
     }
 
     fn range(count: usize, bytes: usize) -> RangeResponse {
@@ -455,20 +487,39 @@ mod tests {
         let prev_kv = values(1, 1 << 20).pop();
         let put = PutResponse { prev_kv, ..PutResponse::default() };
         assert_eq!(sent(&put).await.0, put);
-        let budget = Budget::new(PIECE);
-        let first = body(range(3, 1 << 20), &budget).await.unwrap();
+        let budget = Budget::new(ONE);
+        let first = body(large(), &budget).await.unwrap();
         for _ in 0..2 {
-            let refused = body(range(3, 1 << 20), &budget).await.map(drop).unwrap_err();
+            let refused = body(large(), &budget).await.map(drop).unwrap_err();
             assert_eq!(refused.message(), "etcdserver: too many requests");
         }
         drop(first);
-        body(range(3, 1 << 20), &budget).await.unwrap();
+        body(large(), &budget).await.unwrap();
+    }
+
+    /// Previous values of puts weigh what any value does.
+    #[tokio::test]
+    async fn an_answer_to_what_was_done_is_refused_as_one_that_may_have_been() {
+        let budget = Budget::new(2 << 20);
+        let mut other = budget.share();
+        assert!(other.grow(2 << 20));
+        let put = PutResponse { prev_kv: values(1, 2048).pop(), ..PutResponse::default() };
+        let op = ResponseOp { response: Some(Op::ResponsePut(put.clone())) };
+        let txn = TxnResponse { responses: vec![op; 3], ..TxnResponse::default() };
+        let refused = [
+            Answer::done(put, budget.share()).into_body().await.map(drop),
+            Answer::done(txn, budget.share()).into_body().await.map(drop),
+            Answer::done(range(3, 1 << 20), budget.share()).into_body().await.map(drop),
+        ];
+        for refused in refused {
+            assert_eq!(refused.unwrap_err().message(), "etcdserver: request timed out");
+        }
     }
 
     #[tokio::test]
     async fn an_answer_counts_until_its_last_byte_is_gone() {
-        for answer in [range(30, 1 << 10), range(30, 1 << 14)] {
-            let budget = Budget::new(PIECE);
+        for answer in [range(30, 1 << 10), range(30, 1 << 14), range(1, 1 << 20)] {
+            let budget = Budget::new(ONE);
             let mut sending = body(answer, &budget).await.unwrap();
             let mut last = Bytes::new();
             while let Some(frame) = sending.frame().await {
@@ -477,10 +528,10 @@ mod tests {
                 }
             }
             drop(sending);
-            let next = body(range(3, 1 << 20), &budget).await;
+            let next = body(large(), &budget).await;
             assert!(next.is_err(), "it is kept: {} bytes", last.len());
             drop(last);
-            body(range(3, 1 << 20), &budget).await.unwrap();
+            body(large(), &budget).await.unwrap();
         }
     }
 }

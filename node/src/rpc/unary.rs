@@ -60,11 +60,13 @@ async fn message(body: impl HttpBody<Data = Bytes, Error = Status>) -> Result<By
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         if let Ok(mut data) = frame?.into_data() {
-            // Behind the message there is to be nothing.
             while let left = missing(&bytes).min(data.len())
                 && left > 0
             {
                 bytes.extend_from_slice(&data.split_to(left));
+            }
+            if !data.is_empty() {
+                return Err(error::more_than_one_message());
             }
         }
     }
@@ -113,9 +115,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_is_received_however_it_is_cut_and_what_follows_it_is_not_read() {
-        let mut bytes = encode(&put()).to_vec();
-        bytes.extend(encode(&pb::PutRequest::default()));
+    async fn a_message_is_received_however_it_is_cut_and_nothing_may_follow_it() {
+        let bytes = encode(&put());
+        let two = [&bytes[..], &encode(&pb::PutRequest::default())].concat();
+        for size in 1..=two.len() {
+            let refused = received(&two, size, None).await.unwrap_err();
+            assert_eq!(refused.message(), "a request of one message has more than one");
+        }
         for size in 1..=bytes.len() {
             assert_eq!(received(&bytes, size, Some("identity")).await.unwrap(), put());
         }

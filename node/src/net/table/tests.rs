@@ -203,7 +203,7 @@ async fn who_does_not_read_is_cut_off_sooner_while_others_are_refused() {
     let asks = |slot: &Slot| Arc::new(slot.asks(false).unwrap());
     let (first, second) = (asks(&holds), asks(&elsewhere));
     let _unread = [first.waits(), second.waits()];
-    let refuses = async {
+    let others = async {
         loop {
             tokio::time::sleep(Duration::from_millis(20)).await;
             refused[0].fetch_add(1, Ordering::Relaxed);
@@ -212,7 +212,7 @@ async fn who_does_not_read_is_cut_off_sooner_while_others_are_refused() {
     let word = async {
         tokio::select! {
             word = holds.told(Word::Stay) => word,
-            word = refuses => word,
+            word = others => word,
         }
     };
     assert_eq!(tokio::time::timeout(Duration::from_mins(1), word).await, Ok(Word::Cut));
