@@ -50,7 +50,8 @@ const MOST_STRANGERS: usize = 64;
 pub struct Incarnation {
     /// The number of the start, counted on the volume. 0 for a process that counts none.
     pub start: u64,
-    /// Drawn at random by the process: two of one number are copies.
+    /// Drawn at random by the process: two of one number are copies. A process that learns that it has forgotten an earlier one takes a later number,
+    /// and is known by this as the same.
     pub nonce: u64,
 }
 
@@ -104,7 +105,7 @@ struct Stream {
 impl Known {
     /// Whether another process than this one is heard.
     fn hears_another(&self, process: Incarnation, now: u64) -> bool {
-        let is_another = self.stream.as_ref().is_some_and(|stream| stream.process != process);
+        let is_another = self.stream.as_ref().is_some_and(|stream| stream.process.nonce != process.nonce);
         is_another && now.saturating_sub(self.heard) < HEARD
     }
 
@@ -123,7 +124,7 @@ impl Registry {
         }
         if incarnation != Incarnation::default() {
             let latest = known.memory.incarnation;
-            let is_another = incarnation != latest;
+            let is_another = incarnation.nonce != latest.nonce;
             if incarnation.start < latest.start || (is_another && accounts < known.memory.durable) {
                 return Err(known.memory);
             }
@@ -239,6 +240,21 @@ mod tests {
             assert!(registry.ended(ONE, next));
             assert!(registry.introduce(24, hello(5, 9, 62)).is_ok());
         }
+    }
+
+    #[test]
+    fn process_that_has_taken_a_later_number_is_the_same_and_has_forgotten_nothing_of_this_life() {
+        let (mut registry, stream) = acquainted();
+        // Another member has told it that it had forgotten process 4; here it has told of 100 groups since it started with 90.
+        let renumbered = hello(5, 7, 90);
+        let next = registry.introduce(11, renumbered).unwrap();
+        assert!(!registry.frame(12, ONE, stream, 5, 101) && registry.frame(12, ONE, next, 5, 101));
+        assert!(registry.ended(ONE, next));
+        assert!(registry.introduce(13, renumbered).is_ok());
+        assert!(registry.ended(ONE, next + 1));
+        // The next process accounts for all of it.
+        assert!(!registry.introduce(14, hello(6, 8, 100)).unwrap_err().is_heard);
+        assert!(registry.introduce(14, hello(6, 8, 101)).is_ok());
     }
 
     #[test]
