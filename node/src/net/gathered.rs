@@ -194,7 +194,11 @@ mod tests {
     }
 
     async fn turn(sender: &mut Sender) {
-        poll_fn(|cx| Poll::Ready(sender.send(cx))).await;
+        poll_fn(|cx| {
+            sender.send(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Gives the sender its turns until the socket has taken all.

@@ -141,6 +141,21 @@ enum Lived {
     UntilItStartsAnew,
 }
 
+/// What a member that has begun nothing yet says of itself.
+fn first_status(me: &log::Member, cluster_id: u64, levels: Levels, quota: Option<u64>) -> NodeStatus {
+    NodeStatus {
+        cluster_id,
+        member_id: me.id,
+        name: me.name.clone(),
+        peer_address: me.peer_address.clone(),
+        client_urls: me.client_urls.clone(),
+        unready: Some(Unready::Waiting),
+        levels,
+        quota,
+        ..NodeStatus::default()
+    }
+}
+
 impl Node {
     /// Puts everything together. Inside the runtime that is to carry it.
     fn start(cli: &Cli) -> Result<Self, RunError> {
@@ -172,17 +187,7 @@ impl Node {
         let start = disks.count_start()?;
         let nonce = getrandom::u64().map_err(io::Error::other)?;
         let process = Arc::new(OwnProcess::new(start, nonce, disks.wal.sequence()));
-        let view = NodeView::new(NodeStatus {
-            cluster_id: disks.identity.cluster,
-            member_id: me.id,
-            name: me.name.clone(),
-            peer_address: me.peer_address.clone(),
-            client_urls: me.client_urls.clone(),
-            unready: Some(Unready::Waiting),
-            levels,
-            quota,
-            ..NodeStatus::default()
-        });
+        let view = NodeView::new(first_status(&me, disks.identity.cluster, levels, quota));
         let dialer = Dialer::new(certificates.peer.clone());
         let (mailbox, events) = mailbox();
         let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current(), process);
