@@ -68,10 +68,7 @@ impl Budget {
         let takes = before <= own || before + held + bytes <= self.most;
         if !takes {
             self.give_back(bytes);
-            // What a connection may not have for itself is no other's doing.
-            if before + bytes > self.most {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-            }
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
         takes
     }
