@@ -57,7 +57,7 @@ impl World {
         if is_undecided { time + UNDECIDED } else { time }
     }
 
-    /// No election comes of applying alone, however slow it is.
+    /// No election comes of applying alone, however slow it is, unless a leader hands over whose applier stands still.
     fn nobody_was_deposed_by_applying(&mut self) {
         // A leader whose disk hangs gives up: that is no matter of applying.
         if self.disk_hung

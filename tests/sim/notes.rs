@@ -71,14 +71,15 @@ impl World {
         let (is_leader, was_leader) = (status.role == Role::Leader, role == Role::Leader);
         if is_leader && (!was_leader || term != status.term) {
             self.coverage.count("leaders elected");
-            self.late_leaders += u64::from(now > BEGINNING);
+            let was_handed_to = self.heir.take() == Some(id);
+            self.late_leaders += u64::from(now > BEGINNING && !was_handed_to);
             if status.configuration.learners.contains(&id) {
                 self.coverage.count("learners elected");
             }
             if !heard {
                 self.coverage.count("leaders elected that have heard nobody since their start");
             }
-            if self.heir.take() == Some(id) {
+            if was_handed_to {
                 self.coverage.count("transfers done");
             }
         } else if was_leader && !is_leader {

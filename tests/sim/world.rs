@@ -80,7 +80,7 @@ pub(crate) struct World {
     pub(crate) heir: Option<MemberId>,
     /// What happens to the next mark of a removal that is stored.
     pub(crate) mark_trouble: Option<Trouble>,
-    /// Leaders that were elected once the beginning was over.
+    /// Leaders that were elected once the beginning was over, and to whom nobody had handed over.
     pub(crate) late_leaders: u64,
     /// Some disk was so slow by itself that its member said so.
     pub(crate) disk_hung: bool,

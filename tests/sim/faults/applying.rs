@@ -1,4 +1,5 @@
-//! What goes wrong with applying: anything that takes time is legal at any time, and no election may come of it.
+//! What goes wrong with applying: anything that takes time is legal at any time, and no election may come of it but
+//! that of the one to whom a leader whose applier stands still has handed over.
 
 use rand_chacha::ChaCha8Rng;
 
