@@ -80,16 +80,18 @@ fn number(algorithm: &'static digest::Algorithm, message: &[u8]) -> [u8; 66] {
 struct Keys;
 
 impl KeyProvider for Keys {
+    /// Ring's first: a key of a shorter curve that does not name it could be read as one of this.
     fn load_private_key(&self, der: PrivateKeyDer<'static>) -> Result<Arc<dyn sign::SigningKey>, Error> {
-        let secret = match &der {
-            PrivateKeyDer::Pkcs8(der) => p521::SecretKey::from_pkcs8_der(der.secret_pkcs8_der()).ok(),
-            PrivateKeyDer::Sec1(der) => p521::SecretKey::from_sec1_der(der.secret_sec1_der()).ok(),
-            _ => None,
-        };
-        match secret {
-            Some(secret) => Ok(Arc::new(Key(Arc::new(secret.into())))),
-            None => crypto::ring::default_provider().key_provider.load_private_key(der),
-        }
+        let ring = crypto::ring::default_provider().key_provider;
+        ring.load_private_key(der.clone_key()).or_else(|error| {
+            let secret = match &der {
+                PrivateKeyDer::Pkcs8(der) => p521::SecretKey::from_pkcs8_der(der.secret_pkcs8_der()).ok(),
+                PrivateKeyDer::Sec1(der) => p521::SecretKey::from_sec1_der(der.secret_sec1_der()).ok(),
+                _ => None,
+            };
+            let secret = secret.ok_or(error)?;
+            Ok(Arc::new(Key(Arc::new(secret.into()))) as Arc<dyn sign::SigningKey>)
+        })
     }
 }
 
