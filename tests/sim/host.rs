@@ -307,6 +307,7 @@ impl Host {
         let options = Options {
             raft,
             request_ticks: REQUEST_TICKS,
+            waiting_bytes: 64 << 20,
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
             removed: identity.removed,

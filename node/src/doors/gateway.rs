@@ -16,9 +16,6 @@ use super::mailbox::{Mailbox, Refused};
 use crate::kv::{KvError, Reply, Store};
 use crate::replica::{Answer, Client, Command, Failure, Outcome};
 
-/// The most bytes of commands of one client runtime that wait for their answer.
-const MAX_WAITING_BYTES: usize = 64 << 20;
-
 /// The most requests of one client runtime that wait for their answer.
 const MAX_WAITING: usize = 1 << 17;
 
@@ -119,6 +116,8 @@ struct Shared {
     client: Client,
     mailbox: Mailbox,
     numbers: Numbers,
+    /// The most bytes of commands that wait for their answer.
+    most_bytes: u64,
     /// Only the runtime's own thread takes this lock: it is never waited for.
     requests: Mutex<Requests>,
     arrived: Notify,
@@ -159,12 +158,20 @@ struct Requests {
 }
 
 impl Gateway {
-    /// The door of the runtime `client`. [`Gateway::run`] must be spawned there.
-    pub(crate) fn new(client: Client, store: Arc<RwLock<Store>>, mailbox: Mailbox, numbers: Numbers) -> Self {
+    /// The door of the runtime `client`, whose commands may hold `most_bytes` while they wait for their answer. [`Gateway::run`] must be
+    /// spawned there.
+    pub(crate) fn new(
+        client: Client,
+        store: Arc<RwLock<Store>>,
+        mailbox: Mailbox,
+        numbers: Numbers,
+        most_bytes: u64,
+    ) -> Self {
         let shared = Shared {
             client,
             mailbox,
             numbers,
+            most_bytes,
             requests: Mutex::default(),
             arrived: Notify::new(),
             answers: Answers { shared: Arc::default() },
@@ -220,7 +227,7 @@ impl Shared {
         if requests.stopped {
             return Err(RequestError::Stopping);
         }
-        if requests.waiting >= MAX_WAITING || requests.waiting_bytes >= MAX_WAITING_BYTES {
+        if requests.waiting >= MAX_WAITING || requests.waiting_bytes as u64 >= self.most_bytes {
             return Err(RequestError::Overloaded);
         }
         requests.waiting += 1;
@@ -330,7 +337,7 @@ mod local {
         /// inside a runtime.
         pub(crate) fn local(store: Arc<RwLock<Store>>) -> Self {
             let (mailbox, events) = mailbox();
-            let gateway = Gateway::new(Client(0), store, mailbox, Numbers::new(1, 2, Client(0), 1));
+            let gateway = Gateway::new(Client(0), store, mailbox, Numbers::new(1, 2, Client(0), 1), 64 << 20);
             let (store, answers) = (Arc::clone(&gateway.store), gateway.answers());
             tokio::spawn(gateway.clone().run());
             tokio::spawn(async move {

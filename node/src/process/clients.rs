@@ -14,7 +14,7 @@ use crate::doors::view::NodeView;
 use crate::net::handshake::Handshakes;
 use crate::net::http2::{self, Http2};
 use crate::net::{self, Accepted, Connections, Limits, Listeners};
-use crate::rpc::{self, PeerScheme, Services};
+use crate::rpc::{self, Bounds, PeerScheme, Services};
 use crate::tls::Tls;
 
 /// After how long a silent connection is asked whether it lives.
@@ -81,6 +81,8 @@ pub(crate) struct ClientPort {
     pub(crate) streams: u32,
     /// What answers may hold of the memory, in bytes.
     pub(crate) answering: usize,
+    /// What the requests that are on their way in to one thread may hold of it.
+    pub(crate) arriving: usize,
 }
 
 impl Clients {
@@ -101,6 +103,7 @@ impl Clients {
         };
         let handshakes = Handshakes::new("client", port.tls.clone());
         let answering = port.answering / gateways.len().max(1);
+        let bounds = Bounds { arriving: port.arriving, answering };
         let (mut lanes, mut threads) = (Vec::new(), Vec::new());
         for (number, gateway) in gateways.into_iter().enumerate() {
             let runtime = Builder::new_current_thread()
@@ -112,7 +115,7 @@ impl Clients {
             runtime.spawn_blocking(|| ());
             let (lane, accepted) = net::lane();
             lanes.push(lane);
-            let services = Services::new(gateway.clone(), port.view.clone(), port.peer_scheme, answering);
+            let services = Services::new(gateway.clone(), port.view.clone(), port.peer_scheme, bounds);
             let (handshakes, settings) = (handshakes.clone(), settings.clone());
             let (stop, stopped) = oneshot::channel();
             let serve = move || {

@@ -102,6 +102,10 @@ const ANSWERS: u64 = 8;
 /// The same where nothing says how much memory there is: etcd's default.
 const UNKNOWN_QUOTA: u64 = 2 << 30;
 
+/// The part of the memory that the requests of one client thread may hold, and so may each of what they become: entries that are not
+/// committed, entries that are not applied. At least 64 MiB and at most 1 GiB.
+const WAITING: u64 = 32;
+
 /// The certificates of a node.
 #[derive(Debug)]
 struct Certificates {
@@ -182,7 +186,7 @@ impl Node {
         if cli.bootstrap && cli.join.is_empty() {
             disks.bootstrap(&me, levels)?;
         }
-        let quota = quota(cli, memory);
+        let (quota, waiting) = (quota(cli, memory), waiting_bytes(memory));
         let lease_reads = cli.lease_reads && disks.allow_leases()?;
         let start = disks.count_start()?;
         let nonce = getrandom::u64().map_err(io::Error::other)?;
@@ -192,14 +196,14 @@ impl Node {
         let (mailbox, events) = mailbox();
         let peers = Peers::new(view.clone(), mailbox.clone(), dialer.clone(), Handle::current(), process);
         let store = Arc::new(RwLock::new(Store::new()));
-        let gateways = gateways(&me, &store, &mailbox)?;
+        let gateways = gateways(&me, &store, &mailbox, waiting)?;
         let cluster = disks.identity.cluster;
 
         let metrics = Metrics::default();
         let Disks { lock, dir, identity, wal, archive, found, corrupt, state, copy } = disks;
         *store.write() = state;
         let data_dir = (dir, identity);
-        let wishes = Wishes::of(cli, quota, lease_reads);
+        let wishes = Wishes::of(cli, quota, waiting, lease_reads);
         let health = shown.health.clone();
         let start = Start {
             found,
@@ -234,6 +238,7 @@ impl Node {
             connections: tables.client.clone(),
             streams: cli.max_concurrent_streams,
             answering: answering(quota),
+            arriving: usize::try_from(waiting).unwrap_or(usize::MAX),
         };
         let clients = Clients::start(listen(taken.client)?, &port, gateways, ports.handle())?;
         let peer_tls = certificates.peer.clone();
@@ -315,14 +320,15 @@ struct Wishes {
     priority: u32,
     lease_reads: bool,
     quota: Option<u64>,
+    waiting_bytes: u64,
     retention: Option<Retention>,
 }
 
 impl Wishes {
-    fn of(cli: &Cli, quota: Option<u64>, lease_reads: bool) -> Self {
+    fn of(cli: &Cli, quota: Option<u64>, waiting_bytes: u64, lease_reads: bool) -> Self {
         // What makes no sense was refused with the command line.
         let retention = cli.retention().unwrap_or_default();
-        Wishes { priority: cli.priority, lease_reads, quota, retention }
+        Wishes { priority: cli.priority, lease_reads, quota, waiting_bytes, retention }
     }
 }
 
@@ -368,6 +374,7 @@ impl Start {
                 seed: getrandom::u64().map_err(io::Error::other)?,
             },
             request_ticks: ticks(REQUEST_TIMEOUT),
+            waiting_bytes: self.wishes.waiting_bytes,
             snapshots: SnapshotPolicy::default(),
             kept_log_bytes: KEPT_LOG_BYTES,
             removed,
@@ -466,11 +473,21 @@ fn answering(quota: Option<u64>) -> usize {
     quota.map_or(0, |quota| usize::try_from(quota / ANSWERS).unwrap_or(usize::MAX))
 }
 
-fn gateways(me: &log::Member, store: &Arc<RwLock<Store>>, mailbox: &Mailbox) -> io::Result<Vec<Gateway>> {
+/// What the requests of one client thread may hold of the memory, in bytes.
+fn waiting_bytes(memory: Option<u64>) -> u64 {
+    (memory.unwrap_or(0) / WAITING).clamp(64 << 20, 1 << 30)
+}
+
+fn gateways(
+    me: &log::Member,
+    store: &Arc<RwLock<Store>>,
+    mailbox: &Mailbox,
+    waiting: u64,
+) -> io::Result<Vec<Gateway>> {
     let (start, runtimes) = (getrandom::u64().map_err(io::Error::other)?, clients::runtimes());
     let gateway = |client| {
         let numbers = Numbers::new(me.id, start, Client(client), runtimes);
-        Gateway::new(Client(client), Arc::clone(store), mailbox.clone(), numbers)
+        Gateway::new(Client(client), Arc::clone(store), mailbox.clone(), numbers, waiting)
     };
     Ok((0..runtimes).map(gateway).collect())
 }

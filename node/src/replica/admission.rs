@@ -8,10 +8,7 @@ use quorate_api::log::command::Operation;
 use quorate_raft::{MemberId, Role, Term};
 
 use super::builds::NO_ORIGIN;
-use super::{
-    ADMITTED_BACKLOG_BYTES, Answer, Client, Command, Failure, Message, Outcome, Rejection, Replica, Room,
-    Standing,
-};
+use super::{Answer, Client, Command, Failure, Message, Outcome, Rejection, Replica, Room, Standing};
 use crate::level::{ALARMS, Levels};
 use crate::{command, kv};
 
@@ -99,13 +96,13 @@ impl Replica {
 
     /// Whether the log holds so much that is not committed that no more commands are taken in. Reads ask nothing of it.
     fn holds_too_much(&self) -> bool {
-        self.ahead.bytes() > ADMITTED_BACKLOG_BYTES
+        self.ahead.bytes() > self.waiting_bytes
     }
 
     /// Whether so much waits to be applied that a request that comes now would hardly be answered in time, or would take memory that
     /// is not there.
     fn is_far_behind(&self) -> bool {
-        self.backlog.bytes() > ADMITTED_BACKLOG_BYTES || self.backlog.waited() > self.request_ticks / 2
+        self.backlog.bytes() > self.waiting_bytes || self.backlog.waited() > self.request_ticks / 2
     }
 
     /// How much room there is for commands: as much as this member's disk has; if it leads, no more than a quorum has.

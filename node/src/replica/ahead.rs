@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 
 use quorate_raft::{Entry, Index, Write};
 
-/// Entries that are counted together: a little more than they are may count until all of them were handed out.
-const COUNTED_TOGETHER: usize = 256;
+/// So many entries are counted together, or fewer of so many bytes: a little more than they are may count until all of them were handed out.
+const COUNTED_TOGETHER: u64 = 256;
+const BYTES_TOGETHER: u64 = 1 << 20;
 
 /// Those entries, of whatever terms.
 #[derive(Debug, Default)]
@@ -48,11 +49,21 @@ impl Ahead {
         if let Some(cut) = self.batches.back_mut().filter(|batch| batch.last >= *from) {
             cut.last = from - 1;
         }
-        for entries in entries.chunks(COUNTED_TOGETHER) {
-            let (first, last) = (entries[0].index, entries[entries.len() - 1].index);
-            let bytes = entries.iter().map(|entry| entry.weight() as u64).sum();
+        for entry in entries {
+            let (index, bytes) = (entry.index, entry.weight() as u64);
+            let takes = |batch: &&mut Batch| {
+                let is_of_these = batch.first >= *from;
+                let few = batch.last - batch.first + 1 < COUNTED_TOGETHER;
+                is_of_these && few && batch.bytes + bytes <= BYTES_TOGETHER
+            };
+            match self.batches.back_mut().filter(takes) {
+                Some(batch) => {
+                    batch.last = index;
+                    batch.bytes += bytes;
+                }
+                None => self.batches.push_back(Batch { first: index, last: index, bytes }),
+            }
             self.bytes += bytes;
-            self.batches.push_back(Batch { first, last, bytes });
         }
     }
 
@@ -71,8 +82,12 @@ mod tests {
     use super::*;
 
     fn entries(indices: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+        entries_of(100, indices)
+    }
+
+    fn entries_of(bytes: usize, indices: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
         indices
-            .map(|index| Entry { term: 1, index, payload: Payload::Command(vec![0; 100].into()) })
+            .map(|index| Entry { term: 1, index, payload: Payload::Command(vec![0; bytes].into()) })
             .collect()
     }
 
@@ -91,5 +106,17 @@ mod tests {
         ahead.appended(&entries(10..=10));
         ahead.handed_out(10);
         assert_eq!(ahead.bytes(), 0);
+    }
+
+    /// Else clients of large values are refused for what was done already.
+    #[test]
+    fn large_entries_count_no_longer_than_each_is_there() {
+        let one = entries_of(1 << 20, 1..=1)[0].weight() as u64;
+        let mut ahead = Ahead::default();
+        ahead.appended(&entries_of(1 << 20, 1..=64));
+        for index in 1..=64 {
+            ahead.handed_out(index);
+            assert_eq!(ahead.bytes(), (64 - index) * one);
+        }
     }
 }

@@ -59,13 +59,10 @@ use writes::Writes;
 /// How often, in ticks, a leader tries to hand over that has no room, or whose applier stands still.
 const HANDS_OVER_EVERY: u64 = 100;
 
-/// With so many bytes of entries that wait to be applied, or to be committed, no request is taken in: as much as a client runtime may
-/// have under way (`doors/gateway.rs`).
-const ADMITTED_BACKLOG_BYTES: u64 = 64 << 20;
-
-/// With so many a follower takes no entries from its leader: they stay in memory until a snapshot covers them. A leader does not come so
-/// far, for it takes in no more requests before; a follower does only if it is slower than its leader.
-const MOST_BACKLOG_BYTES: u64 = 256 << 20;
+/// With so many times [`Options::waiting_bytes`] of entries that wait to be applied a follower takes none from its leader: they stay in memory
+/// until a snapshot covers them. A leader does not come so far, for it takes in no more requests before; a follower does only if it is
+/// slower than its leader.
+const MOST_BACKLOG: u64 = 4;
 
 /// Who waits for answers: what a client's thread is to the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,6 +75,8 @@ pub struct Options {
     pub raft: Config,
     /// How many ticks a request may wait before it is given up.
     pub request_ticks: u64,
+    /// With more bytes of entries that wait to be committed, or to be applied, no request is taken in.
+    pub waiting_bytes: u64,
     /// Where snapshots are taken. The same on all members.
     pub snapshots: SnapshotPolicy,
     /// The entry by which this node was removed from its cluster, 0 for none: its log may not tell that any more.
@@ -233,6 +232,7 @@ pub struct Replica {
     /// When a leader was known last.
     led: u64,
     request_ticks: u64,
+    waiting_bytes: u64,
 }
 
 impl Replica {
@@ -299,6 +299,7 @@ impl Replica {
             now: 0,
             led: 0,
             request_ticks: options.request_ticks,
+            waiting_bytes: options.waiting_bytes,
         }
     }
 
@@ -591,7 +592,7 @@ impl Replica {
     /// Whether a message is taken in. A member without room, or with next to no memory for more, takes no entries: it falls behind,
     /// as if it were away. All else goes on.
     fn takes(&self, message: &quorate_raft::Message) -> bool {
-        let full = self.room.takes_nothing() || self.backlog.bytes() > MOST_BACKLOG_BYTES;
+        let full = self.room.takes_nothing() || self.backlog.bytes() > MOST_BACKLOG * self.waiting_bytes;
         !full || !room::brings_entries(message)
     }
 

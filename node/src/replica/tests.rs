@@ -23,6 +23,7 @@ use crate::snapshots::{Draft, Found, Manifest, Part, Report};
 
 const CLIENT: Client = Client(0);
 const REQUEST_TICKS: u64 = 200;
+const WAITING_BYTES: u64 = 64 << 20;
 
 /// Both halves of a member.
 struct Member {
@@ -215,6 +216,7 @@ fn options(id: MemberId) -> Options {
     Options {
         raft,
         request_ticks: REQUEST_TICKS,
+        waiting_bytes: WAITING_BYTES,
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,
         removed: 0,

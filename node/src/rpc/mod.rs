@@ -20,4 +20,4 @@ mod tests;
 mod unary;
 
 pub use self::member::PeerScheme;
-pub use self::services::{Services, is_stream};
+pub use self::services::{Bounds, Services, is_stream};

@@ -14,7 +14,7 @@ use quorate_api::etcdserverpb as pb;
 use tonic::codegen::Service as _;
 use tonic::{Code, Status};
 
-use super::{PeerScheme, Services};
+use super::{Bounds, PeerScheme, Services};
 use crate::doors::gateway::Gateway;
 use crate::doors::view::{NodeStatus, NodeView, Role};
 use crate::kv::Store;
@@ -22,7 +22,7 @@ use crate::kv::Store;
 fn services() -> Services {
     let status = NodeStatus { member_id: 1, role: Role::Leader, leader: Some(1), ..NodeStatus::default() };
     let gateway = Gateway::local(Arc::new(RwLock::new(Store::new())));
-    Services::new(gateway, NodeView::new(status), PeerScheme::Http, 0)
+    Services::new(gateway, NodeView::new(status), PeerScheme::Http, Bounds::LEAST)
 }
 
 /// A message with gRPC's header: not compressed, and so long.

@@ -36,11 +36,20 @@ pub(super) const SERVED: [&str; 4] =
 /// large gets the error that says so.
 pub(super) const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
 
-/// The most bytes of requests that are on their way in at one client runtime. Beyond that they are refused, as etcd refuses what is too much.
-const MAX_ARRIVING_BYTES: usize = 64 << 20;
+/// What requests and answers may hold of the memory at one client runtime, in bytes. Beyond that they are refused, as etcd refuses what is
+/// too much.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Requests that are on their way in.
+    pub arriving: usize,
+    /// Answers, from the first key that is read for one until its last byte is sent.
+    pub answering: usize,
+}
 
-/// What answers may take at one client runtime at least, from the first key that is read for one until its last byte is sent.
-const LEAST_ANSWERING_BYTES: usize = 64 << 20;
+impl Bounds {
+    /// Both are this much at least.
+    pub const LEAST: Self = Self { arriving: 64 << 20, answering: 64 << 20 };
+}
 
 /// Whether the answer to this path is a stream, whose reader may be as slow as it likes: it holds a place in a history, and no answer
 /// that waits for it.
@@ -72,17 +81,16 @@ pub struct Services {
 }
 
 impl Services {
-    /// Services that reach the replica through `gateway` and show what `view` shows. What answers hold of the memory is bounded by
-    /// `answering` bytes, or 64 MiB.
-    pub fn new(gateway: Gateway, view: NodeView, peer_scheme: PeerScheme, answering: usize) -> Self {
-        let answers = Budget::new(answering.max(LEAST_ANSWERING_BYTES));
+    /// Services that reach the replica through `gateway` and show what `view` shows, within `bounds`.
+    pub fn new(gateway: Gateway, view: NodeView, peer_scheme: PeerScheme, bounds: Bounds) -> Self {
+        let answers = Budget::new(bounds.answering.max(Bounds::LEAST.answering));
         let member = Member { gateway, view: view.clone(), peer_scheme, answers };
         Self {
             kv: Arc::new(KvService::new(member.clone())),
             maintenance: MaintenanceServer::new(MaintenanceService::new(member.clone())),
             cluster: ClusterServer::new(ClusterService::new(member.clone())),
             health: HealthServer::new(HealthService::new(view)),
-            arriving: Budget::new(MAX_ARRIVING_BYTES),
+            arriving: Budget::new(bounds.arriving.max(Bounds::LEAST.arriving)),
             member,
         }
     }

@@ -24,7 +24,7 @@ use super::health::HealthService;
 use super::kv::KvService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
-use super::services::Services;
+use super::services::{Bounds, Services};
 use crate::doors::gateway::Gateway;
 use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::kv::Store;
@@ -364,7 +364,7 @@ async fn health_follows_readiness() {
 #[tokio::test]
 async fn what_is_not_served_is_named() {
     let member = member_with(status(LEADER));
-    let mut services = Services::new(member.gateway, member.view, PeerScheme::Http, 0);
+    let mut services = Services::new(member.gateway, member.view, PeerScheme::Http, Bounds::LEAST);
     for path in ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock", "/etcdserverpb.KV/RangeStream"] {
         let request = http::Request::post(path).body(Body::empty()).expect("a request");
         let response = services.call(request).await.expect("always answered");

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags};
 
 /// What a device wants its memory, offsets and lengths to be multiples of.
 const ALIGNMENT: usize = 4096;
@@ -74,6 +74,11 @@ pub trait File: fmt::Debug + Send {
     fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
         self.write_at(&vec![0; usize::try_from(length).map_err(io::Error::other)?], offset)?;
         self.sync()
+    }
+    /// Makes the first `length` bytes zeros, durably, and their blocks the file's, without writing them. False, and nothing has changed,
+    /// if the file system cannot do that.
+    fn reserve(&self, _length: u64) -> io::Result<bool> {
+        Ok(false)
     }
 }
 
@@ -162,6 +167,16 @@ impl File for fs::File {
             self.write_all_at(&ZEROS[..piece], at)?;
         }
         self.sync_data()
+    }
+
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        use rustix::io::Errno;
+        match rustix::fs::fallocate(self, FallocateFlags::ZERO_RANGE, 0, length) {
+            // The extents too: they are what makes the zeros.
+            Ok(()) => self.sync_all().map(|()| true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -4,6 +4,10 @@
 //! ahead of the log's end are what recovery tells a torn frame from a damaged one by. So a segment is zeroed before it is
 //! used, a released one as well as a new one, in pieces between the log's own writes; then it gets its header, is made
 //! durable, and only then its name. From that moment it is an empty segment like any other.
+//!
+//! Zeros that are written take as much of the disk's bandwidth as the log itself. Most file systems can reserve blocks that read as
+//! zeros without writing them, at the price of a little metadata with the first write into each. To large groups that is nothing: while
+//! the log is written in those, its next segment is reserved, and what is not zeroed by then stays so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +55,8 @@ struct Filling {
     file: Box<dyn File>,
     path: PathBuf,
     filled: u64,
+    /// Whether all of it reads as zeros already, and its blocks are there; none before that was tried.
+    reserved: Option<bool>,
 }
 
 /// Whether a file's name says that it can be used for a segment.
@@ -83,48 +89,69 @@ impl Preparer {
         if self.is_ready() { 0 } else { self.segment_bytes - filled }
     }
 
+    /// Whether the next segment is begun: its file is there, and it is known whether blocks can be reserved in it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_ready() || self.filling.as_ref().is_some_and(|filling| filling.reserved.is_some())
+    }
+
+    /// Whether the next segment could be used without more zeros.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.filling.as_ref().is_some_and(|filling| filling.reserved == Some(true))
+    }
+
+    /// Begins segment `number`, without zeros.
+    pub(super) fn begin(&mut self, number: u64) -> Result<(), WalError> {
+        self.work(number, |_, _| Ok(false)).map(drop)
+    }
+
     /// Does a piece of the work on segment `number`: as much as is `wanted`, in whole pieces, or less. Returns whether more is to
     /// do.
     pub(super) fn step(&mut self, number: u64, wanted: u64) -> Result<bool, WalError> {
-        self.fill(number, wanted.max(1).next_multiple_of(PIECE).min(LARGE_PIECE))
+        let piece = wanted.max(1).next_multiple_of(PIECE).min(LARGE_PIECE);
+        self.work(number, |filling, size| filling.zero(piece, size))
     }
 
-    fn fill(&mut self, number: u64, piece: u64) -> Result<bool, WalError> {
+    /// Does some `work` on the file of segment `number`, which says whether the file can be used then. Returns whether more is to do.
+    fn work(
+        &mut self,
+        number: u64,
+        work: impl FnOnce(&mut Filling, u64) -> Result<bool, WalError>,
+    ) -> Result<bool, WalError> {
         if self.ready.is_some() {
             return Ok(false);
         }
         let mut filling = match self.filling.take() {
             Some(filling) => filling,
-            None => self.begin(number)?,
+            None => self.open(number)?,
         };
-        let piece = piece.min(self.segment_bytes - filling.filled);
-        // A full disk may have room again later: then the work goes on with the same piece.
-        if let Err(error) = filling.file.zero(filling.filled, piece).during("write zeros to", &filling.path) {
-            self.filling = Some(filling);
-            return Err(error);
-        }
-        filling.filled += piece;
-        if filling.filled < self.segment_bytes {
-            self.filling = Some(filling);
-            return Ok(true);
-        }
-        match self.name(&mut filling, number) {
-            Ok(path) => {
+        let done = filling.reserve(self.segment_bytes).and_then(|()| work(&mut filling, self.segment_bytes));
+        let named = match done {
+            Ok(true) => self.name(&mut filling, number).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match named {
+            Ok(Some(path)) => {
                 let file = Some(filling.file);
                 self.ready = Some(Segment { file, path, number, bytes: self.segment_bytes, highest: 0 });
                 Ok(false)
             }
-            // Here too: it is tried again from here.
-            Err(error) => {
+            // A full disk may have room again later: then the work goes on from here.
+            unfinished => {
                 self.filling = Some(filling);
-                Err(error)
+                unfinished.map(|_| true)
             }
         }
     }
 
     /// The next segment, `number`, with room for at least `room` bytes of frames.
     pub(super) fn take(&mut self, number: u64, room: u64) -> Result<Segment, WalError> {
-        while self.fill(number, LARGE_PIECE)? {}
+        // What is reserved is used as it is: who waits here has written large groups.
+        let wait = |filling: &mut Filling, size| match filling.reserved {
+            Some(true) => Ok(true),
+            _ => filling.zero(LARGE_PIECE, size),
+        };
+        while self.work(number, wait)? {}
         let mut segment = self.ready.take().expect("the work is done");
         let wanted = room + super::record::BLOCK as u64;
         if segment.bytes < wanted {
@@ -148,7 +175,7 @@ impl Preparer {
     }
 
     /// The file of segment `number`, open. Without a free descriptor nothing has changed.
-    fn begin(&mut self, number: u64) -> Result<Filling, WalError> {
+    fn open(&mut self, number: u64) -> Result<Filling, WalError> {
         if let Some(Free { path, file }) = self.free.last_mut() {
             let file = match file.take() {
                 Some(file) => file,
@@ -156,11 +183,11 @@ impl Preparer {
             };
             let path = std::mem::take(path);
             self.free.pop();
-            return Ok(Filling { file, path, filled: 0 });
+            return Ok(Filling { file, path, filled: 0, reserved: None });
         }
         let path = segment::path(&self.dir, number).with_extension(&SUFFIX[1..]);
         let file = self.disk.create(&path).during("create", &path)?;
-        Ok(Filling { file, path, filled: 0 })
+        Ok(Filling { file, path, filled: 0, reserved: None })
     }
 
     /// Zeros are durable: the header, and then the name. Where that fails it goes on from where it was.
@@ -183,6 +210,24 @@ impl Preparer {
             segment.bytes += piece;
         }
         write_header(segment.file(), &segment.path, self.member, segment.number, segment.bytes)
+    }
+}
+
+impl Filling {
+    /// Has `size` bytes read as zeros, if the file system can do that without writing them.
+    fn reserve(&mut self, size: u64) -> Result<(), WalError> {
+        if self.reserved.is_none() {
+            self.reserved = Some(self.file.reserve(size).during("reserve room in", &self.path)?);
+        }
+        Ok(())
+    }
+
+    /// Zeros one more `piece` of `size` bytes in all. Returns whether that was the last.
+    fn zero(&mut self, piece: u64, size: u64) -> Result<bool, WalError> {
+        let piece = piece.min(size - self.filled);
+        self.file.zero(self.filled, piece).during("write zeros to", &self.path)?;
+        self.filled += piece;
+        Ok(self.filled == size)
     }
 }
 

@@ -22,6 +22,10 @@ const KEPT_BUFFER: usize = 4 << 20;
 /// What a group weighs at most: 80 ms of a disk that writes 50 MB/s, and as much again when it has to be zeroed first.
 const MOST_GROUP: usize = 4 << 20;
 
+/// A group of so many bytes is large, as is one that takes a quarter of a segment: a disk that writes 50 MB/s takes 20 ms for it, and a few
+/// for the metadata of reserved blocks.
+const LARGE_GROUP: u64 = 1 << 20;
+
 /// For the sake of what is left of a segment no group is made smaller than this: a sync more costs more than the room.
 const LEAST_GROUP: usize = 256 << 10;
 
@@ -427,10 +431,18 @@ impl Wal {
 
     /// Under a load that leaves no idle time, appends do the preparing, so that the next segment is there when this one is full:
     /// of what is still to be zeroed each does the part that its `bytes` are of the room that is left. Of groups of a block,
-    /// fewer than one in a hundred waits for a piece.
+    /// fewer than one in a hundred waits for a piece. Where blocks can be reserved no group does more than it writes itself, and large
+    /// ones nothing.
     fn pay_debt(&mut self, bytes: u64) -> Result<(), WalError> {
+        if !self.preparer.is_begun() && self.lacks.is_none() {
+            self.begin_next()?;
+        }
         let room = (self.active().bytes - self.position).max(1);
         let mut due = self.preparer.to_do() * bytes.min(room) / room;
+        if self.preparer.is_reserved() {
+            let is_large = bytes >= LARGE_GROUP.min(self.active().bytes / 4);
+            due = due.min(if is_large { 0 } else { bytes });
+        }
         while due > self.ahead {
             due -= std::mem::take(&mut self.ahead);
             let to_do = self.preparer.to_do();
@@ -445,11 +457,21 @@ impl Wal {
         Ok(())
     }
 
-    /// A full disk, or a lack of descriptors, is no failure yet: there is room in the active segment.
     fn prepare_piece(&mut self, wanted: u64) -> Result<bool, WalError> {
         let number = self.active().number + 1;
-        let left = self.room().active;
         let done = self.preparer.step(number, wanted);
+        self.prepared(done)
+    }
+
+    fn begin_next(&mut self) -> Result<bool, WalError> {
+        let number = self.active().number + 1;
+        let done = self.preparer.begin(number).map(|()| true);
+        self.prepared(done)
+    }
+
+    /// A full disk, or a lack of descriptors, is no failure yet: there is room in the active segment.
+    fn prepared(&mut self, done: Result<bool, WalError>) -> Result<bool, WalError> {
+        let left = self.room().active;
         let lacks = match &done {
             Err(WalError::NoSpace { .. }) => Some(Lack::Space),
             Err(WalError::NoDescriptors { .. }) => Some(Lack::Descriptors),

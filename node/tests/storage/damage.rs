@@ -319,7 +319,7 @@ impl Rot {
 
 /// A member whose disk rots again and again, and whose leader sends what is missing, or a part of it, or goes on from there.
 fn rots(steps: &[Step], strikes: &[(u64, Rot)], seed: u64) {
-    let mut world = World::new();
+    let mut world = World::new(MemDisk::default());
     for step in steps {
         world.run(step);
     }
@@ -367,7 +367,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..20),
         strikes in prop::collection::vec(rot(), 1..3),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(MemDisk::default());
         for step in &steps {
             world.run(step);
         }

@@ -37,6 +37,8 @@ struct State {
     capacity: Option<usize>,
     /// Nothing can be opened: the process has no descriptor left.
     no_descriptors: bool,
+    /// Blocks that read as zeros can be reserved.
+    reserves: bool,
 }
 
 /// Files by path; directories have no inode.
@@ -53,6 +55,11 @@ struct Inode {
 }
 
 impl MemDisk {
+    /// An empty one, which can reserve blocks or cannot.
+    pub(crate) fn new(reserves: bool) -> Self {
+        Self(Arc::new(Mutex::new(State { reserves, ..State::default() })))
+    }
+
     /// The operation after `operations` more ones meets `fault`.
     pub(crate) fn fail_after(&self, operations: u64, fault: Fault) {
         let mut state = self.state();
@@ -141,7 +148,8 @@ impl MemDisk {
 
     /// A copy that shares nothing, with the same contents, durable, and no fault.
     pub(crate) fn fork(&self) -> Self {
-        let mut fork = State { names: self.state().names.clone(), ..State::default() };
+        let names = self.state().names.clone();
+        let mut fork = State { names, reserves: self.state().reserves, ..State::default() };
         fork.durable_names = fork.names.clone();
         fork.inodes = self
             .state()
@@ -360,5 +368,13 @@ impl File for MemFile {
                 Err(error)
             }
         }
+    }
+    /// Not at once: some of it may be there before the rest.
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        if !self.disk.state().reserves {
+            return Ok(false);
+        }
+        self.zero(0, length)?;
+        Ok(true)
     }
 }

@@ -61,10 +61,16 @@ fn work(wal: &mut Wal, acknowledged: &mut Model, in_flight: &mut Model) -> Resul
     Ok(())
 }
 
-/// Lets operation 0, 1, 2... meet `fault`, until none is left to meet it.
+/// Lets operation 0, 1, 2... meet `fault`, until none is left to meet it: on disks of both kinds.
 fn each_operation(fault: Fault, check: impl Fn(u64, &MemDisk, Option<Run>)) {
+    for reserves in [false, true] {
+        each_operation_of(|| MemDisk::new(reserves), fault, &check);
+    }
+}
+
+fn each_operation_of(disk: impl Fn() -> MemDisk, fault: Fault, check: impl Fn(u64, &MemDisk, Option<Run>)) {
     for n in 0.. {
-        let disk = MemDisk::default();
+        let disk = disk();
         disk.fail_after(n, fault);
         let run = run(&disk).ok();
         if !disk.failed() {
@@ -164,8 +170,12 @@ fn a_full_disk() {
 /// A released segment is used again, and what stood in it before is never taken for the log.
 #[test]
 fn recycling() {
-    let disk = MemDisk::default();
-    let (mut wal, _) = open(&disk).unwrap();
+    recycling_on(&MemDisk::default());
+    recycling_on(&MemDisk::new(true));
+}
+
+fn recycling_on(disk: &MemDisk) {
+    let (mut wal, _) = open(disk).unwrap();
     let mut model = Model::default();
     let mut most = 0;
     for _ in 0..200 {

@@ -139,8 +139,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
-        let disk = MemDisk::default();
+    pub(crate) fn new(disk: MemDisk) -> Self {
         let (wal, recovered) = open(&disk).expect("an empty disk opens");
         assert!(Model::default().is(&recovered));
         Self { disk, wal, model: Model::default() }
@@ -286,8 +285,11 @@ proptest! {
 
     /// Whatever happens, what was acknowledged is there, and nothing else but the group in flight.
     #[test]
-    fn what_is_acknowledged_is_recovered(steps in prop::collection::vec(step(), 1..40)) {
-        let mut world = World::new();
+    fn what_is_acknowledged_is_recovered(
+        reserves in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut world = World::new(MemDisk::new(reserves));
         for step in &steps {
             world.run(step);
         }

@@ -37,6 +37,11 @@ struct CountingFile {
 }
 
 impl Counting {
+    /// One that can reserve blocks.
+    fn reserving() -> Self {
+        Self { disk: MemDisk::new(true), ..Self::default() }
+    }
+
     fn file(&self, file: Box<dyn File>) -> Box<dyn File> {
         Box::new(CountingFile { file, zeroed: Arc::clone(&self.zeroed) })
     }
@@ -113,6 +118,10 @@ impl File for CountingFile {
         self.zeroed.fetch_add(length, Ordering::Relaxed);
         self.file.zero(offset, length)
     }
+
+    fn reserve(&self, length: u64) -> io::Result<bool> {
+        self.file.reserve(length)
+    }
 }
 
 /// Appends groups of `bytes` without a pause, over several segments. The most that was zeroed for one of them.
@@ -143,27 +152,85 @@ fn a_name_that_finds_no_room_is_tried_again() {
 
 #[test]
 fn no_append_waits_for_much_more_than_it_writes() {
-    let disk = Counting::default();
+    for disk in [Counting::default(), Counting::reserving()] {
+        let mut wal = disk.open();
+        let mut next = 1;
+        for bytes in [MIB / 16, 3 * MIB, 5 * MIB, 5 * MIB / 2] {
+            let most = most_zeroed(&disk, &mut wal, &mut next, bytes, 48 * MIB);
+            // The first group in a segment has paid for the end of the one before, and at the end some room is left: the others share that.
+            let share = (bytes * 16 * MIB / (16 * MIB - 2 * bytes)) as u64;
+            assert!(most <= share + PIECE, "{most} bytes were zeroed for a group of {bytes}");
+        }
+    }
+}
+
+/// Zeros that are written would take half of the disk's bandwidth.
+#[test]
+fn large_groups_write_nothing_but_themselves_where_blocks_can_be_reserved() {
+    let disk = Counting::reserving();
     let mut wal = disk.open();
     let mut next = 1;
-    for bytes in [MIB / 16, 3 * MIB, 5 * MIB, 5 * MIB / 2] {
-        let most = most_zeroed(&disk, &mut wal, &mut next, bytes, 48 * MIB);
-        // The first group in a segment has paid for the end of the one before, and at the end some room is left: the others share that.
-        let share = (bytes * 16 * MIB / (16 * MIB - 2 * bytes)) as u64;
-        assert!(most <= share + PIECE, "{most} bytes were zeroed for a group of {bytes}");
+    for bytes in [MIB, 3 * MIB] {
+        assert_eq!(most_zeroed(&disk, &mut wal, &mut next, bytes, 100 * MIB), 0);
     }
+    // Segments that are given up are used again the same way.
+    wal.release_before(next).unwrap();
+    disk.zeroed();
+    assert_eq!(most_zeroed(&disk, &mut wal, &mut next, MIB, 40 * MIB), 0);
+}
+
+/// Beside large groups small ones pay no more than for themselves, though little room is left.
+#[test]
+fn small_groups_do_not_pay_for_large_ones() {
+    let disk = Counting::reserving();
+    let mut wal = disk.open();
+    let mut next = 1;
+    for _ in 0..14 {
+        most_zeroed(&disk, &mut wal, &mut next, MIB, MIB);
+        let most = most_zeroed(&disk, &mut wal, &mut next, 100, 100);
+        assert!(most <= PIECE, "{most} bytes were zeroed for a block");
+    }
+    // The next segment is begun all the same, so that a full disk is known ahead.
+    disk.disk.set_capacity(Some(32 * MIB));
+    let last = loop {
+        if let Err(error) = wal.append(&[one(next, MIB)]) {
+            break error;
+        }
+        next += 1;
+    };
+    assert!(matches!(last, WalError::NoSpace { .. }), "{last}");
+    assert_eq!(wal.room().lacks, Some(Lack::Space));
 }
 
 /// Of groups of a block few wait at all.
 #[test]
 fn small_groups_wait_seldom() {
-    let disk = Counting::default();
-    let mut wal = disk.open();
-    let waits = (1..=3000).filter(|index| {
-        wal.append(&[one(*index, 100)]).unwrap();
-        disk.zeroed() > 0
-    });
-    assert_eq!(waits.count(), 3000 * 4096 / PIECE as usize + 1);
+    for disk in [Counting::default(), Counting::reserving()] {
+        let mut wal = disk.open();
+        let waits = (1..=3000).filter(|index| {
+            wal.append(&[one(*index, 100)]).unwrap();
+            disk.zeroed() > 0
+        });
+        assert_eq!(waits.count(), 3000 * 4096 / PIECE as usize + 1);
+    }
+}
+
+/// Whatever stood there, and beyond the end.
+#[test]
+fn what_is_reserved_reads_as_zeros() {
+    let home = tempfile::tempdir().unwrap();
+    let file = OsDisk.create(&home.path().join("file")).unwrap();
+    file.write_at(&[7; 10_000], 0).unwrap();
+    file.sync().unwrap();
+    if !file.reserve(16_384).unwrap() {
+        let mut bytes = [0; 10_000];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 10_000], "this file system cannot do it, and has done nothing");
+        return;
+    }
+    let mut bytes = [1; 16_384];
+    file.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [0; 16_384]);
 }
 
 /// A process that starts with a segment nearly full has more to catch up with, and spreads it over what is left.

@@ -262,16 +262,17 @@ impl Open {
     }
 
     pub(super) fn allocate(&self, offset: u64, length: u64, mode: i32, faults: &Faults) -> io::Result<()> {
-        // Not for holes, nor for zeros over what is there.
+        // Not for holes.
         let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
-        if !FallocateFlags::KEEP_SIZE.contains(flags) {
+        if !(FallocateFlags::KEEP_SIZE | FallocateFlags::ZERO_RANGE).contains(flags) {
             return Err(Errno::OPNOTSUPP.into());
         }
         let mut unsynced = locked(&self.unsynced);
-        if flags.is_empty() {
+        if !flags.contains(FallocateFlags::KEEP_SIZE) {
             self.claim(offset + length, faults)?;
         }
-        unsynced.remember(&self.file, offset, offset)?;
+        let changed = if flags.contains(FallocateFlags::ZERO_RANGE) { length } else { 0 };
+        unsynced.remember(&self.file, offset, offset + changed)?;
         Ok(rustix::fs::fallocate(&self.file, flags, offset, length)?)
     }
 

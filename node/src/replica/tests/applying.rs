@@ -81,7 +81,7 @@ fn a_follower_that_is_far_behind_takes_no_entries_until_it_has_caught_up() {
     let follower = world.follower(leader);
     world.get(follower).stalled = true;
     let put = |number| put_bytes(leader, number, 8 << 20);
-    let most = MOST_BACKLOG_BYTES / (8 << 20);
+    let most = MOST_BACKLOG * WAITING_BYTES / (8 << 20);
     for number in 0..most + 10 {
         world.get(leader).write(CLIENT, vec![put(number)]);
         world.settle();
@@ -89,7 +89,7 @@ fn a_follower_that_is_far_behind_takes_no_entries_until_it_has_caught_up() {
     }
     let behind = world.get(follower).status().last.index;
     assert!(behind < world.get(leader).status().last.index);
-    assert_eq!(world.get(follower).backlog().bytes() / MOST_BACKLOG_BYTES, 1);
+    assert_eq!(world.get(follower).backlog().bytes() / (MOST_BACKLOG * WAITING_BYTES), 1);
     world.tick_often(REQUEST_TICKS);
     assert_eq!(world.get(follower).status().leader, Some(leader), "it hears its leader");
     world.get(follower).stalled = false;
@@ -120,7 +120,7 @@ fn a_leader_takes_in_no_more_than_it_may_hold_while_nothing_is_committed() {
     let status = world.get(leader).status();
     assert_eq!((status.role, status.commit), (Role::Leader, accepted), "it leads, and commits nothing");
     let entries = status.last.index - status.commit;
-    assert!(entries * ROUND as u64 <= ADMITTED_BACKLOG_BYTES + 4 * ROUND as u64, "{entries} entries");
+    assert!(entries * ROUND as u64 <= WAITING_BYTES + 4 * ROUND as u64, "{entries} entries");
     for (at, number) in [(leader, number - 1), (follower, number)] {
         let refused = world.answer(at, number);
         assert!(matches!(refused, Some(Outcome::NotApplied(Failure::TooFarBehind))), "{refused:?}");
