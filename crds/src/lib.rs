@@ -8,13 +8,18 @@
 // The derive of the schema repeats each struct in a function of its own.
 #![allow(unreachable_pub)]
 
+mod env;
 mod manifest;
+mod node;
 mod pod;
+mod resources;
 mod spec;
 mod status;
 mod storage;
 
+pub use env::is_for_users;
 pub use manifest::{Target, crd, manifests};
+pub use node::{Compaction, CompactionMode, Log, LogFormat};
 pub use pod::{PodMetadata, PodSpec, PodTemplate};
 pub use spec::{
     DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
+use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +35,7 @@ pub struct PodMetadata {
 }
 
 /// Where and how the pods run.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
     /// Labels that a Kubernetes node must have.
@@ -58,9 +59,12 @@ pub struct PodSpec {
     /// The service account of the pods. The node itself needs none, and its token is not mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
-    /// How long a pod may take to end, in seconds. A leader hands its leadership over first.
+    /// How long a pod may take to end, in seconds: 30 or more. A leader hands its leadership over first, and clients go elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(max = 3600))]
+    #[x_kube(validation = Rule::new("self >= 30").message(
+        "podTemplate.spec.terminationGracePeriodSeconds must be at least 30: a node hands its leadership over, and lets its clients go, before it ends"
+    ))]
     pub termination_grace_period_seconds: Option<i64>,
 }
 

@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use crate::env;
+use crate::node::{Compaction, Log};
 use crate::pod::{PodTemplate, brief};
+use crate::resources;
 use crate::status::RaftClusterStatus;
 use crate::storage::Storage;
 
@@ -97,17 +100,42 @@ pub struct RaftClusterSpec {
 
     /// Processor and memory of each node. Without any, a small request and no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "resources")]
+    #[schemars(schema_with = "resources::schema")]
     pub resources: Option<ResourceRequirements>,
 
-    /// More environment variables for the node. Names that begin with `QUORATE_` set the node's own options; those that the
-    /// operator sets win.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "env")]
+    /// The most memory that the state may take, its history included: a quantity such as 2Gi, or none for no limit. When it is reached nothing
+    /// more is put until keys are deleted and compacted, and the alarm NOSPACE is disarmed. 60 % of the memory limit, or of the
+    /// machine's memory, when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self == 'none' || isQuantity(self)").message(
+        "quota is not a quantity: write a number and a unit, for example 2Gi, or none"
+    ))]
     #[x_kube(validation = Rule::new(
-        "self.all(variable, variable.name != 'QUORATE_BOOTSTRAP' && variable.name != 'QUORATE_JOIN')"
-    ).message(
+        "!isQuantity(self) || quantity(self).compareTo(quantity('16Mi')) >= 0"
+    ).message("quota is too small: the state needs at least 16Mi; write none for no limit"))]
+    pub quota: Option<String>,
+
+    /// How much history is kept: one hour, unless something else is said.
+    #[serde(default)]
+    pub compaction: Compaction,
+
+    /// What the nodes log.
+    #[serde(default)]
+    pub log: Log,
+
+    /// More environment variables for the node. Names that begin with `QUORATE_` set those of the node's options that have no field
+    /// here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "env::schema")]
+    #[x_kube(validation = Rule::new(env::founds_nothing()).message(
         "env must not hold QUORATE_BOOTSTRAP or QUORATE_JOIN: the operator founds the cluster and lets members in"
+    ))]
+    #[x_kube(validation = Rule::new(env::leaves_the_operators()).message(
+        "env must not hold POD_NAME, nor the node's name, directory, addresses, certificates and QUORATE_STOP_DELAY: the operator sets them. Leave them out"
+    ))]
+    #[x_kube(validation = Rule::new(env::leaves_fields()).message(
+        "env must not hold what has a field: write spec.quota, spec.compaction and spec.log, instead of QUORATE_QUOTA_BYTES, QUORATE_AUTO_COMPACTION_MODE, QUORATE_AUTO_COMPACTION_RETENTION, QUORATE_LOG and QUORATE_LOG_FORMAT"
     ))]
     pub env: Vec<EnvVar>,
 
@@ -171,6 +199,9 @@ impl Default for RaftClusterSpec {
             image_pull_policy: ImagePullPolicy::default(),
             image_pull_secrets: Vec::new(),
             resources: None,
+            quota: None,
+            compaction: Compaction::default(),
+            log: Log::default(),
             env: Vec::new(),
             pod_template: PodTemplate::default(),
             deletion_policy: DeletionPolicy::default(),
@@ -181,22 +212,4 @@ impl Default for RaftClusterSpec {
 
 fn pull_secrets(generator: &mut SchemaGenerator) -> Schema {
     brief::<Vec<LocalObjectReference>>(generator, "Secrets to pull the image with.")
-}
-
-fn resources(generator: &mut SchemaGenerator) -> Schema {
-    brief::<ResourceRequirements>(
-        generator,
-        "Processor and memory of each node. Without any, a small request and no limit.",
-    )
-}
-
-fn env(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = brief::<Vec<EnvVar>>(
-        generator,
-        "More environment variables for the node. Names that begin with `QUORATE_` set the node's own options; those \
-         that the operator sets win.",
-    );
-    // The API server wants to know how long a rule over all of them may take.
-    schema.insert("maxItems".to_owned(), 256.into());
-    schema
 }

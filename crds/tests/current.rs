@@ -24,3 +24,13 @@ fn the_crd_fits_where_kubectl_apply_keeps_it() {
         json.len()
     );
 }
+
+/// The API server matches it against strings alone, so a number is taken as it is.
+#[test]
+fn quantities_that_are_strings_are_matched_by_a_pattern() {
+    let schema = serde_json::to_value(quorate_crds::crd()).expect("the CRD is serialisable");
+    let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let amount = &spec["properties"]["resources"]["properties"]["limits"]["additionalProperties"];
+    assert_eq!(amount["x-kubernetes-preserve-unknown-fields"], true);
+    assert!(amount["pattern"].is_string() && amount["type"].is_null(), "{amount}");
+}

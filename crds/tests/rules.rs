@@ -131,10 +131,83 @@ fn a_cluster_that_was_founded_stays_so() {
 }
 
 #[test]
-fn users_do_not_found_clusters_or_let_nodes_in() {
-    assert_eq!(refusal("demo", json!({"env": [{"name": "QUORATE_LOG", "value": "debug"}]})), None);
+fn variables_that_are_not_for_users_are_refused_with_what_to_write_instead() {
+    let env = |name: &str| json!({"env": [{"name": "RUST_LOG"}, {"name": name, "value": "x"}]});
+    for name in ["QUORATE_PRIORITY", "QUORATE_MAX_CLIENT_CONNECTIONS", "TZ"] {
+        assert_eq!(refusal("demo", env(name)), None, "{name}");
+    }
     for name in ["QUORATE_BOOTSTRAP", "QUORATE_JOIN"] {
-        let env = json!({"env": [{"name": "RUST_LOG"}, {"name": name, "value": "x"}]});
-        assert_refused(refusal("demo", env), "the operator founds the cluster");
+        assert_refused(refusal("demo", env(name)), "the operator founds the cluster");
+    }
+    for name in
+        ["POD_NAME", "QUORATE_LISTEN_HTTP", "QUORATE_PEER_CA", "QUORATE_CLIENT_CERT", "QUORATE_DATA_DIR"]
+    {
+        assert_refused(refusal("demo", env(name)), "the operator sets them");
+    }
+    for name in ["QUORATE_LOG", "QUORATE_QUOTA_BYTES", "QUORATE_AUTO_COMPACTION_RETENTION"] {
+        assert_refused(refusal("demo", env(name)), "write spec.quota, spec.compaction and spec.log");
+    }
+}
+
+#[test]
+fn a_quota_is_a_sane_quantity_or_none() {
+    for quota in ["none", "16Mi", "2Gi", "1.5G"] {
+        assert_eq!(refusal("demo", json!({"quota": quota})), None, "{quota}");
+    }
+    for quota in ["", "plenty", "2GiB"] {
+        assert_refused(refusal("demo", json!({"quota": quota})), "quota is not a quantity");
+    }
+    for quota in ["0", "-1Gi", "1Mi"] {
+        assert_refused(refusal("demo", json!({"quota": quota})), "quota is too small");
+    }
+}
+
+#[test]
+fn a_retention_fits_its_mode() {
+    assert_eq!(cluster("demo", json!({})).spec.compaction.retention(), "1h");
+    let compaction = |mode: &str, retention: Value| {
+        refusal("demo", json!({"compaction": {"mode": mode, "retention": retention}}))
+    };
+    for retention in [json!("1h30m"), json!("1.5h"), json!("90s"), json!(8), json!("0"), json!(0)] {
+        assert_eq!(compaction("Periodic", retention.clone()), None, "{retention}");
+    }
+    for retention in [json!("soon"), json!("1 h"), json!(""), json!(-1), json!("1d")] {
+        assert_refused(compaction("Periodic", retention), "compaction.retention is no time");
+    }
+    for retention in [json!(10000), json!("10000"), json!(0)] {
+        assert_eq!(compaction("Revision", retention.clone()), None, "{retention}");
+    }
+    // The default is a time.
+    let default = refusal("demo", json!({"compaction": {"mode": "Revision"}}));
+    assert_refused(default, "must be a number of revisions");
+    assert_refused(compaction("Revision", json!("1h")), "must be a number of revisions");
+}
+
+#[test]
+fn a_log_filter_is_not_the_form() {
+    assert_eq!(
+        refusal("demo", json!({"log": {"filter": "info,quorate_node=debug", "format": "Json"}})),
+        None
+    );
+    assert_refused(refusal("demo", json!({"log": {"filter": "json"}})), "log.format");
+}
+
+#[test]
+fn a_node_has_time_to_end() {
+    let grace = |seconds: i64| {
+        refusal("demo", json!({"podTemplate": {"spec": {"terminationGracePeriodSeconds": seconds}}}))
+    };
+    assert_eq!(grace(30), None);
+    for seconds in [0, 1, 29] {
+        assert_refused(grace(seconds), "must be at least 30");
+    }
+}
+
+#[test]
+fn resources_are_read_as_pods_have_them() {
+    let cpu = |amount: Value| cluster("demo", json!({"resources": {"requests": {"cpu": amount}}}));
+    for (written, read) in [(json!(0.5), "0.5"), (json!(2), "2"), (json!("500m"), "500m")] {
+        let resources = cpu(written).spec.resources.expect("resources");
+        assert_eq!(resources.requests.expect("requests")["cpu"].0, read);
     }
 }

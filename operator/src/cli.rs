@@ -24,8 +24,8 @@ pub struct Cli {
     #[arg(long, env = "POD_NAME")]
     pub name: Option<String>,
 
-    /// The address of the port for health and metrics.
-    #[arg(long, env = "QUORATE_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
+    /// The address of the port for health and metrics. `[::]` means all addresses, of both families.
+    #[arg(long, env = "QUORATE_LISTEN_HTTP", default_value = "[::]:8080")]
     pub listen_http: SocketAddr,
 
     /// What to log, as in `info` or `quorate_operator=debug`.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use kube::Client;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -26,7 +25,7 @@ const LEASE: &str = "quorate-operator";
 pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     start_logging(&cli)?;
     let metrics = Arc::new(Metrics::default());
-    let listener = TcpListener::bind(cli.listen_http).await.map_err(|error| {
+    let listener = http::listen(cli.listen_http).map_err(|error| {
         format!("cannot listen on {}: {error}. Choose another --listen-http", cli.listen_http)
     })?;
     tokio::spawn(http::serve(listener, metrics.clone()));

@@ -1,10 +1,15 @@
 //! The spec, checked: pure. Most of what cannot work is refused by the schema's rules before it is ever stored; this catches
 //! what those rules cannot see, and a CRD that is older than the operator.
 
-use quorate_crds::{DeletionPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec};
+use quorate_crds::{
+    DeletionPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec, is_for_users,
+};
+use tracing_subscriber::EnvFilter;
 
 use crate::observed::Observed;
 use crate::plan::Wanted;
+use crate::quantity;
+use crate::resources::GRACE_PERIOD_SECONDS;
 
 /// A spec that can be worked on.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +44,19 @@ pub enum Invalid {
         "metadata.name has {0} characters: at most {MAX_NAME_LENGTH} are possible. Create the cluster under a shorter name"
     )]
     Name(usize),
+    /// The nodes would not start with it.
+    #[error(
+        "spec.log.filter {filter:?} is no filter: {error}. Write one such as info, or info,quorate_node=debug"
+    )]
+    LogFilter {
+        /// What the spec says.
+        filter: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The nodes would not start with it.
+    #[error("spec.quota {0:?} is no number of bytes: write one such as 2Gi, or none")]
+    Quota(String),
 }
 
 impl Invalid {
@@ -47,6 +65,8 @@ impl Invalid {
         match self {
             Self::Replicas(_) => "InvalidReplicas",
             Self::Name(_) => "NameTooLong",
+            Self::LogFilter { .. } => "InvalidLogFilter",
+            Self::Quota(_) => "InvalidQuota",
         }
     }
 }
@@ -59,6 +79,13 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
     if seen.name.len() > MAX_NAME_LENGTH {
         return Err(Invalid::Name(seen.name.len()));
     }
+    if let Err(error) = EnvFilter::try_new(&spec.log.filter) {
+        let (filter, error) = (spec.log.filter.clone(), error.to_string());
+        return Err(Invalid::LogFilter { filter, error });
+    }
+    if let Some(quota) = spec.quota.as_ref().filter(|quota| *quota != "none") {
+        quantity::bytes(quota).ok_or_else(|| Invalid::Quota(quota.clone()))?;
+    }
     Ok(Valid {
         wanted: Wanted { replicas, when_scaled: spec.storage.when_scaled, paused: spec.paused },
         deletion_policy: spec.deletion_policy,
@@ -67,8 +94,35 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
     })
 }
 
+/// The first thing to say: what is done otherwise than the spec asks comes before what could be better.
 fn advice(spec: &RaftClusterSpec) -> Option<Advice> {
-    let replicas = spec.replicas;
+    ignored_variables(spec).or_else(|| short_grace_period(spec)).or_else(|| even_replicas(spec.replicas))
+}
+
+fn ignored_variables(spec: &RaftClusterSpec) -> Option<Advice> {
+    let names = spec.env.iter().map(|variable| variable.name.as_str()).filter(|name| !is_for_users(name));
+    let names: Vec<_> = names.collect();
+    (!names.is_empty()).then(|| Advice {
+        reason: "VariablesIgnored",
+        message: format!(
+            "spec.env holds variables that the operator sets, or that have fields of their own, and that are left out: {}. Remove them",
+            names.join(", ")
+        ),
+    })
+}
+
+fn short_grace_period(spec: &RaftClusterSpec) -> Option<Advice> {
+    let seconds = spec.pod_template.spec.termination_grace_period_seconds?;
+    (seconds < GRACE_PERIOD_SECONDS).then(|| Advice {
+        reason: "GracePeriodTooShort",
+        message: format!(
+            "spec.podTemplate.spec.terminationGracePeriodSeconds is {seconds}, and {GRACE_PERIOD_SECONDS} are used: a node \
+             hands its leadership over, and lets its clients go, before it ends. Write {GRACE_PERIOD_SECONDS} or more"
+        ),
+    })
+}
+
+fn even_replicas(replicas: i32) -> Option<Advice> {
     (replicas % 2 == 0).then(|| Advice {
         reason: "EvenReplicas",
         message: format!(
@@ -131,5 +185,32 @@ mod tests {
             validate(&cluster, &seen("demo"), "default").map(|valid| valid.image),
             Ok("mine:1".to_owned())
         );
+    }
+
+    #[test]
+    fn what_no_node_starts_with_is_refused_and_what_is_left_out_is_said() {
+        let check = |change: &dyn Fn(&mut RaftClusterSpec)| {
+            let mut cluster = cluster(3);
+            change(&mut cluster.spec);
+            validate(&cluster, &seen("demo"), "image")
+        };
+        let filter = check(&|spec| spec.log.filter = "quorate_node=loud".to_owned());
+        assert_eq!(filter.map_err(|error| error.reason()), Err("InvalidLogFilter"));
+        let quota = check(&|spec| spec.quota = Some("plenty".to_owned()));
+        assert_eq!(quota, Err(Invalid::Quota("plenty".to_owned())));
+        for fine in ["none", "2Gi", "1.5G"] {
+            assert!(check(&|spec| spec.quota = Some(fine.to_owned())).is_ok(), "{fine}");
+        }
+        let advice = |valid: Result<Valid, Invalid>| valid.expect("a valid spec").advice.expect("advice");
+        let name = "QUORATE_LISTEN_CLIENT".to_owned();
+        let ignored = advice(check(&|spec| {
+            spec.env = vec![k8s_openapi::api::core::v1::EnvVar { name: name.clone(), ..Default::default() }];
+        }));
+        assert_eq!(ignored.reason, "VariablesIgnored");
+        assert!(ignored.message.contains(&name), "{}", ignored.message);
+        let short = advice(check(&|spec| {
+            spec.pod_template.spec.termination_grace_period_seconds = Some(1);
+        }));
+        assert_eq!(short.reason, "GracePeriodTooShort");
     }
 }

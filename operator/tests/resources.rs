@@ -78,8 +78,11 @@ fn a_cluster_with_everything() {
             "env": [
                 {"name": "RUST_LOG", "value": "debug"}, {"name": "POD_NAME", "value": "not-this"},
                 {"name": "QUORATE_PEER_CA", "value": "not-this"}, {"name": "QUORATE_BOOTSTRAP", "value": "not-this"},
-                {"name": "QUORATE_DATA_DIR", "value": "not-this"}, {"name": "QUORATE_LOG", "value": "debug"}
+                {"name": "QUORATE_DATA_DIR", "value": "not-this"}, {"name": "QUORATE_LOG", "value": "not-this"}
             ],
+            "quota": "1536Mi",
+            "compaction": {"mode": "Revision", "retention": 10000},
+            "log": {"filter": "info,quorate_node=debug", "format": "Json"},
             "podTemplate": {
                 "metadata": {
                     "labels": {"team": "orders", "app.kubernetes.io/name": "not-this"},
@@ -110,6 +113,44 @@ fn the_claim_template_of_a_stateful_set_that_exists_is_kept() {
     let made = objects(Blueprint { claim_size: Some("1Gi"), ..blueprint(&cluster, "image") });
     let spec = serde_json::to_value(made.stateful_set.spec).expect("serialisable");
     assert_eq!(spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"], "1Gi");
+}
+
+/// The node's container.
+fn node(cluster: &RaftCluster) -> Value {
+    let spec =
+        serde_json::to_value(objects(blueprint(cluster, "image")).stateful_set.spec).expect("serialisable");
+    spec["template"]["spec"]["containers"][0].clone()
+}
+
+#[test]
+fn a_node_listens_on_both_families() {
+    let args = node(&cluster("demo", json!({})))["args"].clone();
+    let listeners: Vec<_> = args.as_array().expect("flags").iter().filter_map(Value::as_str).collect();
+    for flag in ["--listen-client=[::]:2379", "--listen-peer=[::]:2380", "--listen-http=[::]:2381"] {
+        assert!(listeners.contains(&flag), "{flag} is not in {listeners:?}");
+    }
+}
+
+#[test]
+fn a_start_that_takes_long_is_not_ended() {
+    let node = node(&cluster("demo", json!({})));
+    let paths =
+        ["startupProbe", "livenessProbe", "readinessProbe"].map(|probe| &node[probe]["httpGet"]["path"]);
+    assert_eq!(paths, ["/startupz", "/livez", "/readyz"]);
+    assert_eq!(node["startupProbe"]["failureThreshold"], i32::MAX);
+}
+
+#[test]
+fn a_pod_has_time_to_hand_over_and_to_let_clients_go() {
+    let grace = |spec: Value| {
+        let set = serde_json::to_value(objects(blueprint(&cluster("demo", spec), "image")).stateful_set)
+            .expect("serialisable");
+        set["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_i64()
+    };
+    let asked = |seconds: i64| json!({"podTemplate": {"spec": {"terminationGracePeriodSeconds": seconds}}});
+    assert_eq!(grace(json!({})), Some(30));
+    assert_eq!(grace(asked(90)), Some(90));
+    assert_eq!(grace(asked(1)), Some(30), "an object that is older than the rule");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod certificates;
 mod network_policy;
+mod node;
 mod pdb;
 mod services;
 mod statefulset;
@@ -15,6 +16,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use quorate_crds::RaftCluster;
+
+pub use node::{GRACE_PERIOD_SECONDS, NODE};
 
 /// The etcd v3 API.
 pub const CLIENT_PORT: i32 = 2379;
