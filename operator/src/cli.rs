@@ -20,6 +20,11 @@ pub struct Cli {
     #[arg(long, env = "POD_NAMESPACE", default_value = "quorate-system")]
     pub namespace: String,
 
+    /// The name of the lease in that namespace. Operators that share it are one installation: one of them works. Clusters that
+    /// another installation looks after are left alone.
+    #[arg(long, env = "QUORATE_LEASE", default_value = "quorate-operator")]
+    pub lease: String,
+
     /// The name by which this replica of the operator holds the lease.
     #[arg(long, env = "POD_NAME")]
     pub name: Option<String>,

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::apply::{self, ApplyError, FIELD_MANAGER};
+use crate::custody::{self, Custody, Installation};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::nodes::Admin;
@@ -45,6 +46,8 @@ const IDLE: Duration = Duration::from_mins(5);
 const PENDING: Duration = Duration::from_secs(10);
 /// After something was done, in case that no event says so.
 const ACTED: Duration = Duration::from_secs(2);
+/// How long until a cluster that another installation looks after is looked at again.
+const ANOTHERS: Duration = Duration::from_mins(1);
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_mins(5);
 /// Clusters that are worked on at once.
@@ -66,8 +69,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The image of nodes whose resource names none.
     pub node_image: String,
-    /// Where the operator runs.
-    pub operator_namespace: String,
+    /// Where the operator runs, and which of several it is.
+    pub installation: Installation,
     /// How often in a row each resource's round has failed.
     pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
 }
@@ -188,7 +191,18 @@ struct Round<'a> {
 
 impl Round<'_> {
     async fn run(&self) -> Result<Action, Error> {
-        let Context { client, admin, .. } = self.context;
+        let Context { client, admin, installation, .. } = self.context;
+        match custody::claim(client, self.cluster, installation).await.map_err(Error::Write)? {
+            Custody::Ours => {}
+            // What was read is not current any more. The change starts the next round.
+            Custody::Taken => return Ok(Action::requeue(ACTED)),
+            Custody::Anothers(other) => return Ok(self.leave_alone(&format!("{other} looks after it"))),
+            Custody::Unclear(note) => {
+                let about = self.cluster.object_ref(&());
+                self.context.events.warning(&about, "OtherOperator", &note).await;
+                return Ok(self.leave_alone(&note));
+            }
+        }
         let mut sight = observe(client, &**admin, self.cluster).await.map_err(Error::Observe)?;
         if self.cluster.metadata.deletion_timestamp.is_some() {
             return self.wind_up(&sight).await;
@@ -198,6 +212,13 @@ impl Round<'_> {
             Ok(valid) => Box::pin(self.work(&mut sight, &valid)).await,
             Err(invalid) => self.report(&sight, &invalid).await,
         }
+    }
+
+    /// Another installation's cluster is not touched. When that is gone, nothing about the cluster changes: it is looked at again.
+    fn leave_alone(&self, why: &str) -> Action {
+        tracing::debug!(cluster = short(self.reference), why, "leaves a cluster alone");
+        self.context.forget(self.reference);
+        Action::requeue(ANOTHERS)
     }
 
     async fn work(&self, sight: &mut Sight, valid: &Valid) -> Result<Action, Error> {
@@ -243,7 +264,7 @@ impl Round<'_> {
             pods: plan.pods,
             disruptions: plan.disruptions,
             claim_size,
-            operator_namespace: &self.context.operator_namespace,
+            operator_namespace: &self.context.installation.namespace,
         });
         // An object that is refused does not keep the cluster from changing its members.
         let (stateful_set, applied) = apply::objects(client, self.cluster, &objects).await;

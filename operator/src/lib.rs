@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod cli;
 pub mod controller;
+pub mod custody;
 pub mod events;
 pub mod http;
 pub mod lease;

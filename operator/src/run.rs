@@ -12,14 +12,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, LogFormat};
 use crate::controller::{self, Context};
+use crate::custody::Installation;
 use crate::events::Events;
 use crate::http;
 use crate::lease::OperatorLease;
 use crate::metrics::Metrics;
 use crate::nodes::{Admin, TlsAdmin};
 use crate::streams::Streams;
-
-const LEASE: &str = "quorate-operator";
 
 /// Runs the operator until it is told to end, or has lost its lease.
 pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
@@ -34,7 +33,7 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         format!("cannot find the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG")
     })?;
     let holder = cli.name.clone().unwrap_or_else(|| format!("operator-{}", std::process::id()));
-    let lease = OperatorLease::new(client.clone(), &cli.namespace, LEASE, holder);
+    let lease = OperatorLease::new(client.clone(), &cli.namespace, &cli.lease, holder);
     let end = end_signal()?;
     tokio::select! {
         () = lease.acquire() => {}
@@ -53,7 +52,7 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         streams,
         metrics: metrics.clone(),
         node_image: cli.node_image.clone(),
-        operator_namespace: cli.namespace.clone(),
+        installation: Installation { namespace: cli.namespace.clone(), lease: cli.lease.clone() },
         failures: Mutex::new(HashMap::new()),
     });
     tokio::select! {

@@ -319,7 +319,7 @@ async fn a_status_made_from_an_old_resource_is_not_written() {
     assert_eq!(stage.status(), before);
 
     let stale = stage.cluster();
-    stage.api.edit(CLUSTER, |cluster| cluster["metadata"]["annotations"] = json!({"a": "b"}));
+    stage.api.edit(CLUSTER, |cluster| cluster["metadata"]["annotations"]["a"] = "b".into());
     let again = reconcile(stale, stage.context.clone()).await.expect("no failure");
     assert_eq!((again, stage.status()), (Action::requeue(Duration::from_secs(2)), before));
     stage.round().await.expect("the round succeeds");

@@ -27,6 +27,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{- /* What users add. A variable of the chart's own would win or lose by its place in the list, and nobody would see it. */ -}}
+{{- define "quorate.env" -}}
+{{- $set := list "POD_NAME" "POD_NAMESPACE" "QUORATE_LEASE" "QUORATE_NODE_IMAGE" "QUORATE_WATCH_NAMESPACE" "QUORATE_LISTEN_HTTP" "QUORATE_LOG" "QUORATE_LOG_FORMAT" }}
+{{- range .Values.operator.env }}
+{{- if has .name $set }}{{ fail (printf "operator.env must not hold %s: the chart sets it. Use node.image, watchNamespace, operator.log or operator.logFormat" .name) }}{{ end }}
+{{- end }}
+{{- with .Values.operator.env }}{{ toYaml . }}{{ end }}
+{{- end }}
+
 {{- /* What the operator does, and no more. It reads Secrets by name: the API server cannot narrow names that are not known before. */ -}}
 {{- define "quorate.rules" -}}
 - apiGroups: [quorate.dev]
@@ -59,6 +68,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, patch]
+# Whether another installation, which looks after a cluster, is still there.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -11,6 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use parking_lot::Mutex;
 use quorate_operator::controller::{Context, Error, reconcile};
+use quorate_operator::custody::{ANNOTATION, Installation};
 use quorate_operator::events::Events;
 use quorate_operator::metrics::Metrics;
 use quorate_operator::streams::Streams;
@@ -26,8 +27,15 @@ pub(crate) struct Stage {
     pub(crate) context: Arc<Context>,
 }
 
+/// The installation that looks after the cluster.
+pub(crate) const OPERATOR: &str = "quorate-system/quorate-operator";
 pub(crate) const CLUSTER: &str = "/apis/quorate.dev/v1alpha1/namespaces/ns/raftclusters/demo";
 pub(crate) const STATEFUL_SET: &str = "/apis/apps/v1/namespaces/ns/statefulsets/demo";
+
+pub(crate) fn installation(name: &str) -> Installation {
+    let (namespace, lease) = name.split_once('/').expect("NAMESPACE/LEASE");
+    Installation { namespace: namespace.to_owned(), lease: lease.to_owned() }
+}
 
 impl Stage {
     pub(crate) fn new(spec: Value) -> Self {
@@ -38,7 +46,8 @@ impl Stage {
             CLUSTER,
             json!({
                 "apiVersion": "quorate.dev/v1alpha1", "kind": "RaftCluster",
-                "metadata": {"name": "demo", "namespace": "ns", "generation": 1}, "spec": spec,
+                "metadata": {"name": "demo", "namespace": "ns", "generation": 1, "annotations": {ANNOTATION: OPERATOR}},
+                "spec": spec,
             }),
         );
         let client = api.client();
@@ -51,7 +60,7 @@ impl Stage {
             events: Events::new(client, Some("operator-0".to_owned())),
             metrics: Arc::new(Metrics::default()),
             node_image: "node:test".to_owned(),
-            operator_namespace: "quorate-system".to_owned(),
+            installation: installation(OPERATOR),
             failures: Mutex::new(HashMap::new()),
         });
         Self { api, nodes, context }
