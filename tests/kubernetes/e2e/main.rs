@@ -4,6 +4,7 @@
 //! one left: a step that fails ends the run, prints what the operator and the pods have to say, and leaves everything as it is.
 
 mod kubectl;
+mod member;
 mod steps;
 mod story;
 mod traffic;

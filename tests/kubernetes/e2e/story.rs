@@ -6,12 +6,15 @@ use std::time::Duration;
 use quorate_crds::{RaftCluster, RaftClusterStatus};
 
 use crate::kubectl::{apply, etcdctl, helm, kubectl, wait_for};
+use crate::member::{member, pod};
 use crate::steps::Step;
 use crate::traffic::{Traffic, WayIn};
 
 /// Deadlines, not expectations: a shared machine of two cores is slow at times.
 const SOON: Duration = Duration::from_mins(3);
 const LONG: Duration = Duration::from_mins(10);
+/// An outage: nothing that the steps do may cost this, also where elections and pods are slow.
+const OUTAGE: Duration = Duration::from_secs(30);
 /// The same, for kubectl and helm.
 const TIMEOUT: &str = "10m";
 
@@ -89,7 +92,7 @@ impl Story {
             ("none", "replicas: 0", "replicas must be at least 1"),
             ("negative", "replicas: -3", "replicas must be at least 1"),
             ("many", "replicas: 99", "replicas must be at most 9"),
-            ("size", "{replicas: 3, storage: {size: plenty}}", "size"),
+            ("vague", "{replicas: 3, storage: {size: plenty}}", "storage.size"),
             ("Nonsense", "replicas: 3", "lower-case"),
             (long.as_str(), "replicas: 3", "too long"),
         ];
@@ -198,29 +201,56 @@ impl Story {
     fn leader_deleted(&mut self) -> Result<(), String> {
         let before = status()?;
         let leader = leader()?;
+        let (old, old_member) = (pod(NAMESPACE, &leader)?, member(NAMESPACE, &leader)?);
         kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"])?;
         wait_for("a higher term with a leader", SOON, || {
             let now = status()?;
             if now.term > before.term && now.leader.is_some() { Ok(()) } else { Err(brief(&now)) }
+        })?;
+        // The status may still speak of the pod that was.
+        wait_for("another pod in its place, and ready", LONG, || {
+            let now = pod(NAMESPACE, &leader)?;
+            if now.uid != old.uid && now.ready { Ok(()) } else { Err(format!("{now:?}, before {old:?}")) }
         })?;
         wait_until_ready(3)?;
         let after = status()?;
         if ids(&after) != ids(&before) {
             return Err(format!("the members were {} and are {}", brief(&before), brief(&after)));
         }
+        let now = wait_for("an answer of the member", SOON, || member(NAMESPACE, &leader))?;
+        if now.id != old_member.id || now.term <= old_member.term {
+            return Err(format!("{leader} was {old_member:?} and is {now:?}"));
+        }
         self.traffic_goes_on()
     }
 
     fn operator_killed(&mut self) -> Result<(), String> {
-        let selector =
+        let pods =
             ["--namespace", OPERATOR_NAMESPACE, "--selector", "app.kubernetes.io/name=quorate-operator"];
-        let mut delete = vec!["delete", "pods", "--grace-period", "0", "--force"];
-        delete.extend(selector);
-        kubectl(&delete)?;
+        let kill = [&["delete", "pods", "--grace-period", "0", "--force"], &pods[..]].concat();
+        let list = [&["get", "pods", "--output", "name"], &pods[..]].concat();
+        operators("0")?;
+        kubectl(&kill)?;
+        wait_for("the end of the operator", SOON, || {
+            let left = kubectl(&list)?;
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })?;
         let leader = leader()?;
-        let term = status()?.term;
-        // What happens while it is away is seen when it is back.
+        let before = status()?;
+        let term = before.term;
+        // What happens while it is away the members know, and the status does not, until it is back.
         kubectl(&["delete", "pod", &leader, "--namespace", NAMESPACE, "--wait=false"])?;
+        let other = if leader == "life-0" { "life-1" } else { "life-0" };
+        wait_for("the members' word of another term", SOON, || {
+            let now = member(NAMESPACE, other)?;
+            let is_newer = term.is_none_or(|term| i64::try_from(now.term).is_ok_and(|now| now > term));
+            if is_newer && now.leader != 0 { Ok(()) } else { Err(format!("{now:?}")) }
+        })?;
+        if status()? != before {
+            return Err(format!("nobody was there to write {}", brief(&status()?)));
+        }
+        self.traffic_goes_on()?;
+        operators("1")?;
         wait_for("the operator's news of another term", LONG, || {
             let now = status()?;
             if now.term > term && now.leader.is_some() { Ok(()) } else { Err(brief(&now)) }
@@ -241,6 +271,11 @@ impl Story {
         wait_for("the end of the pods life-3 and life-4", LONG, || {
             let pods = kubectl(&["get", "pods", "--namespace", NAMESPACE, "--output", "name"])?;
             if pods.contains("life-3") || pods.contains("life-4") { Err(pods) } else { Ok(()) }
+        })?;
+        wait_for("the end of their volumes, and of no others", LONG, || {
+            let claims = claims()?;
+            let kept: Vec<_> = (0..5).filter(|o| claims.contains(&format!("data-life-{o}"))).collect();
+            if kept == [0, 1, 2] { Ok(()) } else { Err(claims) }
         })?;
         self.traffic_goes_on()
     }
@@ -269,9 +304,9 @@ impl Story {
 
     #[allow(clippy::unused_self, reason = "a step")]
     fn shrunken_volume(&mut self) -> Result<(), String> {
-        match apply(&manifest(CLUSTER, "{replicas: 3, storage: {size: 10Mi}}")) {
+        match apply(&manifest(CLUSTER, "{replicas: 3, storage: {size: 512Mi}}")) {
             Ok(_) => return Err("a smaller volume was accepted".to_owned()),
-            Err(error) if error.contains("storage.size") || error.contains("smaller") => {}
+            Err(error) if error.contains("storage.size cannot shrink") => {}
             Err(error) => return Err(format!("refused without saying why: {error}")),
         }
         wait_until_ready(3)
@@ -281,8 +316,7 @@ impl Story {
     fn delete(&mut self) -> Result<(), String> {
         kubectl(&["delete", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--timeout", TIMEOUT])?;
         wait_for("the end of its pods", LONG, || no_pods_of(CLUSTER))?;
-        let claims =
-            kubectl(&["get", "persistentvolumeclaims", "--namespace", NAMESPACE, "--output", "name"])?;
+        let claims = claims()?;
         if (0..3).all(|ordinal| claims.contains(&format!("data-life-{ordinal}"))) {
             Ok(())
         } else {
@@ -298,10 +332,13 @@ impl Story {
         kubectl(&["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--timeout", TIMEOUT]).map(drop)
     }
 
-    /// New acknowledgements come: the cluster serves.
-    fn traffic_goes_on(&self) -> Result<(), String> {
-        let traffic = self.traffic.as_ref().ok_or("there is no traffic")?;
-        traffic.wait_for_answers(traffic.answers() + 50, SOON)
+    /// New acknowledgements come: the cluster serves, and has done so since this was asked last, but for what an election takes.
+    fn traffic_goes_on(&mut self) -> Result<(), String> {
+        let traffic = self.traffic.as_mut().ok_or("there is no traffic")?;
+        traffic.wait_for_answers(traffic.answers() + 50, SOON)?;
+        let pause = traffic.longest_pause();
+        println!("  longest time without an acknowledged write: {:.1} s", pause.as_secs_f64());
+        if pause < OUTAGE { Ok(()) } else { Err(format!("no write was acknowledged for {pause:?}")) }
     }
 }
 
@@ -322,6 +359,17 @@ fn manifest(name: &str, spec: &str) -> String {
         "{{apiVersion: quorate.dev/v1alpha1, kind: RaftCluster, metadata: {{name: {name}, namespace: {NAMESPACE}}}, \
          spec: {spec}}}"
     )
+}
+
+/// So many operators are to run.
+fn operators(replicas: &str) -> Result<(), String> {
+    let operators = ["deployment", "--selector", "app.kubernetes.io/name=quorate-operator"];
+    let scale = ["scale", "--namespace", OPERATOR_NAMESPACE, "--replicas", replicas];
+    kubectl(&[&scale[..], &operators].concat()).map(drop)
+}
+
+fn claims() -> Result<String, String> {
+    kubectl(&["get", "persistentvolumeclaims", "--namespace", NAMESPACE, "--output", "name"])
 }
 
 fn scale(replicas: u32) -> Result<(), String> {

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use quorate_tests::clients::{Clients, Notes, Pace};
-use quorate_tests::linearizability::kv::Kv;
-use quorate_tests::linearizability::{check, revisions, unanswered};
+use quorate_tests::linearizability::kv::{Input, Kv};
+use quorate_tests::linearizability::{Time, check, revisions, unanswered};
 use quorate_tests::{ports, seed};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -25,6 +25,8 @@ pub(crate) struct Traffic {
     stop: oneshot::Sender<()>,
     worker: JoinHandle<()>,
     ways_in: Vec<WayIn>,
+    /// Up to when pauses were told.
+    told: Time,
 }
 
 impl Traffic {
@@ -45,7 +47,7 @@ impl Traffic {
                 clients.stop().await;
             });
         });
-        Ok(Self { notes, stop, worker, ways_in })
+        Ok(Self { notes, stop, worker, ways_in, told: 0 })
     }
 
     /// How many operations were answered so far.
@@ -59,6 +61,19 @@ impl Traffic {
             let answers = self.answers();
             if answers >= wanted { Ok(()) } else { Err(format!("{answers} answers")) }
         })
+    }
+
+    /// The longest time in which no write was acknowledged to any client, since this was asked last.
+    pub(crate) fn longest_pause(&mut self) -> Duration {
+        let history = self.notes.history.history();
+        let writes = history.iter().filter(|operation| !matches!(operation.input, Input::Get(_)));
+        let mut acknowledged: Vec<Time> = writes.filter_map(|operation| operation.returned).collect();
+        acknowledged.sort_unstable();
+        let told = self.told;
+        let since: Vec<Time> = acknowledged.into_iter().filter(|time| *time >= told).collect();
+        self.told = since.last().copied().unwrap_or(told);
+        let pauses = since.windows(2).map(|pair| pair[1] - pair[0]);
+        Duration::from_nanos(pauses.max().unwrap_or(0))
     }
 
     /// Ends the clients, and checks all that they saw.
