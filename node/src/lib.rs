@@ -26,4 +26,4 @@ pub mod tls;
 
 #[doc(hidden)]
 pub use peer::is_message;
-pub use peer::registry;
+pub use peer::{own_process, registry, terms};

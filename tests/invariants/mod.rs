@@ -34,6 +34,7 @@ use quorate_raft::{
 
 pub(crate) use member::Member;
 pub(crate) use past::Past;
+pub(crate) use state_machine::Shown;
 
 /// What has been seen so far, in the whole cluster.
 #[derive(Debug, Default)]
@@ -167,14 +168,14 @@ impl Invariants {
         self.knows_committed(id, status.commit, status.term);
     }
 
-    /// A member has applied everything up to `applied`, which made `revision`.
-    pub(crate) fn applied(&mut self, id: MemberId, applied: Index, revision: i64) {
+    /// A member has applied everything up to `applied`: what its state shows then.
+    pub(crate) fn applied(&mut self, id: MemberId, applied: Index, shown: Shown) {
         if applied <= self.members[&id].applied {
             return;
         }
         self.knows_committed(id, applied, self.members[&id].term);
         let member = self.members.get_mut(&id).expect("it was founded");
-        self.machine.applied(id, member, applied, revision);
+        self.machine.applied(id, member, applied, shown);
         member.applied = applied;
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use quorate_raft::{Configuration, HardState, Index, MemberId};
 
 use super::Invariants;
-use super::member::Name;
+use super::member::{Member, Name};
 
 /// What the disk of a member was known to hold.
 #[derive(Debug, Clone)]
@@ -43,6 +43,21 @@ impl Invariants {
         end
     }
 
+    /// Host `copy` begins with what was copied of the disk of member `of`. It is watched as one that no configuration names.
+    pub(crate) fn copied_as(&mut self, of: MemberId, copy: MemberId, past: Past) {
+        let end = past.durable.len() as Index;
+        let configurations = self.members[&of].configurations.iter().filter(|(id, _)| id.index <= end);
+        let mut member = Member::default();
+        member.configurations = configurations.cloned().collect();
+        self.members.insert(copy, member);
+        self.put_back(copy, past);
+    }
+
+    /// Whether the configuration in that log may be in force.
+    pub(crate) fn may_count_by(&self, past: &Past) -> bool {
+        self.configurations().any(|configuration| past.configuration.as_ref() == Some(configuration))
+    }
+
     /// Whether nothing depends on what the disk of `id` has and the copy has not: its term and vote are the same, the whole of its log is
     /// durable at a quorum of others, by every configuration that may be in force, and so may be the one by which it counts votes then.
     /// `is_gone` are members whose disks count for nothing.
@@ -52,8 +67,7 @@ impl Invariants {
             (member.durable_state.term, member.durable_state.vote) == (past.state.term, past.state.vote);
         let end = member.durable.len() as Index;
         let Some(last) = member.durable.last().copied() else { return false };
-        let knows = |configuration| past.configuration.as_ref() == Some(configuration);
-        if !same_vote || !self.configurations().any(knows) || !member.is_whole() || member.covered > end {
+        if !same_vote || !self.may_count_by(past) || !member.is_whole() || member.covered > end {
             return false;
         }
         let holds = |other: &MemberId| {

@@ -1,13 +1,17 @@
 //! The applier of a member, as the server's thread runs it: steps take time, clients have their answers at once, and the replica hears of
 //! them later. On some members applying is far slower than the log, and sometimes it stands still for seconds.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use prost::Message as _;
 use quorate_node::kv::{KvError, Reply};
 use quorate_node::replica::{Answer, Client, Outcome, Piece, Step, Work};
-use quorate_raft::{MemberId, Role, Term};
+use quorate_raft::{Index, MemberId, Role, Term};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::host::{ELECTION_TICKS, Host, Process, name};
+use crate::host::{ELECTION_TICKS, Host, Process, Stage, name};
+use crate::invariants::Shown;
 use crate::schedule::{Plan, logarithmic, stream};
 use crate::time::{MICRO, MILLI, Time};
 use crate::world::{Event, World};
@@ -48,13 +52,16 @@ pub(crate) struct Pace {
     pub(crate) stalled_until: Time,
     /// What the member was when that began, and when it did.
     stalled_as: Option<(Role, Term, Time)>,
+    /// Whether what compactions have left is removed after a step, in runs where that is not done after each.
+    order: Option<ChaCha8Rng>,
 }
 
 impl Pace {
     pub(crate) fn new(plan: &Plan, id: MemberId) -> Self {
         let mut random = stream(plan.seed, "pace", id.0);
         let most = logarithmic(&mut random, MICRO, plan.applying.slowest);
-        Self { random, most, slower: (1, 0), stalled_until: 0, stalled_as: None }
+        let order = plan.late.then(|| stream(plan.seed, "collects", id.0));
+        Self { random, most, slower: (1, 0), stalled_until: 0, stalled_as: None, order }
     }
 
     /// The faults are over: from now on it keeps up with anything.
@@ -83,10 +90,27 @@ impl Host {
 }
 
 impl Process {
-    /// The newest entry that the state holds, and its revision.
-    pub(crate) fn state(&self) -> (u64, i64) {
-        let store = self.applier.store().read();
-        (store.applied().index, store.revision())
+    /// The newest entry that the state holds.
+    pub(crate) fn applied(&self) -> Index {
+        self.applier.store().read().applied().index
+    }
+}
+
+impl World {
+    /// What the state of a member shows is compared with that of the others at the same entry.
+    pub(crate) fn compare_state(&mut self, id: MemberId) {
+        let host = &self.hosts[&id];
+        let Some(process) = host.process() else { return };
+        let store = process.applier.store().read();
+        let summary = (!host.differs).then(|| {
+            let mut hasher = DefaultHasher::new();
+            store.summary().encode_to_vec().hash(&mut hasher);
+            hasher.finish()
+        });
+        let shown = Shown { revision: store.revision(), summary };
+        let applied = store.applied().index;
+        drop(store);
+        self.invariants.applied(id, applied, shown);
     }
 }
 
@@ -118,15 +142,25 @@ impl World {
         }
         let stalled = host.pace.stalled_as.take();
         let delay = host.pace.random.random_range(0..100 * MICRO);
-        let Some(process) = host.process_mut().filter(|process| process.applies) else { return };
+        let order = &mut host.pace.order;
+        let Stage::Up(process) = &mut host.stage else { return };
+        if !process.applies {
+            return;
+        }
         process.applies = false;
         let Step { answers, applied, .. } = process.applier.step();
-        process.applier.collect();
+        let collects = order.as_mut().is_none_or(|order| order.random_bool(0.3));
+        if collects {
+            process.applier.collect();
+        }
         let raised = applied.usage.is_full && !std::mem::replace(&mut process.full, applied.usage.is_full);
         process.reports.push(applied);
-        let ((index, revision), (role, term)) = (process.state(), process.shown);
+        let (role, term) = process.shown;
         let is_late = process.replica.backlog().waited() >= ELECTION_TICKS.into();
-        self.invariants.applied(id, index, revision);
+        if !collects {
+            self.coverage.count("steps of applying between which nothing was removed");
+        }
+        self.compare_state(id);
         self.check_level(id);
         self.check_quota(id);
         if raised && self.plan.quota.is_some() && !self.plan.two_levels {

@@ -14,6 +14,7 @@ use quorate_tests::requests::{self, Request};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::forms::{self, Form};
 use crate::schedule::{Plan, stream};
 use crate::time::{MILLI, SECOND, Time};
 use crate::world::{Event, World};
@@ -205,8 +206,13 @@ impl World {
 }
 
 /// Hands a request to a replica.
-pub(crate) fn submit(replica: &mut Replica, origin: MemberId, number: u64, input: &Input) {
+pub(crate) fn submit(replica: &mut Replica, origin: MemberId, number: u64, input: &Input, form: Form) {
     let waiter = Waiter::default();
+    if form != Form::Usual
+        && let Some(operation) = forms::operation(input, form)
+    {
+        return replica.write(waiter, vec![encode(origin, number, operation)]);
+    }
     let operation = match requests::request(input, false) {
         Request::Put(put) => Applied::Put(put),
         Request::Delete(delete) => Applied::DeleteRange(delete),

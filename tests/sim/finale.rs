@@ -81,6 +81,7 @@ impl World {
         self.calm = true;
         self.network.heal();
         self.mark_trouble = None;
+        self.stop_copies();
         let mut over = self.now();
         for host in self.hosts.values_mut() {
             host.disk.heal();
@@ -92,7 +93,7 @@ impl World {
             host.killed_when_it_writes = false;
             host.killed_when_it_starts = false;
             over = over.max(host.paused_until).max(host.disk.ends());
-            if matches!(host.stage, Stage::Down) {
+            if matches!(host.stage, Stage::Down) && !host.lost {
                 self.agenda.after(0, Event::Start(host.id));
             }
         }
@@ -146,7 +147,7 @@ impl World {
         let ends: BTreeSet<(Index, Index)> = members
             .iter()
             .map(|id| {
-                self.hosts[id].process().map_or((0, 0), |p| (p.replica.status().last.index, p.state().0))
+                self.hosts[id].process().map_or((0, 0), |p| (p.replica.status().last.index, p.applied()))
             })
             .collect();
         match ends.first() {
@@ -207,7 +208,7 @@ impl World {
                         status.leader.map(name),
                         status.last,
                         status.commit,
-                        process.state().0,
+                        process.applied(),
                         process.replica.progress(),
                         process.replica.agreement()
                     )

@@ -13,7 +13,7 @@ use quorate_node::server::start::{self, Found, StartError};
 use quorate_node::server::write_queue::{Group, WriteQueue};
 use quorate_node::snapshots::{Corrupt, Digest, Report, Worker};
 use quorate_node::storage::identity::Identity;
-use quorate_node::storage::{OpenError, Wal, WalError, WalOptions};
+use quorate_node::storage::{OpenError, Wal, WalError, WalOptions, starts};
 use quorate_raft::{Config, Index, Lease, MemberId, Restored, Role, Term, Write, WriteId};
 use quorate_tests::linearizability::kv::Input;
 use rand::RngExt;
@@ -24,8 +24,10 @@ use crate::clock::Clock;
 use crate::copying::Seen;
 use crate::disk::{Copied, Latency, SimDisk, SimEngine};
 use crate::faults::{OLD, quota_of};
+use crate::forms::{Form, Late};
 use crate::invariants::Past;
 use crate::schedule::{Plan, stream};
+use crate::streams::Peers;
 use crate::time::{MILLI, Time};
 
 /// Times of a member in ticks, as the server sets them.
@@ -85,6 +87,8 @@ pub(crate) struct Host {
     pub(crate) levels: Levels,
     /// It never comes back: its disk is gone, or not what it was.
     pub(crate) lost: bool,
+    /// It runs on a copy of this member's disk, beside that.
+    pub(crate) copy_of: Option<MemberId>,
 }
 
 /// How far a process is.
@@ -102,6 +106,8 @@ pub(crate) struct Opened {
     pub(crate) identity: Identity,
     pub(crate) found: Found,
     pub(crate) copy: Seen,
+    /// Which start it is on that disk, where they are counted.
+    pub(crate) start: Option<u64>,
 }
 
 /// A process.
@@ -111,6 +117,8 @@ pub(crate) struct Opened {
 pub(crate) struct Process {
     pub(crate) replica: Replica,
     pub(crate) applier: Applier,
+    /// Whom it hears, in runs that watch that.
+    pub(crate) peers: Option<Peers>,
     /// A step of the applier is under way.
     pub(crate) applies: bool,
     /// What the applier has not got yet: the mark of a removal is to be stored before.
@@ -149,6 +157,8 @@ pub(crate) struct Process {
     pub(crate) acts: bool,
     pub(crate) steps: u64,
     pub(crate) pending: BTreeMap<u64, Pending>,
+    /// Those that were applied, and whose answers are not read to their ends.
+    pub(crate) late: BTreeMap<u64, Late>,
     /// Numbers of those that have theirs, and whether it came from the applier.
     pub(crate) answered: BTreeMap<u64, bool>,
     pub(crate) next_number: u64,
@@ -194,6 +204,7 @@ pub(crate) struct Pending {
     pub(crate) client: usize,
     pub(crate) token: u64,
     pub(crate) input: Input,
+    pub(crate) form: Form,
     /// The newest revision that was acknowledged when it came.
     pub(crate) began: i64,
 }
@@ -230,6 +241,7 @@ impl Host {
             held: Vec::new(),
             levels: if plan.two_levels { OLD } else { Levels::ALL },
             lost: false,
+            copy_of: None,
         }
     }
 
@@ -272,7 +284,16 @@ impl Host {
         };
         let mut copy = Seen::default();
         let found = start::read(&dir(), &log, |is_known| self.open_copy(is_known, &mut copy))?;
-        Ok(Opened { identity, found, copy })
+        let start = plan.streams.then(|| self.count_start()).transpose()?;
+        Ok(Opened { identity, found, copy, start })
+    }
+
+    /// Counts this start on the disk, as the server does: without room, in memory.
+    fn count_start(&self) -> Result<u64, OpenError> {
+        match starts::count(&self.disk, &dir(), 0) {
+            Err(error) if error.is_full() => Ok(starts::read(&self.disk, &dir())?.saturating_add(1)),
+            counted => counted,
+        }
     }
 
     /// A process on what was found, which has applied what is committed; none if that is of a level which its version does not support.
@@ -281,7 +302,7 @@ impl Host {
         plan: &Plan,
         opened: Opened,
     ) -> Result<(Process, Restored), Unsupported> {
-        let Opened { identity, found, .. } = opened;
+        let Opened { identity, found, start, .. } = opened;
         let Found { wal, archive, restored, state, copy, .. } = found;
         // As the server does: a log without a cluster is that of a founding that was cut short.
         let restored = match identity.cluster {
@@ -291,7 +312,7 @@ impl Host {
         // Now and then a process has none, though the one before made promises.
         let has_leases = plan.leases && !(self.id.0 + u64::from(self.life)).is_multiple_of(8);
         let raft = Config {
-            id: self.id,
+            id: identity.member,
             election_ticks: ELECTION_TICKS,
             start_ticks: plan.start_ticks,
             heartbeat_ticks: HEARTBEAT_TICKS,
@@ -324,8 +345,13 @@ impl Host {
         let (mut replica, applier) = start::member(options, restored.clone(), state)?;
         replica.holds(&held);
         self.held = held.iter().map(Digest::of).collect();
+        let peers = start.map(|start| {
+            let nonce = stream(plan.seed, "nonce", self.id.0 << 32 | u64::from(self.life)).random();
+            Peers::new(start, nonce, wal.sequence())
+        });
         let mut process = Process {
             replica,
+            peers,
             applier: applier.in_pieces_of(plan.applying.piece),
             applies: false,
             full: false,
@@ -349,6 +375,7 @@ impl Host {
             acts: false,
             steps: 0,
             pending: BTreeMap::new(),
+            late: BTreeMap::new(),
             answered: BTreeMap::new(),
             next_number: self.random.random_range(1..u64::MAX / 2),
             shown: (Role::Learner, restored.hard_state.term),

@@ -76,6 +76,9 @@ impl World {
         if host.engine.is_some() {
             self.agenda.after(0, Event::Keep(id, life));
         }
+        if host.process().is_some_and(|process| process.peers.is_some()) {
+            self.agenda.after(0, Event::Alive(id, life));
+        }
         self.invariants.started(id, &restored, damaged, mark);
         self.say(|| {
             format!("{} starts with {} entries, {:?}", name(id), restored.entries.len(), restored.hard_state)
@@ -87,14 +90,14 @@ impl World {
     /// What a process is after it has applied what was committed, before anybody has asked it for anything.
     fn shows_itself(&mut self, id: MemberId) {
         let process = self.hosts[&id].process().expect("it has begun");
-        let (status, (applied, revision)) = (process.replica.status(), process.state());
-        self.showed(&status);
+        let status = process.replica.status();
+        self.showed(id, status);
         self.stands(id);
-        self.invariants.applied(id, applied, revision);
+        self.compare_state(id);
     }
 
     /// What a process has found.
-    fn note_found(&mut self, Opened { identity, found, copy: _ }: &Opened) {
+    fn note_found(&mut self, Opened { identity, found, .. }: &Opened) {
         let covered = found.restored.snapshot.as_ref().map_or(0, |snapshot| snapshot.id.index);
         self.note_mark(identity.removed, covered);
         let reached = [
@@ -210,11 +213,11 @@ impl World {
 
     /// The others see that the connections of `id` are closed, unless the network is cut.
     pub(crate) fn close_connections(&mut self, id: MemberId) {
-        let (now, latency) = (self.now(), self.plan.latency);
+        let (now, latency, life) = (self.now(), self.plan.latency, self.hosts[&id].life - 1);
         let others: Vec<MemberId> = self.hosts.keys().copied().filter(|other| *other != id).collect();
         for other in others {
             if !self.network.is_cut(now, id, other) {
-                self.agenda.after(latency, Event::Disconnected { at: other, peer: id });
+                self.agenda.after(latency, Event::Disconnected { at: other, peer: id, life });
             }
         }
     }

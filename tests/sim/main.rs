@@ -17,6 +17,7 @@ mod diary;
 mod disk;
 mod faults;
 mod finale;
+mod forms;
 mod host;
 #[path = "../invariants/mod.rs"]
 mod invariants;
@@ -29,6 +30,7 @@ mod schedule;
 mod shrink;
 mod simulation;
 mod step;
+mod streams;
 mod time;
 mod world;
 

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::applying::Applying;
 use crate::faults::{
     self, Fault, KINDS_OF_APPLYING, KINDS_OF_COPIES, KINDS_OF_LEASES, KINDS_OF_LEVELS, KINDS_OF_LIMITS,
-    KINDS_OF_MARKS, KINDS_OF_PASTS, KINDS_OF_QUOTAS, KINDS_OF_STATES,
+    KINDS_OF_MARKS, KINDS_OF_PASTS, KINDS_OF_QUOTAS, KINDS_OF_STATES, KINDS_OF_STREAMS,
 };
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
@@ -55,6 +55,10 @@ pub(crate) struct Plan {
     pub(crate) two_levels: bool,
     /// What the state may take, about: each member has a quota of its own.
     pub(crate) quota: Option<u64>,
+    /// Who is heard is watched, by the rules of the transport.
+    pub(crate) streams: bool,
+    /// Clients ask in other forms too, and answers are read a while later.
+    pub(crate) late: bool,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -109,6 +113,8 @@ impl Plan {
             applying: Applying::draw(&mut stream(seed, "applying", 0)),
             two_levels: false,
             quota: None,
+            streams: false,
+            late: false,
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);
@@ -150,6 +156,13 @@ impl Plan {
             let mut random = stream(seed, "answers", 0);
             faults::draw_more(KINDS_OF_LEASES, &mut random, duration, &mut plan.faults);
         }
+        // With this number no seed that is kept is among them.
+        let mut random = stream(seed, "streams", 9);
+        plan.streams = random.random_bool(0.3);
+        if plan.streams {
+            faults::draw_more(KINDS_OF_STREAMS, &mut random, duration, &mut plan.faults);
+        }
+        plan.late = stream(seed, "late", 0).random_bool(0.4);
         plan
     }
 

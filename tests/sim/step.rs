@@ -10,12 +10,16 @@ use rand::RngExt;
 
 use crate::clients::{self, Asked, Reply};
 use crate::disk::{Crash, SimDisk};
-use crate::host::{CLUSTER, Process, Stage, Task, dir, name};
+use crate::forms::{self, Form};
+use crate::host::{CLUSTER, Pending, Process, Stage, Task, dir, name};
 use crate::time::{MICRO, MILLI, SECOND};
 use crate::world::{Event, World};
 
 /// For how long the disk must have had nothing to do before a piece of background work is begun.
 const IDLE: u64 = 5 * MILLI;
+
+/// Spreads the numbers of reads over revisions.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Every so many steps everything that a member shows is looked at, even if it says that nothing has changed.
 const FULL_LOOK: u64 = 32;
@@ -92,9 +96,15 @@ impl World {
         self.wake(id);
     }
 
-    pub(crate) fn on_disconnected(&mut self, id: MemberId, peer: MemberId) {
+    pub(crate) fn on_disconnected(&mut self, id: MemberId, (peer, life): (MemberId, u32)) {
+        let host = &self.hosts[&peer];
+        let (member, ended) = (host.copy_of.unwrap_or(peer), host.life > life);
         if let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process_mut()) {
-            process.replica.disconnected(peer);
+            let peers = process.peers.as_mut();
+            if peers.is_some_and(|peers| !peers.disconnected((peer, life), ended, member)) {
+                return;
+            }
+            process.replica.disconnected(member);
             self.wake(id);
         }
     }
@@ -137,7 +147,7 @@ impl World {
             self.written(id, write);
         }
         if let Some(status) = status {
-            self.showed(&status);
+            self.showed(id, status);
             self.stands(id);
             self.agrees(id);
         }
@@ -158,10 +168,15 @@ impl World {
         self.note_write(id, &write);
         self.invariants.wrote(id, &write);
         let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it wrote");
+        if let Some(peers) = &mut process.peers {
+            peers.wrote(&write);
+        }
         process.queue.push(write);
     }
 
-    pub(crate) fn showed(&mut self, status: &Status) {
+    /// What the process on host `id` shows of itself.
+    pub(crate) fn showed(&mut self, id: MemberId, status: Status) {
+        let status = &Status { id, ..status };
         if let Some(process) = self.hosts.get_mut(&status.id).and_then(|host| host.process_mut())
             && std::mem::replace(&mut process.repairing, status.repairing) != status.repairing
         {
@@ -188,9 +203,9 @@ impl World {
         let mut times = self.network.send(self.now(), id, &message);
         if let Some(last) = times.pop() {
             for time in times {
-                self.agenda.at(time, Event::Deliver(id, message.clone()));
+                self.deliver_at(time, id, message.clone());
             }
-            self.agenda.at(last, Event::Deliver(id, message));
+            self.deliver_at(last, id, message);
         }
     }
 
@@ -236,7 +251,13 @@ impl World {
             }
             Outcome::Applied(reply) => {
                 let reply = reply.expect("nothing asks for what the state refuses");
-                let output = clients::output(&process.applier.store().read(), reply);
+                if self.plan.late && !reply.is_whole() {
+                    return self.read_later(id, number, (reply, pending));
+                }
+                let output = match pending.form {
+                    Form::Usual => clients::output(&process.applier.store().read(), reply),
+                    Form::Ranges | Form::Nested => forms::output(&pending.input, reply.finish()),
+                };
                 self.invariants.acknowledged(id, number, output.revision);
                 Reply::Done(output)
             }
@@ -272,12 +293,17 @@ impl World {
                 Reply::NotDone
             }
         };
-        let (client, token) = (pending.client, pending.token);
+        self.tell(&pending, reply);
+    }
+
+    /// A client is told this.
+    pub(crate) fn tell(&mut self, pending: &Pending, reply: Reply) {
+        let Pending { client, token, .. } = *pending;
         self.agenda.after(self.plan.latency, Event::Answer { client, token, reply });
     }
 
     /// If the disk has nothing to do, it gets what there is.
-    fn use_disk(&mut self, id: MemberId) {
+    pub(crate) fn use_disk(&mut self, id: MemberId) {
         let now = self.now();
         if self.hosts[&id].process().is_none_or(|process| process.task.is_some()) || self.store_removal(id) {
             return;
@@ -390,10 +416,14 @@ impl World {
     fn persisted(&mut self, id: MemberId, durable: Durable) {
         let process = self.hosts.get_mut(&id).and_then(|host| host.process_mut()).expect("it has a disk");
         process.prepared = false;
+        if let Some(peers) = &process.peers {
+            peers.persisted(process.wal.sequence());
+        }
         match durable {
             Durable::Write(write) => {
                 process.replica.persisted(write);
                 self.invariants.persisted(write, id);
+                self.account(id, write);
             }
             Durable::Part(write, index) => {
                 process.replica.persisted_part(write, index);
@@ -465,6 +495,19 @@ impl World {
                 Standing::Member if matches!(process.replica.agreement(), Agreement::Corrupt(_)) => {
                     Reply::NotDone
                 }
+                Standing::Member if self.plan.late => {
+                    match forms::read_past(
+                        &process.applier.store().read(),
+                        &input,
+                        token.wrapping_mul(SPREAD),
+                    ) {
+                        Some(output) => Reply::Done(output),
+                        None => {
+                            self.coverage.count("reads refused: compacted");
+                            Reply::NotDone
+                        }
+                    }
+                }
                 Standing::Member => Reply::Done(clients::read(&process.applier.store().read(), &input)),
                 Standing::Outsider | Standing::Removed => Reply::NotDone,
             };
@@ -472,8 +515,9 @@ impl World {
         }
         let number = process.next_number;
         process.next_number += 1;
-        clients::submit(&mut process.replica, at, number, &input);
-        process.pending.insert(number, crate::host::Pending { client, token, input, began });
+        let form = if self.plan.late { Form::of(token) } else { Form::Usual };
+        clients::submit(&mut process.replica, at, number, &input, form);
+        process.pending.insert(number, Pending { client, token, input, form, began });
         self.wake(at);
     }
 }

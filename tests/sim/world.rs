@@ -9,19 +9,21 @@ use bytes::Bytes;
 use quorate_api::log;
 use quorate_node::codec;
 use quorate_node::level::NEWEST;
+use quorate_node::registry::Memory;
 use quorate_node::replica::{Message, found_at};
 use quorate_raft::{Configuration, Entry, HardState, MemberId, Payload, Raft, Restored, Role};
 
 use crate::clients::{Asked, Clients, Reply};
 use crate::coverage::Coverage;
 use crate::diary::Diary;
-use crate::disk::Crash;
+use crate::disk::{Copied, Crash};
 use crate::faults::{Errand, Kind};
 use crate::host::{Host, Stage};
-use crate::invariants::Invariants;
+use crate::invariants::{Invariants, Past};
 use crate::network::Network;
 use crate::removal::Trouble;
 use crate::schedule::Plan;
+use crate::streams::Frame;
 use crate::time::{Agenda, MILLI, Time};
 
 /// What can happen. A number behind a member is its life.
@@ -43,8 +45,18 @@ pub(crate) enum Event {
     Keep(MemberId, u32),
     /// A message arrives.
     Deliver(MemberId, Message),
-    /// A member sees that the connections of another were closed.
-    Disconnected { at: MemberId, peer: MemberId },
+    /// A frame arrives, in runs that watch who is heard.
+    Frame(Box<Frame>),
+    /// A process says that it is there.
+    Alive(MemberId, u32),
+    /// A process is told that another one refuses it, and what that remembers of its member.
+    Refused(MemberId, u32, Memory),
+    /// More of an answer is read, that of the request of this number.
+    ReadLate(MemberId, u32, u64),
+    /// A copy of a member's disk is started beside it.
+    StartCopy(MemberId),
+    /// A member sees that the connections of another's process of this life were closed.
+    Disconnected { at: MemberId, peer: MemberId, life: u32 },
     /// A process is started.
     Start(MemberId),
     /// A client's request arrives.
@@ -78,6 +90,8 @@ pub(crate) struct World {
     pub(crate) struck: BTreeMap<&'static str, u64>,
     /// To whom leadership was handed last.
     pub(crate) heir: Option<MemberId>,
+    /// A copy of a member's disk that is to be started beside it.
+    pub(crate) copied: Option<(Copied, Past)>,
     /// What happens to the next mark of a removal that is stored.
     pub(crate) mark_trouble: Option<Trouble>,
     /// Leaders that were elected once the beginning was over, and to whom nobody had handed over.
@@ -101,6 +115,7 @@ impl World {
             diary,
             struck: BTreeMap::new(),
             heir: None,
+            copied: None,
             mark_trouble: None,
             late_leaders: 0,
             disk_hung: false,
@@ -153,7 +168,7 @@ impl World {
         if let Some(later) = self.is_paused(&event) {
             return self.agenda.at(later, event);
         }
-        if let Event::Deliver(..) | Event::Request(..) | Event::Act(..) = event
+        if let Event::Deliver(..) | Event::Frame(..) | Event::Request(..) | Event::Act(..) = event
             && let Some(id) = Self::whom(&event)
         {
             self.catch_up(id);
@@ -167,7 +182,12 @@ impl World {
             Event::DiskIdle(id, life) => self.on_disk_idle(id, life),
             Event::Keep(id, life) => self.on_keep(id, life),
             Event::Deliver(from, message) => self.on_message(from, message),
-            Event::Disconnected { at, peer } => self.on_disconnected(at, peer),
+            Event::Frame(frame) => self.on_frame(*frame),
+            Event::Alive(id, life) => self.on_alive(id, life),
+            Event::Refused(id, life, memory) => self.on_refused(id, life, memory),
+            Event::ReadLate(id, life, number) => self.on_read_late(id, life, number),
+            Event::StartCopy(of) => self.start_copy(of),
+            Event::Disconnected { at, peer, life } => self.on_disconnected(at, (peer, life)),
             Event::Start(id) => self.start(id),
             Event::Request(asked, at) => self.on_request(asked, at),
             Event::Kill(id, life, crash) => self.on_kill(id, life, crash),
@@ -195,8 +215,12 @@ impl World {
             | Event::Applied(id, _)
             | Event::DiskDone(id, _)
             | Event::DiskIdle(id, _)
-            | Event::Keep(id, _) => Some(*id),
+            | Event::Keep(id, _)
+            | Event::Alive(id, _)
+            | Event::Refused(id, ..)
+            | Event::ReadLate(id, ..) => Some(*id),
             Event::Deliver(_, message) => Some(message.to()),
+            Event::Frame(frame) => Some(frame.to),
             Event::Disconnected { at, .. } | Event::Request(_, at) => Some(*at),
             _ => None,
         }
@@ -213,18 +237,23 @@ impl World {
 
     /// Whoever takes itself for the leader, in the newest term.
     pub(crate) fn leader(&self) -> Option<MemberId> {
-        let up = self.hosts.values().filter_map(|host| Some((host.id, host.process()?.shown)));
+        let up = self.members_hosts().filter_map(|host| Some((host.id, host.process()?.shown)));
         let leaders = up.filter(|(_, (role, _))| *role == Role::Leader);
         leaders.max_by_key(|(_, (_, term))| *term).map(|(id, _)| id)
     }
 
     /// A member that has never been, with an empty disk.
     pub(crate) fn add_host(&mut self) -> MemberId {
-        let id = MemberId(self.hosts.keys().map(|id| id.0).max().unwrap_or(0) + 1);
+        let id = MemberId(self.members_hosts().map(|host| host.id.0).max().unwrap_or(0) + 1);
         self.hosts.insert(id, Host::new(&self.plan, id));
         self.invariants.founded(id, &Restored::default());
         self.agenda.after(0, Event::Start(id));
         id
+    }
+
+    /// All hosts but those of copies of members.
+    pub(crate) fn members_hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values().filter(|host| host.copy_of.is_none())
     }
 
     /// Whether a member is up.

@@ -88,7 +88,8 @@ fn output(header: Option<&ResponseHeader>, seen: &[Vec<KeyValue>], done: bool) -
     Ok(Output { revision: header.revision, seen, done })
 }
 
-fn cell(found: &[KeyValue]) -> Result<Option<Cell>, Wrong> {
+/// What a key held, of which this was found.
+pub fn cell(found: &[KeyValue]) -> Result<Option<Cell>, Wrong> {
     let [kv] = found else {
         return if found.is_empty() { Ok(None) } else { Err("one key was asked for, more came".into()) };
     };
@@ -98,12 +99,13 @@ fn cell(found: &[KeyValue]) -> Result<Option<Cell>, Wrong> {
     Ok(Some(Cell { value, create_revision, mod_revision, version }))
 }
 
-fn name(key: Key) -> bytes::Bytes {
+/// A key.
+pub fn name(key: Key) -> bytes::Bytes {
     format!("key/{}", key.0).into()
 }
 
-/// Some are long: an entry with one takes several sectors of a disk.
-fn text(value: Value) -> bytes::Bytes {
+/// A value. Some are long: an entry with one takes several sectors of a disk.
+pub fn text(value: Value) -> bytes::Bytes {
     let digits = if value.0.is_multiple_of(5) { 1500 } else { 1 };
     format!("{:0digits$}", value.0).into()
 }
@@ -120,7 +122,8 @@ fn delete(key: Key) -> DeleteRangeRequest {
     DeleteRangeRequest { key: name(key), prev_kv: true, ..DeleteRangeRequest::default() }
 }
 
-fn holds(key: Key, value: Option<Value>) -> Compare {
+/// That a key holds a value, or is not there.
+pub fn holds(key: Key, value: Option<Value>) -> Compare {
     let (target, union) = match value {
         Some(value) => (CompareTarget::Value, TargetUnion::Value(text(value))),
         None => (CompareTarget::Version, TargetUnion::Version(0)),

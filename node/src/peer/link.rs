@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::own_process::{Consequence, OwnProcess};
 use super::registry::{MOST_GROUPS, MOST_STARTS, Memory};
-use super::{MOST_TERMS_AHEAD, wire};
+use super::{terms, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
@@ -231,8 +231,7 @@ impl Link {
     /// comes again.
     fn refused(&self, memory: &Memory, ours: Term, process: &OwnProcess, mailbox: &Mailbox) {
         let Memory { incarnation, durable, term, .. } = *memory;
-        let is_too_far = term.saturating_sub(ours) > MOST_TERMS_AHEAD;
-        if incarnation.start > MOST_STARTS || durable > MOST_GROUPS || is_too_far {
+        if incarnation.start > MOST_STARTS || durable > MOST_GROUPS || !terms::is_credible(ours, term) {
             return tracing::debug!(peer = %self.peer, ?memory, "a refusal for what cannot be");
         }
         match process.refused(memory, std::time::Instant::now()) {

@@ -5,9 +5,10 @@
 //! not leave this process are given back ([`Peers::send`], [`Event::Undelivered`]).
 
 mod link;
-mod own_process;
+pub mod own_process;
 pub mod registry;
 mod service;
+pub mod terms;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -35,9 +36,6 @@ pub(crate) use service::PeerService;
 
 /// The most bytes that one message between peers may have when it comes in.
 pub(crate) const MAX_FRAME_BYTES: usize = 64 << 20;
-
-/// How far ahead of ours a term may be that another member speaks of.
-const MOST_TERMS_AHEAD: u64 = 1 << 32;
 
 /// How long the other members may take to hear that this one goes: one that cannot be reached does not hold it up.
 const GOODBYE: Duration = Duration::from_millis(500);

@@ -16,7 +16,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(4);
 
 /// This process.
 #[derive(Debug)]
-pub(crate) struct OwnProcess {
+pub struct OwnProcess {
     identity: Mutex<Own>,
     /// The number of the newest group of writes that is durable.
     durable: AtomicU64,
@@ -41,7 +41,7 @@ struct Conflict {
 
 /// What follows from being refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Consequence {
+pub enum Consequence {
     /// Nothing that is not known already.
     None,
     /// Another process runs as this member, for certain.
@@ -54,29 +54,29 @@ pub(crate) enum Consequence {
 
 impl OwnProcess {
     /// The `start`th process on its volume, whose log has `durable` groups of writes.
-    pub(crate) fn new(start: u64, nonce: u64, durable: u64) -> Self {
+    pub fn new(start: u64, nonce: u64, durable: u64) -> Self {
         let own = Own { incarnation: Incarnation { start, nonce }, accounts: durable, conflict: None };
         OwnProcess { identity: Mutex::new(own), durable: AtomicU64::new(durable) }
     }
 
     /// Everything up to group `durable` is.
-    pub(crate) fn persisted(&self, durable: u64) {
+    pub fn persisted(&self, durable: u64) {
         self.durable.store(durable, Ordering::Release);
     }
 
     /// How many groups are durable. Read when a frame is made: whatever is promised in it is in there.
-    pub(crate) fn durable(&self) -> u64 {
+    pub fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
     /// Which process it is, and how many groups of writes it accounts for.
-    pub(crate) fn introduction(&self) -> (Incarnation, u64) {
+    pub fn introduction(&self) -> (Incarnation, u64) {
         let own = self.identity.lock();
         (own.incarnation, own.accounts)
     }
 
     /// Another member remembers this of this one, and refuses this process for it.
-    pub(crate) fn refused(&self, memory: &Memory, now: Instant) -> Consequence {
+    pub fn refused(&self, memory: &Memory, now: Instant) -> Consequence {
         let mut own = self.identity.lock();
         if memory.is_heard {
             let recent = own.conflict.filter(|conflict| now - conflict.told <= FORGIVEN_AFTER);
@@ -100,13 +100,13 @@ impl OwnProcess {
     }
 
     /// Whether the process is later than start number `start`, and accounts for `durable` groups of writes.
-    pub(crate) fn accounts_for(&self, start: u64, durable: u64) -> bool {
+    pub fn accounts_for(&self, start: u64, durable: u64) -> bool {
         let own = self.identity.lock();
         own.incarnation.start > start && own.accounts >= durable
     }
 
     /// From now on the process is start number `start` of its volume, and accounts for `durable` groups of writes.
-    pub(crate) fn account_for(&self, start: u64, durable: u64) {
+    pub fn account_for(&self, start: u64, durable: u64) {
         let mut own = self.identity.lock();
         own.incarnation.start = own.incarnation.start.max(start);
         own.accounts = own.accounts.max(durable);

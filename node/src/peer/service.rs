@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::registry::{CERTAIN, Incarnation, Introduction, MOST_GROUPS, MOST_STARTS, Memory, Registry};
-use super::{MAX_FRAME_BYTES, MOST_TERMS_AHEAD, Peers, SEEN_EVERY, wire};
+use super::{MAX_FRAME_BYTES, Peers, SEEN_EVERY, terms, wire};
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::NodeView;
@@ -232,10 +232,10 @@ impl PeerService {
         Status::invalid_argument(error.to_string())
     }
 
-    /// Terms count up one by one. One that is far from ours is a defect or worse, and would be stored by everybody for good.
+    /// Ends the stream of a member that speaks of a term that cannot be.
     fn check_terms(&self, from: MemberId, messages: &[Message]) -> Result<(), Status> {
-        let (ours, theirs) = (self.view.term(), messages.iter().map(wire::names_term).max().unwrap_or(0));
-        if theirs.saturating_sub(ours) <= MOST_TERMS_AHEAD {
+        let (ours, theirs) = (self.view.term(), messages.iter().map(terms::named_by).max().unwrap_or(0));
+        if terms::is_credible(ours, theirs) {
             return Ok(());
         }
         tracing::warn!(peer = %from, ours, theirs, "a member speaks of a term that cannot be; refuses it");
@@ -269,7 +269,7 @@ impl PeerService {
             if frame.durable > MOST_GROUPS {
                 return Err(Status::invalid_argument("a frame with a count that cannot be"));
             }
-            let term = messages.iter().filter_map(wire::spoken_in).max().unwrap_or(0);
+            let term = messages.iter().filter_map(terms::spoken_in).max().unwrap_or(0);
             if !self.registry.lock().frame(self.now(), from, stream, term, frame.durable) {
                 return Err(Status::aborted(format!(
                     "another stream of member {from} has taken the place of this one"

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use quorate_api::peer::{self as pb, forward_rejected::Reason, message::Body as Wire, room::Level};
-use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, Snapshot, Term};
+use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, Snapshot};
 
 use super::registry::{Incarnation, Memory};
 use crate::codec::{self, CodecError};
@@ -244,27 +244,6 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::End(pb::End { id, last }) => Body::End { id, last },
     };
     Ok(Message::Raft(raft::Message { from, to, term, body }))
-}
-
-/// The term in which a message is spoken: its sender has been in it. None for those of no term, and for those about one that nobody has entered.
-pub(super) fn spoken_in(message: &Message) -> Option<Term> {
-    match message {
-        Message::Raft(raft::Message {
-            body: Body::RequestVote { pre_vote: true, .. } | Body::Vote { pre_vote: true, .. },
-            ..
-        }) => None,
-        Message::Raft(message) => Some(message.term),
-        _ => None,
-    }
-}
-
-/// The greatest term that a message names, whatever it says of it.
-pub(super) fn names_term(message: &Message) -> Term {
-    match message {
-        Message::Raft(message) => message.term,
-        Message::Forward { term, .. } | Message::ForwardRejected { term, .. } => *term,
-        _ => 0,
-    }
 }
 
 /// What is remembered, as the details of a refusal.

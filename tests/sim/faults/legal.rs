@@ -34,21 +34,24 @@ impl World {
         host.process().is_some_and(may)
             && !host.flipped
             && !host.lost
-            && self
-                .invariants
-                .can_forget(id, past, |other| self.is_gone(other) || self.hosts[&other].debt.is_some())
+            && self.invariants.can_forget(id, past, |other| self.is_gone(other) || self.may_owe(other))
     }
 
     /// Whether the configuration has a quorum with a disk; also without `more`.
     pub(super) fn survives(&self, configuration: &Configuration, more: Option<MemberId>) -> bool {
-        // One that may owe what it has forgotten has no vote for a while.
-        let owes = |id: &MemberId| self.hosts.get(id).is_some_and(|host| host.debt.is_some());
-        let gone = |id: &MemberId| Some(*id) == more || self.is_gone(*id) || owes(id);
+        let gone = |id: &MemberId| Some(*id) == more || self.is_gone(*id) || self.may_owe(*id);
         let majority = |set: &BTreeSet<MemberId>| {
             let gone = set.iter().filter(|id| gone(id)).count();
             set.is_empty() || gone * 2 < set.len()
         };
         majority(&configuration.voters) && majority(&configuration.outgoing)
+    }
+
+    /// Whether a member may owe what it has forgotten: then it has no vote for a while. So may one of which a copy runs: if that is heard first, it is
+    /// the member that is taken for having gone back.
+    fn may_owe(&self, id: MemberId) -> bool {
+        let is_copied = || self.hosts.values().any(|host| host.copy_of == Some(id) && !host.lost);
+        self.hosts.get(&id).is_some_and(|host| host.debt.is_some()) || is_copied()
     }
 
     /// Whether a member is lost, or will be when it starts again.

@@ -34,7 +34,7 @@ impl World {
     /// A member goes down, and comes back as another version.
     fn restart_as(&mut self, levels: Levels, random: &mut ChaCha8Rng) -> Option<String> {
         let others: Vec<MemberId> =
-            self.hosts.values().filter(|host| host.levels != levels).map(|host| host.id).collect();
+            self.members_hosts().filter(|host| host.levels != levels).map(|host| host.id).collect();
         let id = *others.get(random.random_range(0..others.len().max(1)))?;
         let host = self.hosts.get_mut(&id)?;
         host.levels = levels;

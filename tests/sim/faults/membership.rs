@@ -59,7 +59,7 @@ impl World {
             }
             Kind::Shrink => Goal::Without(any(random)?),
             Kind::Reshape => {
-                let known = self.hosts.keys().copied().filter(|id| !self.is_gone(*id));
+                let known = self.members_hosts().map(|host| host.id).filter(|id| !self.is_gone(*id));
                 Goal::Shape(known.filter(|_| random.random()).collect())
             }
             Kind::Transfer => return self.hand_over(leader, &status, random),
@@ -194,7 +194,7 @@ impl World {
     }
 
     fn hand_over(&mut self, leader: MemberId, status: &Status, random: &mut ChaCha8Rng) -> Option<String> {
-        let known: Vec<MemberId> = self.hosts.keys().copied().collect();
+        let known: Vec<MemberId> = self.members_hosts().map(|host| host.id).collect();
         let target = random.random_bool(0.7).then(|| known[random.random_range(0..known.len())]);
         let process = self.hosts.get_mut(&leader)?.process_mut()?;
         let answer = process.replica.transfer(target);

@@ -4,6 +4,7 @@
 //! them. What Raft cannot survive is not injected: see [`legal`].
 
 mod applying;
+mod beside;
 mod clock;
 mod copy;
 mod disk;
@@ -90,6 +91,8 @@ pub(crate) enum Kind {
     MakeRoom,
     GoBack,
     Differ,
+    CopyBeside,
+    JumpTerm,
 }
 
 /// A kind, its words, and how often it happens at the most, in a thousand seconds.
@@ -173,6 +176,12 @@ pub(crate) const KINDS_OF_PASTS: &[Row] = &[(Kind::GoBack, "a disk goes back in 
 /// The same of states that come to differ.
 pub(crate) const KINDS_OF_STATES: &[Row] = &[(Kind::Differ, "a state comes to differ", 400)];
 
+/// The same of runs that watch who is heard.
+pub(crate) const KINDS_OF_STREAMS: &[Row] = &[
+    (Kind::CopyBeside, "a copy of a member is started beside it", 1000),
+    (Kind::JumpTerm, "a member speaks of a term that cannot be", 300),
+];
+
 /// All of them, in the order in which they are printed.
 pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
     let limits = KINDS_OF_LIMITS.iter().chain(KINDS_OF_APPLYING).chain(KINDS_OF_LEASES);
@@ -185,6 +194,7 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static Row> {
         .chain(KINDS_OF_QUOTAS)
         .chain(KINDS_OF_PASTS)
         .chain(KINDS_OF_STATES)
+        .chain(KINDS_OF_STREAMS)
 }
 
 impl Kind {
@@ -282,6 +292,8 @@ impl World {
             Kind::SlowApplying | Kind::StallApplying => self.disturb_applying(fault.kind, random),
             Kind::GoBack => self.copy_disk(random),
             Kind::Differ => self.make_differ(random),
+            Kind::CopyBeside => self.copy_beside(random),
+            Kind::JumpTerm => self.speak_of_the_future(random),
         };
         if let Some(what) = done {
             *self.struck.entry(fault.kind.words()).or_default() += 1;
@@ -308,7 +320,7 @@ impl World {
         let leader = self.leader().filter(|_| random.random_bool(0.4));
         leader.or_else(|| {
             let all: Vec<MemberId> =
-                self.hosts.values().filter(|host| !host.lost).map(|host| host.id).collect();
+                self.members_hosts().filter(|host| !host.lost).map(|host| host.id).collect();
             all.get(random.random_range(0..all.len().max(1))).copied()
         })
     }

@@ -71,8 +71,9 @@ impl World {
         let effect = Effect::Lose(0.7);
         let since = self.now();
         self.network.set(Condition { since, until, group: vec![one], direction: Direction::Out, effect });
+        let life = self.hosts[&one].life;
         for at in &others {
-            self.agenda.after(self.plan.latency, Event::Disconnected { at: *at, peer: one });
+            self.agenda.after(self.plan.latency, Event::Disconnected { at: *at, peer: one, life });
         }
         Some(format!("{} to {}", name(one), names(&others)))
     }
