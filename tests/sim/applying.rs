@@ -107,7 +107,8 @@ impl World {
             store.summary().encode_to_vec().hash(&mut hasher);
             hasher.finish()
         });
-        let shown = Shown { revision: store.revision(), summary };
+        let size = (!host.differs && store.is_between_entries()).then(|| store.size_in_use());
+        let shown = Shown { revision: store.revision(), summary, size };
         let applied = store.applied().index;
         drop(store);
         self.invariants.applied(id, applied, shown);

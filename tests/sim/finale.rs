@@ -141,9 +141,17 @@ impl World {
         Ok(())
     }
 
-    /// Everyone has applied everything.
+    /// Everyone has applied everything, and knows of its state what can be known.
     fn is_at_rest(&self) -> Result<(), String> {
         let members = self.members()?;
+        let leader = self.leader().and_then(|leader| self.hosts[&leader].process()).ok_or("nobody leads")?;
+        let configuration = leader.replica.status().configuration;
+        if let Some(id) = members.iter().find(|id| self.is_to_find_out(**id, &configuration)) {
+            return Err(format!(
+                "the state of {} differs from that of a quorum, and it does not know",
+                name(*id)
+            ));
+        }
         let ends: BTreeSet<(Index, Index)> = members
             .iter()
             .map(|id| {
@@ -158,10 +166,8 @@ impl World {
 
     /// Every member holds the same, down to every revision.
     fn same_everywhere(&mut self) {
-        let leader = self.leader().expect("the cluster is at rest");
-        let configuration = self.hosts[&leader].process().expect("it leads").replica.status().configuration;
         let mut members = self.members().expect("the cluster is at rest");
-        members.retain(|id| !self.may_differ(*id, &configuration));
+        members.retain(|id| !self.may_differ(*id));
         let all = RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
         let mut held = members.iter().filter_map(|id| {
             let state = self.hosts[id].process()?.applier.store().read();

@@ -96,7 +96,7 @@ pub(crate) fn output(input: &Input, response: Response) -> Output {
     let (header, found, done) = match response {
         Response::DeleteRange(deleted) => (deleted.header, deleted.prev_kvs, true),
         Response::Txn(txn) => {
-            let (header, (found, done)) = (txn.header.clone(), innermost(txn));
+            let (header, (found, done)) = (txn.header, innermost(txn));
             (header, found, done)
         }
         other => panic!("a transaction, or a deletion, is answered by {other:?}"),

@@ -17,6 +17,8 @@ use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
 /// What a run is made of.
+// Each bool is a choice of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,

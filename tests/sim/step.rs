@@ -496,17 +496,15 @@ impl World {
                     Reply::NotDone
                 }
                 Standing::Member if self.plan.late => {
-                    match forms::read_past(
-                        &process.applier.store().read(),
-                        &input,
-                        token.wrapping_mul(SPREAD),
-                    ) {
-                        Some(output) => Reply::Done(output),
-                        None => {
+                    let past = token.wrapping_mul(SPREAD);
+                    let read = forms::read_past(&process.applier.store().read(), &input, past);
+                    read.map_or_else(
+                        || {
                             self.coverage.count("reads refused: compacted");
                             Reply::NotDone
-                        }
-                    }
+                        },
+                        Reply::Done,
+                    )
                 }
                 Standing::Member => Reply::Done(clients::read(&process.applier.store().read(), &input)),
                 Standing::Outsider | Standing::Removed => Reply::NotDone,

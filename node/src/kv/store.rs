@@ -118,6 +118,11 @@ impl Store {
         self.unfinished.unwrap_or_else(|| self.history.end())
     }
 
+    /// Whether no entry is applied in part: only then is the accounted size that of an entry of the log.
+    pub fn is_between_entries(&self) -> bool {
+        self.unfinished.is_none()
+    }
+
     /// What the state is beside its versions.
     pub fn summary(&self) -> wire::State {
         super::snapshot::state_to_wire(self)

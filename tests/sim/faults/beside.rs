@@ -81,6 +81,8 @@ impl World {
             .filter(|host| host.copy_of.is_some() && !host.lost)
             .map(|host| host.id)
             .collect();
-        copies.into_iter().for_each(|id| self.stop_copy(id));
+        for id in copies {
+            self.stop_copy(id);
+        }
     }
 }

@@ -116,7 +116,8 @@ impl World {
         let survives = are_up || self.survives(&wanted, None);
         // Nobody keeps those alone that serve nothing.
         let survives = survives && wanted.voters.iter().any(|id| !self.is_to_be_replaced(*id));
-        if wanted.voters.is_empty() || wanted.voters.len() > MOST_VOTERS || !survives {
+        let fits = survives && (*goal == Goal::Repaired || self.may_shape(&wanted));
+        if wanted.voters.is_empty() || wanted.voters.len() > MOST_VOTERS || !fits {
             return *goal == Goal::Repaired;
         }
         wanted.addresses = wanted.members().into_iter().map(|id| (id, address(id))).collect();

@@ -13,7 +13,7 @@ use quorate_node::snapshots::{Digest, Report};
 use quorate_raft::{Configuration, MemberId};
 use rand_chacha::ChaCha8Rng;
 
-use crate::host::{Host, name};
+use crate::host::{Host, Process, name};
 use crate::world::World;
 
 /// Nobody has it: no client raises an alarm of it.
@@ -71,9 +71,10 @@ impl World {
         }
     }
 
-    /// What a member thinks of its state. Nobody is taken for corrupt whose state is that of the others.
+    /// What a member thinks of its state. Nobody is taken for corrupt whose state is that of the others, while one member alone differs: that is not
+    /// left alone to say what is right ([`World::may_shape`]).
     pub(crate) fn agrees(&mut self, id: MemberId) {
-        let spread = self.hosts.values().filter(|host| host.differs).count() > 1;
+        let spread = self.have_spread();
         let any = self.hosts.values().any(|host| host.differs);
         let host = self.hosts.get_mut(&id).expect("a member");
         let Some(process) = host.process() else { return };
@@ -92,6 +93,12 @@ impl World {
         }
     }
 
+    /// Whether people give the cluster this shape: they leave no voters whose quorum holds what differs. A quorum is right by definition, and what is
+    /// that of the log would be corrupt from then on.
+    pub(super) fn may_shape(&self, wanted: &Configuration) -> bool {
+        !wanted.quorum(|id| self.hosts.get(&id).is_some_and(|host| host.differs))
+    }
+
     /// Whether people replace a member: it is corrupt, or members are divided, and it is the one that differs.
     pub(crate) fn is_to_be_replaced(&self, id: MemberId) -> bool {
         let divided = |host: &Host| {
@@ -101,18 +108,25 @@ impl World {
         host.corrupt.is_some() || (host.differs && self.hosts.values().any(divided))
     }
 
-    /// Whether the state of a member need not be that of the others. If it differs, and nobody knows, then because nobody could tell: no quorum holds
-    /// another snapshot of the same entry.
-    pub(crate) fn may_differ(&mut self, id: MemberId, configuration: &Configuration) -> bool {
+    /// Whether the state of a member need not be that of the others.
+    pub(crate) fn may_differ(&mut self, id: MemberId) -> bool {
         let host = &self.hosts[&id];
-        if !host.differs {
+        let differs_still = |process: &Process| differs(&process.applier.store().read());
+        let may = host.differs && host.process().is_none_or(differs_still);
+        if may {
+            self.coverage.count("states that differ and could not be told from the rest");
+        }
+        may
+    }
+
+    /// Whether the state of a member differs from that of the others, a quorum holds another snapshot of the same entry than it, and it does not know
+    /// yet.
+    pub(crate) fn is_to_find_out(&self, id: MemberId, configuration: &Configuration) -> bool {
+        let host = &self.hosts[&id];
+        let differs = host.process().is_some_and(|process| differs(&process.applier.store().read()));
+        if !differs || host.corrupt.is_some() || self.have_spread() {
             return false;
         }
-        let Some(process) = host.process() else { return true };
-        if !differs(&process.applier.store().read()) {
-            return false;
-        }
-        let spread = self.hosts.values().filter(|host| host.differs).count() > 1;
         let contradicts = |own: &Digest| {
             let at = |held: &&Digest| (held.id, held.level) == (own.id, own.level);
             let holds = |id| self.hosts[&id].held.iter().find(at).map(|held| held.hash);
@@ -121,14 +135,12 @@ impl World {
                     && configuration.quorum(|id| self.hosts.contains_key(&id) && holds(id) == Some(hash))
             })
         };
-        let told = host.held.iter().rev().take(TOLD).any(contradicts);
-        assert!(
-            host.corrupt.is_some() || spread || !told,
-            "DIGESTS: the state of {} differs from that of a quorum, and it does not know",
-            name(id)
-        );
-        self.coverage.count("states that differ and could not be told from the rest");
-        true
+        host.held.iter().rev().take(TOLD).any(contradicts)
+    }
+
+    /// Whether several members differ from the rest. Copies of a member are none.
+    fn have_spread(&self) -> bool {
+        self.members_hosts().filter(|host| host.differs).count() > 1
     }
 }
 
