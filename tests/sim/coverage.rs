@@ -159,6 +159,7 @@ pub(crate) const NAMES: &[&str] = &[
     "requests refused: corrupt, or divided",
     "torn tails cut",
     "files on disks at the end",
+    "segments reserved",
     "members lost for good",
     "clusters adopted",
     // At the end.

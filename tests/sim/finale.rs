@@ -47,6 +47,7 @@ impl World {
         self.wait(self.patience(REST), Self::is_at_rest);
         let files: usize = self.hosts.values().map(|host| host.disk.files()).sum();
         self.coverage.add("files on disks at the end", files as u64);
+        self.coverage.add("segments reserved", self.hosts.values().map(|host| host.disk.reserved()).sum());
         self.same_everywhere();
         self.check_histories();
     }

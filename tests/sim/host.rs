@@ -212,7 +212,7 @@ pub(crate) struct Pending {
 impl Host {
     pub(crate) fn new(plan: &Plan, id: MemberId) -> Self {
         let mut random = stream(plan.seed, "host", id.0);
-        let disk = SimDisk::new(Latency::new(plan.sync), random.random());
+        let disk = SimDisk::new(Latency::new(plan.sync), plan.reserves, random.random());
         let drift = random.random_range(-plan.drift..=plan.drift);
         let engine = plan
             .copying

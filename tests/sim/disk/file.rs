@@ -1,10 +1,10 @@
 //! An open file.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use quorate_node::storage::disk::File;
 
-use super::{Failure, SimDisk};
+use super::SimDisk;
 
 #[derive(Debug)]
 pub(super) struct OpenFile {
@@ -30,33 +30,24 @@ impl File for OpenFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        let time = state.operate(bytes.len(), false);
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let growth = (offset + bytes.len()).saturating_sub(state.files.length(self.inode)) as u64;
-        if state.is_full(growth) {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        if state.fails(Failure::Write) {
-            let half = bytes.len() / 2 / 512 * 512;
-            let undo = state.files.write(self.inode, &bytes[..half], offset);
-            state.did(time, undo);
-            return Err(io::Error::other("the device reports an error"));
-        }
-        let undo = state.files.write(self.inode, bytes, offset);
-        state.did(time, undo);
-        Ok(())
+        self.disk.0.lock().write(self.inode, bytes, offset, bytes.len())
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.0.lock().sync(self.inode)
+    }
+
+    /// No bytes go to the device, but until it is durable any part of it may be lost.
+    fn reserve(&self, length: u64) -> io::Result<bool> {
         let mut state = self.disk.0.lock();
-        let time = state.operate(0, true);
-        if state.fails(Failure::Sync) {
-            state.files.forget(self.inode);
-            return Err(io::Error::other("the device reports an error"));
+        if !state.reserves {
+            return Ok(false);
         }
-        let undo = state.files.sync(self.inode);
-        state.did(time, undo);
-        Ok(())
+        let zeros = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        state.write(self.inode, &zeros, 0, 0)?;
+        state.sync(self.inode)?;
+        state.reserved += 1;
+        Ok(true)
     }
 }

@@ -62,13 +62,17 @@ struct State {
     failure: Option<Failure>,
     /// The most bytes that all files may have, and until when.
     capacity: Option<(u64, Time)>,
+    /// Whether its file system can reserve blocks that read as zeros.
+    reserves: bool,
+    /// How often it has.
+    reserved: u64,
     /// Until then nothing can be opened: the process has no descriptor left.
     no_descriptors_until: Time,
     random: ChaCha8Rng,
 }
 
 impl SimDisk {
-    pub(crate) fn new(latency: Latency, seed: u64) -> Self {
+    pub(crate) fn new(latency: Latency, reserves: bool, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             files: Files::default(),
             done: Vec::new(),
@@ -76,6 +80,8 @@ impl SimDisk {
             latency,
             failure: None,
             capacity: None,
+            reserves,
+            reserved: 0,
             no_descriptors_until: 0,
             random: ChaCha8Rng::seed_from_u64(seed),
         })))
@@ -147,6 +153,11 @@ impl SimDisk {
         self.0.lock().files.names().len()
     }
 
+    /// How often blocks were reserved.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.0.lock().reserved
+    }
+
     /// Turns over one bit of what is durable, in a sector that holds more than a few. Says where.
     pub(crate) fn flip(&self, random: &mut ChaCha8Rng) -> Option<String> {
         self.0.lock().files.flip(random)
@@ -172,6 +183,31 @@ impl State {
 
     fn did(&mut self, (begin, end): (Time, Time), undo: Undo) {
         self.done.push(Done { begin, end, undo });
+    }
+
+    /// Writes as a system call does: whole, or up to where the device reports an error. It takes the time of `moved` bytes.
+    fn write(&mut self, inode: usize, bytes: &[u8], offset: usize, moved: usize) -> io::Result<()> {
+        let time = self.operate(moved, false);
+        let growth = (offset + bytes.len()).saturating_sub(self.files.length(inode)) as u64;
+        if self.is_full(growth) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let failed = self.fails(Failure::Write);
+        let written = if failed { &bytes[..bytes.len() / 2 / 512 * 512] } else { bytes };
+        let undo = self.files.write(inode, written, offset);
+        self.did(time, undo);
+        if failed { Err(io::Error::other("the device reports an error")) } else { Ok(()) }
+    }
+
+    fn sync(&mut self, inode: usize) -> io::Result<()> {
+        let time = self.operate(0, true);
+        if self.fails(Failure::Sync) {
+            self.files.forget(inode);
+            return Err(io::Error::other("the device reports an error"));
+        }
+        let undo = self.files.sync(inode);
+        self.did(time, undo);
+        Ok(())
     }
 
     /// Whether there is no room for `growth` more bytes.
