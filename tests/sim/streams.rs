@@ -126,6 +126,18 @@ impl World {
         Some(Frame { sender: (id, host.life), to, introduction, durable: own.durable(), message })
     }
 
+    /// Whether the process of a member that has gone back would be refused by another, for what that remembers of it.
+    pub(crate) fn is_to_be_told(&self, id: MemberId) -> bool {
+        let Some(host) = self.hosts.get(&id).filter(|host| self.plan.streams && host.went_back) else {
+            return false;
+        };
+        let Some(frame) = self.frame(id, id, None) else { return true };
+        let now = self.now() / MILLI;
+        let others = self.hosts.values().filter(|other| other.id != host.id);
+        let mut peers = others.filter_map(|other| other.process()?.peers.as_ref());
+        peers.any(|peers| peers.registry.clone().introduce(now, frame.introduction).is_err())
+    }
+
     /// A process says to all members that it is there.
     pub(crate) fn on_alive(&mut self, id: MemberId, life: u32) {
         let Some(process) =

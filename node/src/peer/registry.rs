@@ -80,14 +80,14 @@ pub struct Memory {
 }
 
 /// What one process remembers of all members.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     known: BTreeMap<MemberId, Known>,
     /// The number of the newest stream, of all members.
     streams: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Known {
     memory: Memory,
     /// The newest stream, while it is open.
@@ -96,7 +96,7 @@ struct Known {
     heard: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stream {
     number: u64,
     process: Incarnation,

@@ -48,10 +48,10 @@ impl World {
     }
 
     /// Whether a member may owe what it has forgotten: then it has no vote for a while. So may one of which a copy runs: if that is heard first, it is
-    /// the member that is taken for having gone back.
+    /// the member that is taken for having gone back. And one of which another process remembers more than it accounts for: it will be told once more.
     fn may_owe(&self, id: MemberId) -> bool {
         let is_copied = || self.hosts.values().any(|host| host.copy_of == Some(id) && !host.lost);
-        self.hosts.get(&id).is_some_and(|host| host.debt.is_some()) || is_copied()
+        self.hosts.get(&id).is_some_and(|host| host.debt.is_some()) || is_copied() || self.is_to_be_told(id)
     }
 
     /// Whether a member is lost, or will be when it starts again.
