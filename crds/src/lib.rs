@@ -10,6 +10,8 @@
 
 mod env;
 mod manifest;
+mod metadata;
+mod network;
 mod node;
 mod pod;
 mod resources;
@@ -19,6 +21,8 @@ mod storage;
 
 pub use env::is_for_users;
 pub use manifest::{Target, crd, manifests};
+pub use metadata::SharedMetadata;
+pub use network::{ClientService, NetworkAccess, ServiceType};
 pub use node::{Compaction, CompactionMode, Log, LogFormat};
 pub use pod::{PodMetadata, PodSpec, PodTemplate};
 pub use spec::{

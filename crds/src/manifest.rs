@@ -1,7 +1,8 @@
 //! The CRD in YAML, for kubectl and for the Helm chart.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
+use serde_json::json;
 
 use crate::RaftCluster;
 
@@ -18,7 +19,29 @@ pub struct Target {
 
 /// The definition of `RaftCluster`.
 pub fn crd() -> CustomResourceDefinition {
-    RaftCluster::crd()
+    let mut crd = RaftCluster::crd();
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let properties = schema.and_then(|schema| schema.properties.as_mut());
+        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(unseen()));
+        }
+    }
+    crd
+}
+
+/// The status of a cluster that no operator has looked at. Without one, tools that wait for what they have applied take it for done.
+fn unseen() -> serde_json::Value {
+    json!({
+        "observedGeneration": -1,
+        "conditions": [{
+            "type": "Ready",
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "no operator has looked at this cluster yet",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    })
 }
 
 /// Every file that is made from the types.

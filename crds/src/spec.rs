@@ -6,6 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::env;
+use crate::metadata::SharedMetadata;
+use crate::network::{ClientService, NetworkAccess};
 use crate::node::{Compaction, Log};
 use crate::pod::{PodTemplate, brief};
 use crate::resources;
@@ -143,6 +145,18 @@ pub struct RaftClusterSpec {
     #[serde(default)]
     pub pod_template: PodTemplate,
 
+    /// Who may go to which port of the nodes.
+    #[serde(default)]
+    pub network_policy: NetworkAccess,
+
+    /// The Service for clients.
+    #[serde(default)]
+    pub service: ClientService,
+
+    /// Labels and annotations of the objects that the operator makes. Those of the pods are in `podTemplate`.
+    #[serde(default)]
+    pub metadata: SharedMetadata,
+
     /// What becomes of the volumes when the cluster is deleted: Retain, or Delete. A cluster of the same name that is
     /// created later takes retained volumes up again.
     #[serde(default)]
@@ -204,6 +218,9 @@ impl Default for RaftClusterSpec {
             log: Log::default(),
             env: Vec::new(),
             pod_template: PodTemplate::default(),
+            network_policy: NetworkAccess::default(),
+            service: ClientService::default(),
+            metadata: SharedMetadata::default(),
             deletion_policy: DeletionPolicy::default(),
             paused: false,
         }

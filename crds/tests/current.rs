@@ -34,3 +34,18 @@ fn quantities_that_are_strings_are_matched_by_a_pattern() {
     assert_eq!(amount["x-kubernetes-preserve-unknown-fields"], true);
     assert!(amount["pattern"].is_string() && amount["type"].is_null(), "{amount}");
 }
+
+/// kstatus, and what waits by it, takes a resource without a status for done.
+#[test]
+fn a_cluster_that_nobody_has_looked_at_is_not_taken_for_ready() {
+    let schema = serde_json::to_value(quorate_crds::crd()).expect("the CRD is serialisable");
+    let status = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+    let default = &status["default"];
+    assert_eq!(default["observedGeneration"], -1, "no generation has been seen");
+    let ready = &default["conditions"][0];
+    assert_eq!((&ready["type"], &ready["status"]), (&"Ready".into(), &"Unknown".into()));
+    let required = status["properties"]["conditions"]["items"]["required"].as_array().expect("fields");
+    assert!(required.iter().all(|field| ready[field.as_str().unwrap_or_default()].is_string()), "{ready}");
+    let read: quorate_crds::RaftClusterStatus = serde_json::from_value(default.clone()).expect("a status");
+    assert!(read.cluster_id.is_none() && !read.bootstrapped, "it says nothing of the cluster");
+}

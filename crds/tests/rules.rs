@@ -211,3 +211,12 @@ fn resources_are_read_as_pods_have_them() {
         assert_eq!(resources.requests.expect("requests")["cpu"].0, read);
     }
 }
+
+#[test]
+fn labels_that_the_operator_finds_its_objects_by_are_refused() {
+    let labels = |name: &str| refusal("demo", json!({"metadata": {"labels": {"team": "a", name: "b"}}}));
+    assert_eq!(labels("app.kubernetes.io/part-of"), None);
+    for name in ["app.kubernetes.io/name", "app.kubernetes.io/instance", "quorate.dev/cluster"] {
+        assert_refused(labels(name), "Choose others");
+    }
+}

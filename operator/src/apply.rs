@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use quorate_crds::RaftCluster;
@@ -105,7 +106,7 @@ pub async fn objects(
     let (peers, clients, policy, pdb) = futures::join!(
         apply(client, cluster, &objects.peers),
         apply(client, cluster, &objects.client),
-        apply(client, cluster, &objects.network_policy),
+        Box::pin(network_policy(client, cluster, objects.network_policy.as_ref())),
         apply(client, cluster, &objects.pdb),
     );
     // The pods come last: what they need is there.
@@ -113,10 +114,29 @@ pub async fn objects(
         Ok(stateful_set) => (Some(stateful_set), Ok(())),
         Err(error) => (None, Err(error)),
     };
-    (
-        stateful_set,
-        peers.map(drop).and(clients.map(drop)).and(policy.map(drop)).and(pdb.map(drop)).and(refused),
-    )
+    (stateful_set, peers.map(drop).and(clients.map(drop)).and(policy).and(pdb.map(drop)).and(refused))
+}
+
+/// Applies the policy, or takes away the one that was there before the spec wanted none: policies add up, so one that is left behind would
+/// still decide.
+async fn network_policy(
+    client: &Client,
+    cluster: &RaftCluster,
+    wanted: Option<&NetworkPolicy>,
+) -> Result<(), ApplyError> {
+    if let Some(wanted) = wanted {
+        return apply(client, cluster, wanted).await.map(drop);
+    }
+    let name = cluster.name_any();
+    let api = Api::<NetworkPolicy>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let there = api
+        .get_metadata_opt(&name)
+        .await
+        .map_err(|source| ApplyError::Object { object: format!("NetworkPolicy {name}"), source })?;
+    match there.and_then(|there| there.metadata.uid.clone().filter(|_| is_ours(cluster, &there.metadata))) {
+        Some(uid) => delete::<NetworkPolicy>(client, cluster, name, &uid).await,
+        None => Ok(()),
+    }
 }
 
 /// Applies an object of the cluster. Applying takes over whatever is there, so what is not the cluster's is refused first.

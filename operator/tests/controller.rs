@@ -439,3 +439,18 @@ async fn a_cluster_without_an_answer_from_its_leader_says_so() {
     assert_eq!(status["members"].as_array().map(Vec::len), Some(3), "the last known members stay");
     assert_eq!(Arc::strong_count(&stage.context), 1);
 }
+
+#[tokio::test]
+async fn a_policy_that_is_not_wanted_any_more_goes_and_somebody_elses_stays() {
+    const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/demo";
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    assert!(stage.api.get(POLICY).is_some());
+    stage.api.edit(CLUSTER, |cluster| cluster["spec"]["networkPolicy"] = json!({"enabled": false}));
+    stage.round().await.expect("the round succeeds");
+    assert!(stage.api.get(POLICY).is_none());
+
+    stage.api.put(POLICY, json!({"metadata": {"name": "demo", "namespace": "ns"}}));
+    stage.round().await.expect("the round succeeds");
+    assert!(stage.api.get(POLICY).is_some(), "it is not the cluster's");
+}

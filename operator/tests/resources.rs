@@ -41,7 +41,7 @@ fn all(blueprint: Blueprint<'_>) -> String {
     [
         yaml(&made.peers),
         yaml(&made.client),
-        yaml(&made.network_policy),
+        yaml(&made.network_policy.expect("a policy")),
         yaml(&made.pdb),
         yaml(&made.stateful_set),
     ]
@@ -83,6 +83,15 @@ fn a_cluster_with_everything() {
             "quota": "1536Mi",
             "compaction": {"mode": "Revision", "retention": 10000},
             "log": {"filter": "info,quorate_node=debug", "format": "Json"},
+            "networkPolicy": {
+                "clients": [{"podSelector": {"matchLabels": {"app": "shop"}}, "namespaceSelector": {}}],
+                "metrics": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+            },
+            "service": {"type": "LoadBalancer", "annotations": {"example.com/internal": "true"}},
+            "metadata": {
+                "labels": {"cost-centre": "orders", "app.kubernetes.io/name": "not-this"},
+                "annotations": {"example.com/owner": "orders"}
+            },
             "podTemplate": {
                 "metadata": {
                     "labels": {"team": "orders", "app.kubernetes.io/name": "not-this"},
@@ -166,4 +175,33 @@ fn the_samples_are_valid() {
         count += 1;
     }
     assert!(count >= 3);
+}
+
+#[test]
+fn nobody_gets_in_but_whom_the_spec_lets_in() {
+    let policy = |access: Value| {
+        let cluster = cluster("demo", json!({"networkPolicy": access}));
+        let made = objects(blueprint(&cluster, "node")).network_policy;
+        made.map(|policy| serde_json::to_value(&policy.spec).expect("a policy is serialisable"))
+    };
+    let from = |policy: &Value, port: u64| -> Vec<Value> {
+        let rules = policy["ingress"].as_array().expect("rules").iter();
+        let of_port = rules.filter(|rule| rule["ports"] == json!([{"port": port, "protocol": "TCP"}]));
+        of_port.map(|rule| rule["from"].clone()).collect()
+    };
+    let namespace = json!([{"podSelector": {}}]);
+    let default = policy(json!({})).expect("a policy by default");
+    assert_eq!(
+        (from(&default, 2379), from(&default, 2381)),
+        (vec![namespace.clone()], vec![namespace.clone()])
+    );
+    assert_eq!(from(&default, 2380)[0].as_array().map(Vec::len), Some(2), "the members and the operator");
+
+    let everybody = json!([{"namespaceSelector": {}}]);
+    let open = policy(json!({"clients": everybody})).expect("a policy");
+    assert_eq!((from(&open, 2379), from(&open, 2381)), (vec![everybody], vec![namespace]));
+    // A rule without peers would let everybody in.
+    let closed = policy(json!({"clients": [], "metrics": []})).expect("a policy");
+    assert_eq!(closed["ingress"].as_array().map(Vec::len), Some(1), "the peer port's: {closed}");
+    assert_eq!(policy(json!({"enabled": false})), None);
 }

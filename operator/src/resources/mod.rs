@@ -55,8 +55,8 @@ pub struct Objects {
     pub peers: Service,
     /// One address for clients.
     pub client: Service,
-    /// Who may talk to which port.
-    pub network_policy: NetworkPolicy,
+    /// Who may talk to which port. None where the spec wants none.
+    pub network_policy: Option<NetworkPolicy>,
     /// How many pods may be evicted at once.
     pub pdb: PodDisruptionBudget,
     /// The pods and their volumes.
@@ -68,7 +68,12 @@ pub fn objects(blueprint: Blueprint<'_>) -> Objects {
     Objects {
         peers: services::peers(blueprint.cluster),
         client: services::client(blueprint.cluster),
-        network_policy: network_policy::build(blueprint),
+        network_policy: blueprint
+            .cluster
+            .spec
+            .network_policy
+            .enabled
+            .then(|| network_policy::build(blueprint)),
         pdb: pdb::build(blueprint),
         stateful_set: statefulset::build(blueprint),
     }
@@ -84,11 +89,14 @@ pub fn pod_host(cluster: &str, namespace: &str, pod: &str) -> String {
     format!("{pod}.{}.{namespace}.svc", peers_service(cluster))
 }
 
+/// What users add goes first: the operator's own labels stand.
 fn metadata(cluster: &RaftCluster, name: String) -> ObjectMeta {
+    let shared = &cluster.spec.metadata;
     ObjectMeta {
         name: Some(name),
         namespace: cluster.namespace(),
-        labels: Some(labels(cluster)),
+        labels: Some(shared.labels.clone().into_iter().chain(labels(cluster)).collect()),
+        annotations: Some(shared.annotations.clone()).filter(|annotations| !annotations.is_empty()),
         owner_references: owner(cluster).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }

@@ -7,35 +7,51 @@ use quorate_crds::RaftCluster;
 
 use super::{CLIENT_PORT, HTTP_PORT, PEER_PORT, labels, metadata, peers_service};
 
+/// What is spoken at the ports, for meshes and gateways: HTTP/2 without TLS, TLS, and HTTP.
+const CLIENT: (&str, i32, &str) = ("client", CLIENT_PORT, "kubernetes.io/h2c");
+const PEER: (&str, i32, &str) = ("peer", PEER_PORT, "https");
+const HTTP: (&str, i32, &str) = ("http", HTTP_PORT, "http");
+
 /// Gives each pod its DNS name, also before it is ready: members find one another in order to become ready.
 pub(super) fn peers(cluster: &RaftCluster) -> Service {
     service(cluster, peers_service(&cluster.name_any()), |spec| {
         spec.cluster_ip = Some("None".to_owned());
         spec.publish_not_ready_addresses = Some(true);
-        spec.ports =
-            Some(vec![port("client", CLIENT_PORT), port("peer", PEER_PORT), port("http", HTTP_PORT)]);
+        spec.ports = Some([CLIENT, PEER, HTTP].map(port).into());
     })
 }
 
 /// One address for clients. Any member serves any request.
 pub(super) fn client(cluster: &RaftCluster) -> Service {
-    service(cluster, format!("{}-client", cluster.name_any()), |spec| {
-        spec.ports = Some(vec![port("client", CLIENT_PORT)]);
-    })
+    let wanted = &cluster.spec.service;
+    let mut service = service(cluster, format!("{}-client", cluster.name_any()), |spec| {
+        spec.type_ = wanted.kind.map(|kind| kind.as_str().to_owned());
+        spec.ports = Some(vec![port(CLIENT)]);
+    });
+    if !wanted.annotations.is_empty() {
+        service.metadata.annotations.get_or_insert_default().extend(wanted.annotations.clone());
+    }
+    service
 }
 
 fn service(cluster: &RaftCluster, name: String, fill: impl FnOnce(&mut ServiceSpec)) -> Service {
-    let mut spec = ServiceSpec { selector: Some(labels(cluster)), ..ServiceSpec::default() };
+    let mut spec = ServiceSpec {
+        selector: Some(labels(cluster)),
+        // Both families where the Kubernetes cluster has both, and the one that there is elsewhere.
+        ip_family_policy: Some("PreferDualStack".to_owned()),
+        ..ServiceSpec::default()
+    };
     fill(&mut spec);
     Service { metadata: metadata(cluster, name), spec: Some(spec), status: None }
 }
 
-fn port(name: &str, number: i32) -> ServicePort {
+fn port((name, number, protocol): (&str, i32, &str)) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         port: number,
         target_port: Some(IntOrString::String(name.to_owned())),
         protocol: Some("TCP".to_owned()),
+        app_protocol: Some(protocol.to_owned()),
         ..ServicePort::default()
     }
 }
