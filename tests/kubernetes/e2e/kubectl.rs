@@ -29,7 +29,8 @@ pub(crate) fn helm(arguments: &[&str]) -> Result<String, String> {
     output(command)
 }
 
-fn context() -> Option<String> {
+/// The context of a cluster of the user's, if the tests run there.
+pub(crate) fn context() -> Option<String> {
     std::env::var("CONTEXT").ok().filter(|name| !name.is_empty())
 }
 

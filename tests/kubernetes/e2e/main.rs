@@ -3,6 +3,7 @@
 //! `make test-kubernetes` brings the cluster up and runs this. The steps are told in order, since each one starts from what the last
 //! one left: a step that fails ends the run, prints what the operator and the pods have to say, and leaves everything as it is.
 
+mod guard;
 mod kubectl;
 mod member;
 mod steps;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use quorate_crds::{RaftCluster, RaftClusterStatus};
 
-use crate::kubectl::{apply, etcdctl, helm, kubectl, wait_for};
+use crate::guard::{self, Release};
+use crate::kubectl::{apply, context, etcdctl, helm, kubectl, wait_for};
 use crate::member::{member, pod};
 use crate::steps::Step;
 use crate::traffic::{Traffic, WayIn};
@@ -20,6 +21,7 @@ const TIMEOUT: &str = "10m";
 
 const NAMESPACE: &str = "quorate-e2e";
 const OPERATOR_NAMESPACE: &str = "quorate-system";
+const RELEASE: Release = Release { name: "quorate", namespace: OPERATOR_NAMESPACE };
 const CLUSTER: &str = "life";
 
 /// Everything, in order.
@@ -46,17 +48,17 @@ pub(crate) const STEPS: &[Step] = &[
 /// What goes on between the steps.
 pub(crate) struct Story {
     traffic: Option<Traffic>,
+    /// Whether the CRD was there before.
+    crd: bool,
 }
 
 impl Story {
     /// A namespace with restricted pod security, empty: what an earlier run has left goes first.
     pub(crate) fn begin() -> Result<Self, String> {
+        RELEASE.refuse_what_is_anothers(NAMESPACE)?;
         kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout", TIMEOUT])?;
-        apply(&format!(
-            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}, labels: \
-             {{pod-security.kubernetes.io/enforce: restricted}}}}}}"
-        ))?;
-        Ok(Self { traffic: None })
+        guard::make_namespace(NAMESPACE)?;
+        Ok(Self { traffic: None, crd: guard::crd_is_there()? })
     }
 
     /// Where the cluster lives.
@@ -68,11 +70,15 @@ impl Story {
     #[allow(clippy::unused_self, reason = "a step")]
     fn install(&mut self) -> Result<(), String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/quorate");
-        let mut arguments = vec!["upgrade", "--install", "quorate", chart, "--namespace", OPERATOR_NAMESPACE];
-        arguments.extend(["--create-namespace", "--wait", "--timeout", TIMEOUT]);
+        RELEASE.make_namespace()?;
+        let mut arguments =
+            vec!["upgrade", "--install", RELEASE.name, chart, "--namespace", RELEASE.namespace];
+        arguments.extend(["--wait", "--timeout", TIMEOUT]);
         // The demo removes what tests have left, and nothing that somebody else has installed.
         arguments.extend(["--description", "made by the tests"]);
-        let settings = image_settings();
+        let mut settings = image_settings();
+        // On somebody's cluster it has no rights anywhere else.
+        settings.extend(context().map(|_| format!("watchNamespace={NAMESPACE}")));
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         helm(&arguments)?;
         kubectl(&[
@@ -324,12 +330,12 @@ impl Story {
         }
     }
 
-    #[allow(clippy::unused_self, reason = "a step")]
     fn uninstall(&mut self) -> Result<(), String> {
         helm(&["uninstall", "quorate", "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", TIMEOUT])?;
         kubectl(&["get", "crd", "raftclusters.quorate.dev"])
             .map_err(|error| format!("the CRD went with the chart: {error}"))?;
-        kubectl(&["delete", "namespace", NAMESPACE, OPERATOR_NAMESPACE, "--timeout", TIMEOUT]).map(drop)
+        RELEASE.remove_namespaces(NAMESPACE, TIMEOUT)?;
+        if context().is_some() && !self.crd { guard::remove_crd(TIMEOUT) } else { Ok(()) }
     }
 
     /// New acknowledgements come: the cluster serves, and has done so since this was asked last, but for what an election takes.
