@@ -52,6 +52,11 @@ pub fn manifests() -> Result<Vec<Target>, serde_yaml::Error> {
             text: format!("{NOTICE}{}", serde_yaml::to_string(&crd())?),
         },
         Target { path: "charts/quorate/templates/crds.yaml", text: chart_template()? },
+        // In a chart of its own, as Helm installs before it looks at what any chart of a release has of it.
+        Target {
+            path: "charts/quorate-crds/crds/raftclusters.yaml",
+            text: format!("{NOTICE}{}", serde_yaml::to_string(&crd())?),
+        },
     ])
 }
 
