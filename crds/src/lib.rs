@@ -24,7 +24,7 @@ pub use manifest::{Target, crd, manifests};
 pub use metadata::SharedMetadata;
 pub use network::{ClientService, NetworkAccess, ServiceType};
 pub use node::{Compaction, CompactionMode, Log, LogFormat};
-pub use pod::{PodMetadata, PodSpec, PodTemplate};
+pub use pod::{PodMetadata, PodTemplate};
 pub use spec::{
     DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec,
 };

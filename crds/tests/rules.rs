@@ -220,3 +220,55 @@ fn labels_that_the_operator_finds_its_objects_by_are_refused() {
         assert_refused(labels(name), "Choose others");
     }
 }
+
+#[test]
+fn a_pod_template_takes_what_a_pod_takes_but_what_the_operator_owns() {
+    let refusal = |spec: Value| refusal("demo", json!({"podTemplate": {"spec": spec}}));
+    let shop = json!({"name": "shop", "image": "shop:1", "ports": [{"containerPort": 8080}]});
+    assert_eq!(
+        refusal(
+            json!({"containers": [shop], "volumes": [{"name": "scratch", "emptyDir": {}}], "hostNetwork": false})
+        ),
+        None
+    );
+    let node = |field: &str, value: Value| json!({"containers": [{"name": "node", field: value}]});
+    assert_eq!(refusal(node("volumeMounts", json!([{"name": "scratch", "mountPath": "/scratch"}]))), None);
+    for (field, value) in
+        [("image", json!("mine")), ("args", json!(["--bootstrap"])), ("env", json!([{"name": "A"}]))]
+    {
+        assert_refused(refusal(node(field, value)), "Write spec.image, spec.env and spec.resources");
+    }
+    let mount = |name: &str, path: &str| json!([{"name": name, "mountPath": path}]);
+    assert_refused(
+        refusal(node("volumeMounts", mount("scratch", "/var/lib/quorate/x"))),
+        "nothing may be mounted over",
+    );
+    let mut spy = shop.clone();
+    spy["volumeMounts"] = mount("data", "/data");
+    assert_refused(refusal(json!({"containers": [spy]})), "for its node alone");
+    assert_refused(refusal(json!({"volumes": [{"name": "peer-tls"}]})), "these are the node's");
+    assert_refused(
+        refusal(json!({"initContainers": [{"name": "node", "image": "x"}]})),
+        "must not hold node",
+    );
+    assert_refused(refusal(json!({"containers": [{"name": "shop"}]})), "needs an image");
+    let mut clash = shop.clone();
+    clash["ports"][0]["containerPort"] = 2379.into();
+    assert_refused(refusal(json!({"containers": [clash]})), "Choose others");
+    for (field, value) in
+        [("hostname", json!("x")), ("nodeName", json!("x")), ("restartPolicy", json!("Never"))]
+    {
+        assert_refused(refusal(json!({field: value})), "members have their pods' names");
+    }
+    // Beside an application it is the application's time.
+    assert_eq!(refusal(json!({"containers": [shop], "terminationGracePeriodSeconds": 5})), None);
+}
+
+#[test]
+fn labels_that_the_operator_selects_by_are_refused() {
+    let labels = |key: &str| refusal("demo", json!({"podTemplate": {"metadata": {"labels": {key: "x"}}}}));
+    assert_eq!(labels("team"), None);
+    for key in ["app.kubernetes.io/instance", "quorate.dev/cluster"] {
+        assert_refused(labels(key), "the operator finds the pods by them");
+    }
+}

@@ -16,6 +16,7 @@ pub mod nodes;
 pub mod observe;
 pub mod observed;
 pub mod plan;
+mod pod_state;
 pub mod quantity;
 pub mod resources;
 mod run;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use quorate_crds::RaftCluster;
@@ -17,13 +16,9 @@ use serde::de::DeserializeOwned;
 use crate::membership::{Ordinal, ordinal_of};
 use crate::nodes::{Admin, Target};
 use crate::observed::{ClaimState, NodeStatus, Observed, PodState, StatefulSetState};
+use crate::pod_state::pod_state;
 use crate::resources::certificates::{self, Identity};
 use crate::resources::{PEER_PORT, are_ours, pod_host, selector};
-
-/// A pod that has not come up after this is not waited for.
-const TIME_TO_COME_UP: SignedDuration = SignedDuration::from_secs(120);
-/// The label that names the revision of the template that a pod was made from.
-const REVISION_LABEL: &str = "controller-revision-hash";
 
 /// What was seen, and what is needed to act on it.
 #[derive(Debug)]
@@ -162,48 +157,6 @@ pub fn stateful_set_state(set: &StatefulSet) -> StatefulSetState {
         update_revision: status.filter(|_| current).and_then(|status| status.update_revision.clone()),
         claim_size: claim,
     }
-}
-
-fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
-    let status = pod.status.as_ref();
-    let condition = |kind: &str| {
-        let conditions = status.and_then(|status| status.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|item| item.type_ == kind && item.status == "True"))
-    };
-    let created = pod.metadata.creation_timestamp.as_ref();
-    let readied = status.and_then(|status| {
-        let ready = status.conditions.as_ref()?.iter().find(|item| item.type_ == "Ready");
-        ready?.last_transition_time.as_ref()
-    });
-    let long_ago = |time: &Time| now.duration_since(time.0) > TIME_TO_COME_UP;
-    PodState {
-        uid: pod.uid().unwrap_or_default(),
-        revision: pod.labels().get(REVISION_LABEL).cloned(),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
-        pending: status.and_then(|status| status.phase.as_deref()) == Some("Pending"),
-        ready: condition("Ready"),
-        ip: status.and_then(|status| status.pod_ip.clone()),
-        trouble: trouble(pod),
-        settled: created.is_some_and(long_ago),
-        stuck: !condition("Ready") && created.is_some_and(long_ago) && readied.is_none_or(long_ago),
-    }
-}
-
-/// What keeps a pod from running, where Kubernetes says so.
-fn trouble(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let unscheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|item| item.type_ == "PodScheduled" && item.status == "False");
-    if let Some(condition) = unscheduled {
-        return condition.message.clone().or_else(|| condition.reason.clone());
-    }
-    let waiting = |container: &ContainerStatus| container.state.as_ref()?.waiting.as_ref()?.reason.clone();
-    let reason = status.container_statuses.iter().flatten().find_map(waiting)?;
-    // These are steps on the way, not troubles.
-    (!["ContainerCreating", "PodInitializing"].contains(&reason.as_str())).then_some(reason)
 }
 
 fn claim_state(cluster: &RaftCluster, claim: &PersistentVolumeClaim) -> ClaimState {

@@ -45,17 +45,19 @@ pub struct PodState {
     pub revision: Option<String>,
     /// It is being deleted.
     pub terminating: bool,
-    /// Its containers are not started yet, and may never be.
+    /// Its node has not started yet, and may never do. What runs beside it does not count.
     pub pending: bool,
-    /// Its readiness probe says yes.
+    /// The node's readiness probe says yes, whatever runs beside it.
     pub ready: bool,
+    /// All containers are ready, the user's too: what Kubernetes' own budgets and Services go by.
+    pub pod_ready: bool,
     /// Its address, once it has one.
     pub ip: Option<String>,
     /// It has had its time to come up: nobody waits for it any more.
     pub settled: bool,
     /// It has not been ready for as long as a pod may take to come up.
     pub stuck: bool,
-    /// Why Kubernetes does not run it, such as `CrashLoopBackOff`.
+    /// Why Kubernetes does not run the node, such as `CrashLoopBackOff`.
     pub trouble: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::observed::Observed;
 use crate::plan::Wanted;
 use crate::quantity;
-use crate::resources::GRACE_PERIOD_SECONDS;
+use crate::resources::{GRACE_PERIOD_SECONDS, NODE};
 
 /// A spec that can be worked on.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,8 +112,11 @@ fn ignored_variables(spec: &RaftClusterSpec) -> Option<Advice> {
 }
 
 fn short_grace_period(spec: &RaftClusterSpec) -> Option<Advice> {
-    let seconds = spec.pod_template.spec.termination_grace_period_seconds?;
-    (seconds < GRACE_PERIOD_SECONDS).then(|| Advice {
+    let template = &spec.pod_template.spec;
+    let seconds = template.termination_grace_period_seconds?;
+    // Beside other containers it is their time, and the node has its own.
+    let alone = template.containers.iter().all(|container| container.name == NODE);
+    (alone && seconds < GRACE_PERIOD_SECONDS).then(|| Advice {
         reason: "GracePeriodTooShort",
         message: format!(
             "spec.podTemplate.spec.terminationGracePeriodSeconds is {seconds}, and {GRACE_PERIOD_SECONDS} are used: a node \

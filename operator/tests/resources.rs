@@ -94,7 +94,7 @@ fn a_cluster_with_everything() {
             },
             "podTemplate": {
                 "metadata": {
-                    "labels": {"team": "orders", "app.kubernetes.io/name": "not-this"},
+                    "labels": {"team": "orders"},
                     "annotations": {"example.com/scrape": "true"}
                 },
                 "spec": {
@@ -160,6 +160,59 @@ fn a_pod_has_time_to_hand_over_and_to_let_clients_go() {
     assert_eq!(grace(json!({})), Some(30));
     assert_eq!(grace(asked(90)), Some(90));
     assert_eq!(grace(asked(1)), Some(30), "an object that is older than the rule");
+}
+
+fn with_application(spec: Value) -> RaftCluster {
+    cluster("shop", json!({"replicas": 3, "storage": {"size": "1Gi"}, "podTemplate": {"spec": spec}}))
+}
+
+#[test]
+fn a_cluster_beside_an_application() {
+    let cluster = with_application(json!({
+        "containers": [
+            {"name": "shop", "image": "registry.example/shop:1", "resources": {"requests": {"cpu": 0.5}},
+             "ports": [{"name": "http", "containerPort": 8080}]},
+            {"name": "node", "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}
+        ],
+        "initContainers": [{"name": "schema", "image": "registry.example/schema:1"}],
+        "volumes": [{"name": "scratch", "emptyDir": {}}],
+        "securityContext": {"fsGroup": 2000},
+        "automountServiceAccountToken": true,
+        "terminationGracePeriodSeconds": 45
+    }));
+    assert!(cluster.validate_cel().is_ok(), "{:?}", cluster.validate_cel());
+    assert_golden(
+        "sidecar.yaml",
+        &yaml(&objects(blueprint(&cluster, "registry.example/node:1")).stateful_set),
+    );
+}
+
+#[test]
+fn node_is_the_first_to_start_beside_containers_of_the_users_and_ordinary_without() {
+    let pod = |spec: Value| {
+        let set = objects(blueprint(&with_application(spec), "image")).stateful_set;
+        set.spec.and_then(|set| set.template.spec).expect("a pod")
+    };
+    let names = |containers: &[k8s_openapi::api::core::v1::Container]| {
+        containers.iter().map(|container| container.name.clone()).collect::<Vec<_>>()
+    };
+    let schema = json!({"name": "schema", "image": "schema"});
+    let beside = pod(json!({"containers": [{"name": "shop", "image": "shop"}], "initContainers": [schema]}));
+    let init = beside.init_containers.expect("init containers");
+    assert_eq!(
+        (names(&init), names(&beside.containers)),
+        (vec!["node".into(), "schema".into()], vec!["shop".into()])
+    );
+    assert_eq!(init[0].restart_policy.as_deref(), Some("Always"));
+    assert_eq!(
+        beside.termination_grace_period_seconds,
+        Some(60),
+        "30 s for the application, 30 s for the node"
+    );
+    let alone = pod(json!({"containers": [{"name": "node"}], "initContainers": [schema]}));
+    assert_eq!(names(&alone.containers), ["node"]);
+    assert_eq!(names(&alone.init_containers.expect("init containers")), ["schema"]);
+    assert_eq!(alone.containers[0].restart_policy, None);
 }
 
 #[test]

@@ -156,6 +156,7 @@ impl World {
                 terminating: pod.ends_in.is_some(),
                 pending: !pod.running,
                 ready: self.is_ready(ordinal),
+                pod_ready: self.is_ready(ordinal),
                 stuck: pod.unready > SETTLED,
                 ip: pod.running.then(|| "10.0.0.1".to_owned()),
                 settled: pod.age > SETTLED,

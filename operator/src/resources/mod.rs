@@ -4,6 +4,7 @@ pub mod certificates;
 mod network_policy;
 mod node;
 mod pdb;
+mod pod;
 mod services;
 mod statefulset;
 
@@ -18,6 +19,7 @@ use kube::{Resource, ResourceExt};
 use quorate_crds::RaftCluster;
 
 pub use node::{GRACE_PERIOD_SECONDS, NODE};
+pub use pod::has_company;
 
 /// The etcd v3 API.
 pub const CLIENT_PORT: i32 = 2379;

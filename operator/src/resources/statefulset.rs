@@ -8,20 +8,14 @@ use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{
-    Affinity, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
-    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource, Volume,
-    VolumeResourceRequirements, WeightedPodAffinityTerm,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use quorate_crds::RaftCluster;
 
-use super::node::{self, DATA, GRACE_PERIOD_SECONDS, PEER_TLS};
-use super::{Blueprint, certificates, labels, metadata, peers_service, pod_selector};
-
-/// The user of the image: not root, and without a name.
-const USER: i64 = 65532;
+use super::node::DATA;
+use super::{Blueprint, metadata, peers_service, pod, pod_selector};
 
 pub(super) fn build(blueprint: Blueprint<'_>) -> StatefulSet {
     let cluster = blueprint.cluster;
@@ -42,7 +36,7 @@ pub(super) fn build(blueprint: Blueprint<'_>) -> StatefulSet {
                 when_scaled: Some("Retain".to_owned()),
             }),
             volume_claim_templates: Some(vec![claim_template(blueprint)]),
-            template: template(blueprint),
+            template: pod::template(blueprint),
             ..StatefulSetSpec::default()
         }),
         status: None,
@@ -65,91 +59,4 @@ fn claim_template(blueprint: Blueprint<'_>) -> PersistentVolumeClaim {
         }),
         status: None,
     }
-}
-
-fn template(blueprint: Blueprint<'_>) -> PodTemplateSpec {
-    let cluster = blueprint.cluster;
-    let user = &cluster.spec.pod_template;
-    let mut all_labels = user.metadata.labels.clone();
-    all_labels.extend(labels(cluster));
-    let mut annotations = user.metadata.annotations.clone();
-    annotations.insert("kubectl.kubernetes.io/default-container".to_owned(), "node".to_owned());
-    PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(all_labels),
-            annotations: Some(annotations),
-            ..ObjectMeta::default()
-        }),
-        spec: Some(pod(blueprint)),
-    }
-}
-
-fn pod(blueprint: Blueprint<'_>) -> PodSpec {
-    let cluster = blueprint.cluster;
-    let user = &cluster.spec.pod_template.spec;
-    PodSpec {
-        containers: vec![node::container(blueprint)],
-        volumes: Some(vec![Volume {
-            name: PEER_TLS.to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(certificates::peer_secret(&cluster.name_any())),
-                default_mode: Some(0o440),
-                ..SecretVolumeSource::default()
-            }),
-            ..Volume::default()
-        }]),
-        affinity: Some(user.affinity.clone().unwrap_or_else(|| apart(cluster))),
-        node_selector: some(user.node_selector.clone()),
-        tolerations: some(user.tolerations.clone()),
-        topology_spread_constraints: some(user.topology_spread_constraints.clone()),
-        priority_class_name: user.priority_class_name.clone(),
-        service_account_name: user.service_account_name.clone(),
-        image_pull_secrets: some(cluster.spec.image_pull_secrets.clone()),
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(
-            user.termination_grace_period_seconds.unwrap_or_default().max(GRACE_PERIOD_SECONDS),
-        ),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            // A volume of many files is not walked at every start.
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
-        ..PodSpec::default()
-    }
-}
-
-/// Different hosts are preferred strongly, different zones less so. A cluster starts all the same where there are too few.
-fn apart(cluster: &RaftCluster) -> Affinity {
-    let away_from = |topology: &str, weight| WeightedPodAffinityTerm {
-        weight,
-        pod_affinity_term: PodAffinityTerm {
-            label_selector: Some(pod_selector(cluster)),
-            topology_key: topology.to_owned(),
-            ..PodAffinityTerm::default()
-        },
-    };
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![
-                away_from("kubernetes.io/hostname", 100),
-                away_from("topology.kubernetes.io/zone", 50),
-            ]),
-            required_during_scheduling_ignored_during_execution: None,
-        }),
-        ..Affinity::default()
-    }
-}
-
-/// Nothing said is left out, so that the objects show what people wrote and no more.
-fn some<C: Default + PartialEq>(collection: C) -> Option<C> {
-    (collection != C::default()).then_some(collection)
 }
