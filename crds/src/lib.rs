@@ -9,6 +9,7 @@
 #![allow(unreachable_pub)]
 
 mod env;
+mod lifecycle;
 mod manifest;
 mod metadata;
 mod network;
@@ -20,6 +21,9 @@ mod status;
 mod storage;
 
 pub use env::is_for_users;
+pub use lifecycle::{
+    DEFAULT_FINALIZE_AFTER, DEFAULT_REPLACE_AFTER, Disruptions, Replacement, Upgrade, UpgradeMode,
+};
 pub use manifest::{Target, crd, manifests};
 pub use metadata::SharedMetadata;
 pub use network::{ClientService, NetworkAccess, ServiceType};

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::env;
+use crate::lifecycle::{Disruptions, Replacement, Upgrade};
 use crate::metadata::SharedMetadata;
 use crate::network::{ClientService, NetworkAccess};
 use crate::node::{Compaction, Log};
@@ -162,9 +163,31 @@ pub struct RaftClusterSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// While true, the operator watches and reports, and changes nothing.
+    /// While true, the operator changes no members and ends no pods. It goes on with what keeps the cluster safe: the budget for
+    /// disruptions, the certificates, and the status.
     #[serde(default)]
     pub paused: bool,
+
+    /// Whether drains and rollouts may take the pods of a cluster of one voter or two, whose quorum goes with each: Protect, or
+    /// Allow. With three voters or more no pod goes that the quorum needs, whatever stands here.
+    #[serde(default)]
+    pub disruptions: Disruptions,
+
+    /// When a member that does not come back is replaced.
+    #[serde(default)]
+    pub replacement: Replacement,
+
+    /// When the cluster moves to another version of Quorate.
+    #[serde(default)]
+    pub upgrade: Upgrade,
+
+    /// While true, the cluster stays although its resource is deleted. Set it to false to let it go.
+    #[serde(default)]
+    pub deletion_protection: bool,
+
+    /// While true, the cluster has no pods; its volumes, its addresses and its certificates stay. Set it to false to start it again.
+    #[serde(default)]
+    pub hibernate: bool,
 }
 
 /// When the image is pulled.
@@ -223,6 +246,11 @@ impl Default for RaftClusterSpec {
             metadata: SharedMetadata::default(),
             deletion_policy: DeletionPolicy::default(),
             paused: false,
+            disruptions: Disruptions::default(),
+            replacement: Replacement::default(),
+            upgrade: Upgrade::default(),
+            deletion_protection: false,
+            hibernate: false,
         }
     }
 }

@@ -31,7 +31,8 @@ pub struct RaftClusterStatus {
     ))]
     pub cluster_id: Option<String>,
 
-    /// Whether a node has founded the cluster. Set once it has been seen; nothing is founded a second time.
+    /// Whether the cluster has been founded: a node was seen to have done it, or its ID was found on volumes. Nothing is founded a
+    /// second time.
     #[serde(default)]
     pub bootstrapped: bool,
 
@@ -90,8 +91,11 @@ pub struct MemberStatus {
     pub role: MemberRole,
     /// The pod that it runs in.
     pub pod: String,
-    /// Whether the leader hears of it.
+    /// Whether the leader hears of it, and it has caught up. False while no leader is known.
     pub healthy: bool,
+    /// The volume that it was last seen to be well on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
 }
 
 /// What a member is in the newest configuration.

@@ -1,5 +1,6 @@
 //! Making the world as planned: objects by server-side apply, and at most one action.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,10 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::fence::Fence;
 use crate::membership::Ordinal;
-use crate::nodes::{Admin, AdminError, Target};
+use crate::nodes::{AdminError, Target};
 use crate::observe::{Secrets, Sight};
-use crate::plan::Action;
+use crate::observed::{ClaimState, Mark};
+use crate::plan::{Action, Means};
 use crate::quantity;
 use crate::resources::certificates::{self, CertificateError, Purpose};
 use crate::resources::{self, Objects};
@@ -41,6 +44,12 @@ pub enum ApplyError {
         "{0} is there already, and does not belong to this cluster: delete it if nobody needs it, or give the cluster another name"
     )]
     Foreign(String),
+    /// An object of an earlier cluster of this name, which the garbage collector takes away: to write to it would save it, with the
+    /// settings of the other cluster, or lose what is written.
+    #[error(
+        "{0} belongs to an earlier cluster of this name, and goes with it: it is made anew when it is gone"
+    )]
+    Earlier(String),
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -134,9 +143,17 @@ async fn network_policy(
         .await
         .map_err(|source| ApplyError::Object { object: format!("NetworkPolicy {name}"), source })?;
     match there.and_then(|there| there.metadata.uid.clone().filter(|_| is_ours(cluster, &there.metadata))) {
-        Some(uid) => delete::<NetworkPolicy>(client, cluster, name, &uid).await,
+        Some(uid) => {
+            let this_one = Preconditions { uid: Some(uid), resource_version: None };
+            delete::<NetworkPolicy>(client, cluster, name, this_one).await.map(drop)
+        }
         None => Ok(()),
     }
+}
+
+/// Applies the budget for disruptions alone.
+pub async fn budget(client: &Client, cluster: &RaftCluster, objects: &Objects) -> Result<(), ApplyError> {
+    apply(client, cluster, &objects.pdb).await.map(drop)
 }
 
 /// Applies an object of the cluster. Applying takes over whatever is there, so what is not the cluster's is refused first.
@@ -154,10 +171,13 @@ where
     let name = object.name_any();
     let shown = || format!("{} {name}", K::kind(&()));
     let failed = |source| ApplyError::Object { object: shown(), source };
-    if let Some(there) = api.get_metadata_opt(&name).await.map_err(failed)?
-        && !is_ours(cluster, &there.metadata)
-    {
-        return Err(ApplyError::Foreign(shown()));
+    if let Some(there) = api.get_metadata_opt(&name).await.map_err(failed)? {
+        if resources::is_of_an_earlier_cluster(cluster, &there.metadata) {
+            return Err(ApplyError::Earlier(shown()));
+        }
+        if !is_ours(cluster, &there.metadata) {
+            return Err(ApplyError::Foreign(shown()));
+        }
     }
     api.patch(&name, &parameters, &Patch::Apply(object)).await.map_err(failed)
 }
@@ -191,59 +211,187 @@ pub async fn volume_sizes(client: &Client, cluster: &RaftCluster, sight: &Sight)
     Ok(())
 }
 
-/// Does one action. Each may be repeated without harm. The ID of the cluster is not set here, but with the status.
-pub async fn act(
+/// Writes on claims whose volumes they stand for.
+pub async fn marks(
     client: &Client,
-    admin: &dyn Admin,
     cluster: &RaftCluster,
     sight: &Sight,
-    action: &Action,
+    marks: &BTreeMap<Ordinal, Mark>,
 ) -> Result<(), ApplyError> {
-    let identity = sight.observed.identity.unwrap_or_default();
-    match action {
-        Action::SetIdentity(_) => Ok(()),
-        Action::Bootstrap { ordinal, cluster_id } => {
-            Ok(admin.bootstrap(target(sight, *ordinal)?, *cluster_id).await?)
-        }
-        Action::ChangeMembership { leader, expected, wanted } => {
-            Ok(admin.change_membership(target(sight, *leader)?, identity, *expected, wanted).await?)
-        }
-        Action::TransferLeadership { leader, target: successor } => {
-            Ok(admin.transfer(target(sight, *leader)?, identity, *successor).await?)
-        }
-        Action::DeletePod { ordinal, uid } => {
-            delete::<Pod>(client, cluster, sight.observed.pod_name(*ordinal), uid).await
-        }
-        Action::DeleteClaim { ordinal, uid } => {
-            delete::<PersistentVolumeClaim>(client, cluster, claim_name(cluster, *ordinal), uid).await
-        }
-    }
-}
-
-/// Deletes the volumes of a cluster that is being deleted. Those that somebody made by hand stay.
-pub async fn delete_volumes(client: &Client, cluster: &RaftCluster, sight: &Sight) -> Result<(), ApplyError> {
-    for (ordinal, claim) in &sight.observed.claims {
-        if claim.ours && !claim.terminating {
-            delete::<PersistentVolumeClaim>(client, cluster, claim_name(cluster, *ordinal), &claim.uid)
-                .await?;
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace);
+    for (ordinal, mark) in marks {
+        let Some(claim) = sight.observed.claims.get(ordinal) else { continue };
+        let name = claim_name(cluster, *ordinal);
+        let patch = json!({"metadata": {
+            // The claim that was seen, and not the next one of its name.
+            "uid": claim.uid,
+            "annotations": {
+                resources::CLUSTER_ID_ANNOTATION: format!("{:016x}", mark.cluster),
+                resources::MEMBER_ID_ANNOTATION: format!("{:016x}", mark.member),
+                resources::REMOVED_ANNOTATION: mark.removed.map(|policy| format!("{policy:?}")),
+            },
+        }});
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => {}
+            // It is gone, or another one: seen in the next round.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(source) => {
+                return Err(ApplyError::Object { object: format!("PersistentVolumeClaim {name}"), source });
+            }
         }
     }
     Ok(())
 }
 
-/// Deletes this object, and not another of the same name. One that is gone is what was wanted.
-async fn delete<K>(client: &Client, cluster: &RaftCluster, name: String, uid: &str) -> Result<(), ApplyError>
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was not: it has to wait for this.
+    Later(String),
+}
+
+impl From<Result<(), String>> for Outcome {
+    fn from(result: Result<(), String>) -> Self {
+        result.map_or_else(Self::Later, |()| Self::Done)
+    }
+}
+
+/// Does one action. Each may be repeated without harm. What cannot be undone is looked at again first. The ID of the cluster is not set
+/// here, but with the status.
+pub async fn act(fence: &Fence<'_>, cluster: &RaftCluster, action: &Action) -> Result<Outcome, ApplyError> {
+    let Fence { client, admin, sight, .. } = *fence;
+    let identity = sight.observed.identity.unwrap_or_default();
+    match action {
+        Action::SetIdentity { .. } => {}
+        Action::Bootstrap { ordinal, cluster_id } => {
+            if let Err(until) = fence.founding() {
+                return Ok(Outcome::Later(until));
+            }
+            admin.bootstrap(target(sight, *ordinal)?, *cluster_id).await?;
+        }
+        Action::ChangeMembership { leader, expected, wanted } => {
+            admin.change_membership(target(sight, *leader)?, identity, *expected, wanted).await?;
+        }
+        Action::TransferLeadership { leader, target: successor } => {
+            admin.transfer(target(sight, *leader)?, identity, *successor).await?;
+        }
+        Action::EndPod { ordinal, uid, by } => {
+            let version = match fence.pod(*ordinal, &claim_name(cluster, *ordinal)).await {
+                Ok(version) => version,
+                Err(until) => return Ok(Outcome::Later(until)),
+            };
+            let this_one = Preconditions { uid: Some(uid.clone()), resource_version: Some(version) };
+            let name = sight.observed.pod_name(*ordinal);
+            return match by {
+                Means::Eviction => evict(client, cluster, &name, this_one).await,
+                Means::Deletion => delete::<Pod>(client, cluster, name, this_one).await,
+            };
+        }
+        Action::DeleteClaim { ordinal, uid } => {
+            let name = claim_name(cluster, *ordinal);
+            let version = match fence.claim(*ordinal, &name).await {
+                Ok(version) => version,
+                Err(until) => return Ok(Outcome::Later(until)),
+            };
+            let this_one = Preconditions { uid: Some(uid.clone()), resource_version: Some(version) };
+            return delete::<PersistentVolumeClaim>(client, cluster, name, this_one).await;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Asks a pod to go, as a drain does: the budget is the one lock of all who end pods.
+async fn evict(
+    client: &Client,
+    cluster: &RaftCluster,
+    name: &str,
+    this_one: Preconditions,
+) -> Result<Outcome, ApplyError> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    // Written here: the client's own method names the options so that the API server overlooks them.
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+        "deleteOptions": {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {
+            "uid": this_one.uid, "resourceVersion": this_one.resource_version,
+        }},
+    });
+    let api = Api::<Pod>::namespaced(client.clone(), &namespace);
+    let answer: Result<serde_json::Value, _> =
+        api.create_subresource("eviction", name, &PostParams::default(), &eviction).await;
+    outcome(answer.map(drop), &format!("Pod {name}"))
+}
+
+/// What an answer to the end of an object means: one that is gone is what was wanted, one that has changed is looked at again.
+fn outcome(answer: Result<(), kube::Error>, object: &str) -> Result<Outcome, ApplyError> {
+    match answer {
+        Ok(()) => Ok(Outcome::Done),
+        Err(kube::Error::Api(status)) => match status.code {
+            404 => Ok(Outcome::Done),
+            409 => Ok(Outcome::Later(format!("{object} to be seen again: it has changed"))),
+            429 => {
+                Ok(Outcome::Later(format!("the disruption budget to let {object} go: {}", status.message)))
+            }
+            _ => Err(ApplyError::Object { object: object.to_owned(), source: kube::Error::Api(status) }),
+        },
+        Err(source) => Err(ApplyError::Object { object: object.to_owned(), source }),
+    }
+}
+
+/// Takes away the pods of a cluster that is being deleted. The `StatefulSet` stays until its owner is gone: without it nobody would
+/// know which pods are meant.
+pub async fn end_pods(client: &Client, cluster: &RaftCluster, sight: &Sight) -> Result<(), ApplyError> {
+    let Some(set) = &sight.observed.stateful_set else { return Ok(()) };
+    if set.replicas == 0 || sight.observed.earlier.is_some() {
+        return Ok(());
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &namespace);
+    let name = cluster.name_any();
+    match api.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 0}}))).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(ApplyError::Object { object: format!("StatefulSet {name}"), source }),
+    }
+}
+
+/// Deletes the volumes of a cluster that is being deleted, and says whether any of them are still there. Those that somebody made by
+/// hand stay, and those of another cluster of the name.
+pub async fn delete_volumes(
+    client: &Client,
+    cluster: &RaftCluster,
+    sight: &Sight,
+) -> Result<bool, ApplyError> {
+    let identity = sight.observed.identity;
+    let goes = |claim: &ClaimState| claim.is_of(identity);
+    let mut any = false;
+    for (ordinal, claim) in sight.observed.claims.iter().filter(|(_, claim)| goes(claim)) {
+        any = true;
+        if !claim.terminating {
+            let this_one = Preconditions { uid: Some(claim.uid.clone()), resource_version: None };
+            delete::<PersistentVolumeClaim>(client, cluster, claim_name(cluster, *ordinal), this_one).await?;
+        }
+    }
+    Ok(any)
+}
+
+/// Deletes this object, and not another of the same name.
+async fn delete<K>(
+    client: &Client,
+    cluster: &RaftCluster,
+    name: String,
+    this_one: Preconditions,
+) -> Result<Outcome, ApplyError>
 where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
 {
     let namespace = cluster.namespace().unwrap_or_default();
-    let this_one = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let parameters = DeleteParams::default().preconditions(this_one);
-    match Api::<K>::namespaced(client.clone(), &namespace).delete(&name, &parameters).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(ApplyError::Object { object: format!("{} {name}", K::kind(&())), source }),
-    }
+    let answer = Api::<K>::namespaced(client.clone(), &namespace).delete(&name, &parameters).await;
+    outcome(answer.map(drop), &format!("{} {name}", K::kind(&())))
 }
 
 fn target(sight: &Sight, ordinal: Ordinal) -> Result<&Target, ApplyError> {

@@ -20,19 +20,22 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
-use quorate_crds::{DeletionPolicy, Phase, RaftCluster, RaftClusterStatus};
+use quorate_crds::{DeletionPolicy, Phase, PlanStatus, RaftCluster, RaftClusterStatus};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::apply::{self, ApplyError, FIELD_MANAGER};
+use crate::ages::Ages;
+use crate::apply::{self, ApplyError, FIELD_MANAGER, Outcome};
 use crate::custody::{self, Custody, Installation};
 use crate::events::Events;
+use crate::fence::Fence;
+use crate::lease::Held;
 use crate::metrics::Metrics;
 use crate::nodes::Admin;
 use crate::observe::{Sight, observe, stateful_set_state};
-use crate::plan::{self, Course, Plan};
-use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED};
+use crate::plan::{self, Budget, Course, Plan, Step};
+use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED, Objects};
 use crate::status::{Findings, status};
 use crate::streams::Streams;
 use crate::validate::{Invalid, Valid, validate};
@@ -48,6 +51,8 @@ const PENDING: Duration = Duration::from_secs(10);
 const ACTED: Duration = Duration::from_secs(2);
 /// How long until a cluster that another installation looks after is looked at again.
 const ANOTHERS: Duration = Duration::from_mins(1);
+/// A change of membership that was asked for is carried out, or never, within this.
+const CHANGE_UNDER_WAY: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_mins(5);
 /// Clusters that are worked on at once.
@@ -71,6 +76,12 @@ pub struct Context {
     pub node_image: String,
     /// Where the operator runs, and which of several it is.
     pub installation: Installation,
+    /// How long what is wrong has lasted.
+    pub ages: Ages,
+    /// Whether this operator holds the lease.
+    pub held: Held,
+    /// The changes of membership that were asked for last, and the budgets that go with them.
+    pub asked: Mutex<HashMap<ObjectRef<Guarded>, (tokio::time::Instant, Budget)>>,
     /// How often in a row each resource's round has failed.
     pub failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
 }
@@ -87,6 +98,25 @@ pub enum Error {
     /// Something could not be made as planned.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+}
+
+/// What of a plan could not be done.
+#[derive(Debug, thiserror::Error)]
+enum Unfinished {
+    /// Objects were refused. The step was done all the same, or waits for something else.
+    #[error(transparent)]
+    Objects(ApplyError),
+    /// The step itself, or what comes before every step.
+    #[error(transparent)]
+    Step(ApplyError),
+}
+
+impl From<Unfinished> for Error {
+    fn from(unfinished: Unfinished) -> Self {
+        match unfinished {
+            Unfinished::Objects(error) | Unfinished::Step(error) => Self::Apply(error),
+        }
+    }
 }
 
 /// Runs rounds until it is told to end.
@@ -131,9 +161,11 @@ impl Context {
     /// Ends the streams of a cluster, closes its connections, and forgets how often its rounds have failed.
     fn forget(&self, cluster: &ObjectRef<Guarded>) {
         self.streams.forget(cluster);
+        self.ages.forget(cluster);
         self.failures.lock().remove(cluster);
         let namespace = cluster.namespace.as_deref().unwrap_or_default();
-        self.admin.forget(&resources::pod_host(&cluster.name, namespace, "").replacen('.', "", 1));
+        // With the dot before it: the name of another cluster may end like this one's.
+        self.admin.forget(&resources::pod_host(&cluster.name, namespace, ""));
     }
 }
 
@@ -203,7 +235,8 @@ impl Round<'_> {
                 return Ok(self.leave_alone(&note));
             }
         }
-        let mut sight = observe(client, &**admin, self.cluster).await.map_err(Error::Observe)?;
+        let look = self.context.ages.look(self.reference);
+        let mut sight = observe(client, &**admin, self.cluster, look).await.map_err(Error::Observe)?;
         if self.cluster.metadata.deletion_timestamp.is_some() {
             return self.wind_up(&sight).await;
         }
@@ -223,8 +256,9 @@ impl Round<'_> {
 
     async fn work(&self, sight: &mut Sight, valid: &Valid) -> Result<Action, Error> {
         let mut plan = plan::plan(&valid.wanted, &sight.observed, fresh_id());
-        if let Some(plan::Action::SetIdentity(id)) = plan.action() {
-            self.set_identity(*id).await?;
+        self.hold_budget(&mut plan);
+        if let Some(&plan::Action::SetIdentity { id, founded }) = plan.action() {
+            self.set_identity(id, founded).await?;
             // Written before anything else is done. The change of the status starts the next round.
             return Ok(Action::requeue(ACTED));
         }
@@ -232,7 +266,12 @@ impl Round<'_> {
             // What was read is not current any more. The change starts the next round.
             return Ok(Action::requeue(ACTED));
         }
-        let result = if valid.wanted.paused { Ok(()) } else { self.apply(sight, valid, &mut plan).await };
+        let result = match &sight.observed.earlier {
+            // What is there goes with its owner; what is made now could go with it.
+            Some(_) => Ok(()),
+            None if valid.wanted.paused => self.keep_safe(sight, valid, &plan).await,
+            None => Box::pin(self.apply(sight, valid, &mut plan)).await,
+        };
         let problem = result.as_ref().err().map(ToString::to_string);
         let findings = Findings {
             cluster: self.cluster,
@@ -243,7 +282,13 @@ impl Round<'_> {
             now: Timestamp::now(),
         };
         let written = self.write_status(&findings).await?;
-        result?;
+        match (&result, &plan.step) {
+            // An object that is refused does not slow the steps of the plan: they go on at their own pace.
+            (Err(Unfinished::Objects(error)), Some(_)) => {
+                tracing::warn!(cluster = short(self.reference), %error, "not all objects could be applied");
+            }
+            _ => result?,
+        }
         Ok(Action::requeue(match plan.step {
             _ if !written => ACTED,
             None => IDLE,
@@ -254,35 +299,79 @@ impl Round<'_> {
 
     /// Makes the objects as planned, and does the step. The step is planned again with the `StatefulSet` as it has become: a
     /// new template has pods to replace, and what they are made from is not known before its controller has seen it.
-    async fn apply(&self, sight: &mut Sight, valid: &Valid, plan: &mut Plan) -> Result<(), Error> {
+    async fn apply(&self, sight: &mut Sight, valid: &Valid, plan: &mut Plan) -> Result<(), Unfinished> {
         let Context { client, admin, .. } = self.context;
-        apply::certificates(client, self.cluster, &sight.secrets).await?;
-        let claim_size = sight.observed.stateful_set.as_ref().and_then(|set| set.claim_size.as_deref());
-        let objects = resources::objects(Blueprint {
-            cluster: self.cluster,
-            image: &valid.image,
-            pods: plan.pods,
-            disruptions: plan.disruptions,
-            claim_size,
-            operator_namespace: &self.context.installation.namespace,
-        });
+        apply::certificates(client, self.cluster, &sight.secrets).await.map_err(Unfinished::Step)?;
+        let objects = self.objects(sight, valid, plan);
         // An object that is refused does not keep the cluster from changing its members.
         let (stateful_set, applied) = apply::objects(client, self.cluster, &objects).await;
         if let Some(stateful_set) = stateful_set {
             sight.observed.stateful_set = Some(stateful_set_state(&stateful_set));
-            plan.step = plan::plan(&valid.wanted, &sight.observed, fresh_id()).step;
+            let again = plan::plan(&valid.wanted, &sight.observed, fresh_id());
+            let raised = again.budget != plan.budget;
+            (plan.step, plan.budget) = (again.step, again.budget);
+            self.hold_budget(plan);
+            if raised {
+                // Before the step: more voters are asked for only when the budget counts them.
+                let objects = self.objects(sight, valid, plan);
+                apply::budget(client, self.cluster, &objects).await.map_err(Unfinished::Step)?;
+            }
         }
         let grown = apply::volume_sizes(client, self.cluster, sight).await;
+        let marks = plan::marks(&valid.wanted, &sight.observed);
+        let marked = apply::marks(client, self.cluster, sight, &marks).await;
         if let Some(step) = &plan.step
             && let Course::Act(action) = &step.course
         {
             let kind = format!("{:?}", step.kind);
-            apply::act(client, &**admin, self.cluster, sight, action).await?;
+            let namespace = self.cluster.namespace().unwrap_or_default();
+            let held = &self.context.held;
+            let fence = Fence { client, admin: &**admin, held, namespace: &namespace, sight };
+            let done = apply::act(&fence, self.cluster, action).await.map_err(Unfinished::Step)?;
+            if let Outcome::Later(until) = done {
+                tracing::debug!(cluster = short(self.reference), step = kind, until, "not yet");
+                plan.step = Some(Step { course: Course::Wait(until), ..step.clone() });
+                return applied.and(grown).and(marked).map_err(Unfinished::Objects);
+            }
             tracing::info!(cluster = short(self.reference), step = kind, reason = step.reason, "done");
             self.context.metrics.step(&kind);
             self.context.events.normal(&self.cluster.object_ref(&()), &kind, &step.reason).await;
         }
-        Ok(applied.and(grown)?)
+        applied.and(grown).and(marked).map_err(Unfinished::Objects)
+    }
+
+    /// What goes on while the cluster is paused: the budget follows the voters, and certificates do not expire.
+    async fn keep_safe(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Result<(), Unfinished> {
+        let Context { client, .. } = self.context;
+        let certificates = apply::certificates(client, self.cluster, &sight.secrets).await;
+        let budget = apply::budget(client, self.cluster, &self.objects(sight, valid, plan)).await;
+        certificates.and(budget).map_err(Unfinished::Objects)
+    }
+
+    /// A change that was asked for may be carried out late, even if its answer was lost: the budget that counts its voters stays until then.
+    fn hold_budget(&self, plan: &mut Plan) {
+        let now = tokio::time::Instant::now();
+        let mut asked = self.context.asked.lock();
+        asked.retain(|_, (since, _)| now.duration_since(*since) < CHANGE_UNDER_WAY);
+        if let Some((_, budget)) = asked.get(self.reference)
+            && budget.min_available > plan.budget.min_available
+        {
+            plan.budget = *budget;
+        }
+        if let Some(plan::Action::ChangeMembership { .. }) = plan.action() {
+            asked.insert(self.reference.clone(), (now, plan.budget));
+        }
+    }
+
+    fn objects(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Objects {
+        resources::objects(Blueprint {
+            cluster: self.cluster,
+            image: &valid.image,
+            pods: plan.pods,
+            budget: plan.budget,
+            claim_size: sight.observed.stateful_set.as_ref().and_then(|set| set.claim_size.as_deref()),
+            operator_namespace: &self.context.installation.namespace,
+        })
     }
 
     /// A spec that cannot be worked on changes nothing but the status.
@@ -299,10 +388,12 @@ impl Round<'_> {
         Ok(Action::requeue(if written { IDLE } else { ACTED }))
     }
 
-    /// Of two operators, one succeeds.
-    async fn set_identity(&self, id: u64) -> Result<(), Error> {
+    /// Of two operators, one succeeds. Where the ID is taken from volumes, the same write says that the cluster has been founded: there
+    /// is no moment at which it could be founded again.
+    async fn set_identity(&self, id: u64, founded: bool) -> Result<(), Error> {
         let mut status = self.cluster.status.clone().unwrap_or_default();
         status.cluster_id = Some(format!("{id:016x}"));
+        status.bootstrapped |= founded;
         self.patch_status(&status).await?;
         tracing::info!(cluster = short(self.reference), id = format!("{id:016x}"), "the cluster has its ID");
         Ok(())
@@ -419,30 +510,50 @@ impl Round<'_> {
         written.map(drop).map_err(Error::Write)
     }
 
-    /// The resource is being deleted. Its objects go with it; its volumes, where the policy says so now. The finalizer may be
-    /// left over from an earlier policy.
+    /// The resource is being deleted. Its objects go with it; its volumes, where the policy says so now: first the pods end, then the
+    /// volumes go, and when none is left the finalizer. The finalizer may be left over from an earlier policy.
     async fn wind_up(&self, sight: &Sight) -> Result<Action, Error> {
+        let Context { client, .. } = self.context;
         self.context.forget(self.reference);
-        if self.say_deleting().await {
+        let deletes = self.cluster.spec.deletion_policy == DeletionPolicy::Delete;
+        if self.has_finalizer() && deletes {
+            let pods: Vec<_> =
+                sight.observed.pods.keys().map(|&ordinal| sight.observed.pod_name(ordinal)).collect();
+            if !pods.is_empty() {
+                self.say_deleting(&format!("the pods to end: {}", pods.join(", "))).await;
+                apply::end_pods(client, self.cluster, sight).await?;
+                return Ok(Action::requeue(ACTED));
+            }
+            // No pod may come that would have a claim made anew.
+            apply::end_pods(client, self.cluster, sight).await?;
+            if apply::delete_volumes(client, self.cluster, sight).await? {
+                self.say_deleting("the volumes to be gone").await;
+                return Ok(Action::requeue(ACTED));
+            }
+        } else if self.say_deleting("the objects to be gone").await {
+            // What was read is not current any more.
             return Ok(Action::requeue(ACTED));
         }
         if self.has_finalizer() {
-            if self.cluster.spec.deletion_policy == DeletionPolicy::Delete {
-                apply::delete_volumes(&self.context.client, self.cluster, sight).await?;
-            }
             self.set_finalizer(false).await?;
         }
         Ok(Action::await_change())
     }
 
-    /// Says in the status that the resource is being deleted, and whether it had to be said. It holds nothing up if that is
-    /// refused.
-    async fn say_deleting(&self) -> bool {
+    /// Says in the status that the resource is being deleted, and what that waits for. Returns whether it had to be said; it holds
+    /// nothing up if that is refused.
+    async fn say_deleting(&self, waits_for: &str) -> bool {
         let before = self.cluster.status.clone().unwrap_or_default();
-        if before.phase == Some(Phase::Deleting) || self.cluster.finalizers().is_empty() {
+        let plan = Some(PlanStatus {
+            step: "Delete".to_owned(),
+            reason: "the resource is being deleted".to_owned(),
+            waiting_for: Some(waits_for.to_owned()),
+        });
+        let after = RaftClusterStatus { phase: Some(Phase::Deleting), plan, ..before.clone() };
+        if after == before || self.cluster.finalizers().is_empty() {
             return false;
         }
-        let written = self.patch_status(&RaftClusterStatus { phase: Some(Phase::Deleting), ..before }).await;
+        let written = self.patch_status(&after).await;
         if let Err(error) = &written {
             tracing::debug!(cluster = short(self.reference), %error, "cannot say that it is being deleted");
         }

@@ -1,9 +1,10 @@
 //! Leader election of the operator: of several replicas, one works.
 //!
 //! This saves work and avoids confusing events. The members are safe without it: every change of membership names the
-//! configuration that it starts from, and the cluster's ID is written once. What it prevents is two operators that each delete
-//! a pod at the same moment, when the quorum can spare only one.
+//! configuration that it starts from, the cluster's ID is written once, and pods are ended by eviction, where the budget counts
+//! what others do. What cannot be undone is not done by an operator that is not sure to hold the lease (`Held`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -11,10 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A holder that has not renewed for this long has lost the lease.
 const DURATION: Duration = Duration::from_secs(15);
+/// For so long after a renewal nobody else can have taken the lease before a request arrives that is sent now.
+const SURE: Duration = Duration::from_secs(10);
 /// A call that takes longer is tried again.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
@@ -24,6 +28,24 @@ pub struct OperatorLease {
     api: Api<Lease>,
     name: String,
     holder: String,
+    held: Held,
+}
+
+/// Since when the lease is known to be held, on the monotonic clock of this process: one that stood still for a while knows by it that
+/// another operator may work now.
+#[derive(Clone, Default)]
+pub struct Held(Arc<Mutex<Option<Instant>>>);
+
+impl Held {
+    /// The lease was renewed by a request that was sent then.
+    pub fn renewed(&self, sent: Instant) {
+        *self.0.lock() = Some(sent);
+    }
+
+    /// Whether nobody else can have taken the lease yet, for long enough to send a request.
+    pub fn is_fresh(&self) -> bool {
+        self.0.lock().is_some_and(|renewed| renewed.elapsed() < SURE)
+    }
 }
 
 /// Somebody else's claim, and since when it has been seen unchanged: their clock is not trusted.
@@ -46,7 +68,12 @@ impl Rival {
 impl OperatorLease {
     /// The lease `name` in the operator's namespace; `holder` is the pod's name.
     pub fn new(client: Client, namespace: &str, name: &str, holder: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), holder }
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), holder, held: Held::default() }
+    }
+
+    /// Says whether the lease is held right now.
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Waits until this operator holds the lease.
@@ -110,6 +137,15 @@ impl OperatorLease {
     /// Takes or renews the lease, unless somebody else holds it. Two who try at once cannot both succeed: each writes over
     /// the version that it has read.
     async fn try_acquire(&self, rival: &mut Rival) -> Result<bool, kube::Error> {
+        let sent = Instant::now();
+        let acquired = self.write(rival).await?;
+        if acquired {
+            self.held.renewed(sent);
+        }
+        Ok(acquired)
+    }
+
+    async fn write(&self, rival: &mut Rival) -> Result<bool, kube::Error> {
         let now = MicroTime(Timestamp::now());
         let Some(lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease { metadata: self.metadata(), spec: Some(self.claim(&now, &now, 0)) };
@@ -171,5 +207,15 @@ mod tests {
         assert!(!rival.has_expired(version("2"), start + DURATION * 2), "it has been renewed");
         assert!(!rival.has_expired(version("2"), start + DURATION * 3));
         assert!(rival.has_expired(version("2"), start + DURATION * 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_stood_still_does_not_take_the_lease_for_held() {
+        let held = Held::default();
+        assert!(!held.is_fresh(), "it was never taken");
+        held.renewed(Instant::now());
+        assert!(held.is_fresh());
+        tokio::time::advance(SURE).await;
+        assert!(!held.is_fresh(), "another operator may take it before a request arrives");
     }
 }

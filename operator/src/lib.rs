@@ -3,11 +3,15 @@
 //! Each round of the controller observes a cluster, validates its spec, plans the next step, applies the plan and writes the
 //! status. `validate`, `plan`, `resources` and `status` are pure: they decide, and only `observe` and `apply` talk.
 
+pub mod ages;
 pub mod apply;
+mod causes;
 pub mod cli;
 pub mod controller;
 pub mod custody;
+pub mod duration;
 pub mod events;
+pub mod fence;
 pub mod http;
 pub mod lease;
 pub mod membership;
@@ -22,6 +26,7 @@ pub mod resources;
 mod run;
 pub mod status;
 pub mod streams;
+pub mod trouble;
 pub mod validate;
 
 pub use run::run;

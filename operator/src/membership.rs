@@ -90,6 +90,11 @@ pub fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
+/// How many of so many voters may fail.
+pub fn tolerance(voters: usize) -> usize {
+    voters.saturating_sub(majority(voters))
+}
+
 /// The ordinal in the name of a pod or a volume claim: `NAME-N`.
 pub fn ordinal_of(prefix: &str, name: &str) -> Option<Ordinal> {
     let digits = name.strip_prefix(prefix)?.strip_prefix('-')?;

@@ -236,6 +236,8 @@ fn unreachable(node: &Target, error: &dyn std::error::Error) -> AdminError {
 fn node_status(answer: admin::StatusResponse) -> NodeStatus {
     NodeStatus {
         role: role(answer.role()),
+        name: answer.name,
+        conflict: answer.conflict,
         cluster_id: answer.cluster_id,
         member_id: answer.member_id,
         term: answer.term,

@@ -3,22 +3,30 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use quorate_crds::RaftCluster;
+use quorate_crds::{RaftCluster, RaftClusterStatus, ScaleDownPolicy};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use crate::ages::Look;
+use crate::causes;
 use crate::membership::{Ordinal, ordinal_of};
 use crate::nodes::{Admin, Target};
-use crate::observed::{ClaimState, NodeStatus, Observed, PodState, StatefulSetState};
-use crate::pod_state::pod_state;
+use crate::observed::{ClaimState, Mark, NodeStatus, Observed, PodState, Recorded, StatefulSetState};
+use crate::pod_state::{node, pod_state};
 use crate::resources::certificates::{self, Identity};
-use crate::resources::{PEER_PORT, are_ours, pod_host, selector};
+use crate::resources::{self, PEER_PORT, are_ours, pod_host, selector};
+use crate::trouble::troubles;
+
+/// A pod that has not come up after this is not waited for.
+const TIME_TO_COME_UP: Duration = Duration::from_mins(2);
 
 /// What was seen, and what is needed to act on it.
 #[derive(Debug)]
@@ -29,6 +37,8 @@ pub struct Sight {
     pub targets: BTreeMap<Ordinal, Target>,
     /// The Secrets that exist.
     pub secrets: Secrets,
+    /// When the nodes were asked.
+    pub taken: Instant,
 }
 
 /// The Secrets of a cluster.
@@ -54,6 +64,7 @@ pub async fn observe(
     client: &Client,
     admin: &dyn Admin,
     cluster: &RaftCluster,
+    mut look: Look<'_>,
 ) -> Result<Sight, kube::Error> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
@@ -73,26 +84,67 @@ pub async fn observe(
     let now = Timestamp::now();
     let pods: BTreeMap<_, _> = pods
         .iter()
-        .filter_map(|pod| Some((ordinal_of(&name, &pod.name_any())?, pod_state(pod, now))))
+        .filter_map(|pod| Some((ordinal_of(&name, &pod.name_any())?, lasting_pod(pod, now, &mut look))))
         .collect();
     let targets = identity.map(|identity| targets(&name, &namespace, &pods, &identity)).unwrap_or_default();
     let claim_prefix = format!("data-{name}");
+    let claim_states = claims
+        .iter()
+        .filter_map(|claim| {
+            let ordinal = ordinal_of(&claim_prefix, &claim.name_any())?;
+            Some((ordinal, claim_state(cluster, claim, &mut look)))
+        })
+        .collect();
     let status = cluster.status.as_ref();
-    let observed = Observed {
+    let secrets = Secrets { ca, peers, admin: own };
+    let mut observed = Observed {
         identity: status.and_then(|status| u64::from_str_radix(status.cluster_id.as_ref()?, 16).ok()),
         bootstrapped: status.is_some_and(|status| status.bootstrapped),
+        earlier: earlier(cluster, stateful_set.as_ref(), &secrets),
+        recorded: status.map(recorded).unwrap_or_default(),
         stateful_set: stateful_set.as_ref().map(stateful_set_state),
-        nodes: ask(admin, &targets).await,
         pods,
-        claims: claims
-            .iter()
-            .filter_map(|claim| {
-                Some((ordinal_of(&claim_prefix, &claim.name_any())?, claim_state(cluster, claim)))
-            })
-            .collect(),
+        claims: claim_states,
         name,
+        ..Observed::default()
     };
-    Ok(Sight { observed, targets, secrets: Secrets { ca, peers, admin: own } })
+    causes::look_closer(client, &namespace, &claims, &mut observed).await;
+    observed.troubles =
+        troubles(&observed, |ordinal, cause| look.lasting(format!("trouble {ordinal} {}", cause.as_str())));
+    look.finish();
+    let taken = Instant::now();
+    observed.take_answers(ask(admin, &targets).await);
+    for (ordinal, said) in &observed.misplaced {
+        let pod = observed.pod_name(*ordinal);
+        tracing::warn!(
+            pod,
+            answered = said,
+            "the address of a pod answers as another: its answer is not used"
+        );
+    }
+    Ok(Sight { observed, targets, secrets, taken })
+}
+
+/// An object that an earlier cluster of this name owns: the garbage collector takes it away, whoever writes to it.
+fn earlier(cluster: &RaftCluster, set: Option<&StatefulSet>, secrets: &Secrets) -> Option<String> {
+    let set = set.map(|set| (format!("StatefulSet {}", set.name_any()), &set.metadata));
+    let secrets = [&secrets.ca, &secrets.peers, &secrets.admin];
+    let secrets = secrets
+        .into_iter()
+        .flatten()
+        .map(|secret| (format!("Secret {}", secret.name_any()), &secret.metadata));
+    set.into_iter()
+        .chain(secrets)
+        .find(|(_, metadata)| resources::is_of_an_earlier_cluster(cluster, metadata))
+        .map(|(shown, _)| shown)
+}
+
+fn recorded(status: &RaftClusterStatus) -> BTreeMap<Ordinal, Recorded> {
+    let member = |member: &quorate_crds::MemberStatus| {
+        let id = u64::from_str_radix(&member.id, 16).ok()?;
+        Some((u32::try_from(member.ordinal).ok()?, Recorded { member: id, volume: member.volume.clone() }))
+    };
+    status.members.iter().filter_map(member).collect()
 }
 
 /// Asks all nodes at once.
@@ -159,16 +211,64 @@ pub fn stateful_set_state(set: &StatefulSet) -> StatefulSetState {
     }
 }
 
-fn claim_state(cluster: &RaftCluster, claim: &PersistentVolumeClaim) -> ClaimState {
+/// What matters of a pod. How long it has lasted is counted here: the API server's clock may be away from this one.
+fn lasting_pod(pod: &Pod, now: Timestamp, look: &mut Look<'_>) -> PodState {
+    let state = pod_state(pod, now);
+    let container = node_container(pod);
+    let runs = |node: &ContainerStatus| node.state.as_ref().is_some_and(|state| state.running.is_some());
+    PodState {
+        running: container.map_or(!state.pending, runs),
+        unscheduled: is_unscheduled(pod),
+        machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        exit: causes::exit(pod),
+        settled: look.lasting(format!("pod {}", state.uid)) >= TIME_TO_COME_UP,
+        stuck: !state.ready && look.lasting(format!("unready {}", state.uid)) >= TIME_TO_COME_UP,
+        ..state
+    }
+}
+
+/// The container of the node, among the ordinary ones or among the sidecars.
+pub(crate) fn node_container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref().and_then(node)
+}
+
+fn is_unscheduled(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|item| item.type_ == "PodScheduled" && item.status == "False")
+}
+
+fn claim_state(cluster: &RaftCluster, claim: &PersistentVolumeClaim, look: &mut Look<'_>) -> ClaimState {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    let uid = claim.uid().unwrap_or_default();
+    // Both times are the API server's.
+    let made = (claim.metadata.creation_timestamp.as_ref(), cluster.metadata.creation_timestamp.as_ref());
     ClaimState {
-        uid: claim.uid().unwrap_or_default(),
         terminating: claim.metadata.deletion_timestamp.is_some(),
         bound: phase == Some("Bound"),
-        lost: phase == Some("Lost"),
+        lost: (phase == Some("Lost")).then(|| look.lasting(format!("lost {uid}"))),
         ours: are_ours(cluster, claim.labels()),
+        older: matches!(made, (Some(claim), Some(cluster)) if claim.0 < cluster.0),
         size: requested_size(claim),
+        volume: claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()),
+        mark: mark(claim),
+        uid,
+        ..ClaimState::default()
     }
+}
+
+/// Whose volume the claim says that it stands for.
+fn mark(claim: &PersistentVolumeClaim) -> Option<Mark> {
+    let number = |key: &str| u64::from_str_radix(claim.annotations().get(key)?, 16).ok();
+    Some(Mark {
+        cluster: number(resources::CLUSTER_ID_ANNOTATION)?,
+        member: number(resources::MEMBER_ID_ANNOTATION)?,
+        removed: match claim.annotations().get(resources::REMOVED_ANNOTATION).map(String::as_str) {
+            None => None,
+            Some("Delete") => Some(ScaleDownPolicy::Delete),
+            // Whatever else somebody wrote keeps the volume.
+            Some(_) => Some(ScaleDownPolicy::Retain),
+        },
+    })
 }
 
 fn requested_size(claim: &PersistentVolumeClaim) -> Option<String> {

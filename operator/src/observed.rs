@@ -1,8 +1,12 @@
 //! What was seen of one cluster in one round: the input of `plan` and of `status`. Plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_crds::ScaleDownPolicy;
 
 use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal};
+use crate::trouble::Trouble;
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,8 +15,12 @@ pub struct Observed {
     pub name: String,
     /// The cluster's ID in its status.
     pub identity: Option<u64>,
-    /// Whether the status says that a node has founded the cluster.
+    /// Whether the status says that the cluster has been founded: by a node that was told to, or before this resource was made.
     pub bootstrapped: bool,
+    /// An object of an earlier cluster of this name, which Kubernetes takes away: nothing is made in its place before it is gone.
+    pub earlier: Option<String>,
+    /// The members that the status names, by ordinal: what was known of them last.
+    pub recorded: BTreeMap<Ordinal, Recorded>,
     /// Absent when it does not exist.
     pub stateful_set: Option<StatefulSetState>,
     /// The pods, by ordinal.
@@ -21,6 +29,23 @@ pub struct Observed {
     pub claims: BTreeMap<Ordinal, ClaimState>,
     /// The nodes that answered, by the ordinal of their pod.
     pub nodes: BTreeMap<Ordinal, NodeStatus>,
+    /// The Kubernetes nodes that pods in trouble, or their volumes, are bound to.
+    pub machines: BTreeMap<String, Machine>,
+    /// Why the API server refuses to make pods, in its own words.
+    pub refused: Option<String>,
+    /// The pods that do not serve, and why.
+    pub troubles: Vec<Trouble>,
+    /// The addresses of pods at which another node answered, with the name that it gave.
+    pub misplaced: BTreeMap<Ordinal, String>,
+}
+
+/// What the status says of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its ID.
+    pub member: MemberId,
+    /// The volume that it was seen on.
+    pub volume: Option<String>,
 }
 
 /// The `StatefulSet`.
@@ -34,6 +59,26 @@ pub struct StatefulSetState {
     pub claim_size: Option<String>,
 }
 
+/// A Kubernetes node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Its kubelet reports.
+    Ready,
+    /// It does not: what runs there may run on.
+    Away,
+    /// It does not exist any more.
+    Gone,
+}
+
+/// How the container of a node ended last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code.
+    pub code: i32,
+    /// The reason that the kubelet gives.
+    pub reason: String,
+}
+
 /// A pod.
 // Each is a fact of its own that Kubernetes reports.
 #[allow(clippy::struct_excessive_bools)]
@@ -45,20 +90,28 @@ pub struct PodState {
     pub revision: Option<String>,
     /// It is being deleted.
     pub terminating: bool,
-    /// Its node has not started yet, and may never do. What runs beside it does not count.
+    /// Its node has not started yet, and may never.
     pub pending: bool,
-    /// The node's readiness probe says yes, whatever runs beside it.
+    /// The container of its node runs.
+    pub running: bool,
+    /// The container of its node is ready: the member serves, whatever runs beside it.
     pub ready: bool,
-    /// All containers are ready, the user's too: what Kubernetes' own budgets and Services go by.
+    /// All of it is ready. It is what Kubernetes counts.
     pub pod_ready: bool,
     /// Its address, once it has one.
     pub ip: Option<String>,
     /// It has had its time to come up: nobody waits for it any more.
     pub settled: bool,
-    /// It has not been ready for as long as a pod may take to come up.
+    /// Its node has not been ready for as long as a pod may take to come up.
     pub stuck: bool,
     /// Why Kubernetes does not run the node, such as `CrashLoopBackOff`.
     pub trouble: Option<String>,
+    /// It has no Kubernetes node.
+    pub unscheduled: bool,
+    /// The Kubernetes node that it is on.
+    pub machine: Option<String>,
+    /// How its node ended last.
+    pub exit: Option<Exit>,
 }
 
 /// A volume claim.
@@ -72,17 +125,42 @@ pub struct ClaimState {
     pub terminating: bool,
     /// It is bound to a volume.
     pub bound: bool,
-    /// Its volume is gone, and the data with it.
-    pub lost: bool,
+    /// For how long the object of its volume has been missing. The data may be there all the same, and come back with it.
+    pub lost: Option<Duration>,
     /// It was made for the cluster: one that somebody made by hand is used, and left to them.
     pub ours: bool,
+    /// It is older than the resource: it was kept from an earlier one, and is never deleted by scaling.
+    pub older: bool,
     /// The size that it asks for.
     pub size: Option<String>,
+    /// The name of its volume.
+    pub volume: Option<String>,
+    /// The Kubernetes node that its volume is bound to. It is looked at only where the pod has trouble, as is what follows.
+    pub machine: Option<String>,
+    /// Its volume stays when the claim is deleted.
+    pub retained: bool,
+    /// Why its volume cannot be made, in the words of Kubernetes.
+    pub warning: Option<String>,
+    /// Whose volume it is, where the operator has seen that.
+    pub mark: Option<Mark>,
+}
+
+/// Whose volume a claim stands for. It is written on the claim, so that it outlives the resource and its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The cluster.
+    pub cluster: u64,
+    /// The member.
+    pub member: MemberId,
+    /// The member was seen to be removed by scaling: what the spec wanted to become of the volume at that time.
+    pub removed: Option<ScaleDownPolicy>,
 }
 
 /// What a node said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
+    /// What it calls itself: the name of its pod.
+    pub name: String,
     /// Zero while it belongs to no cluster.
     pub cluster_id: u64,
     /// Its ID.
@@ -103,6 +181,8 @@ pub struct NodeStatus {
     pub configuration: Option<ConfigurationState>,
     /// What a leader knows of every member. Empty on others.
     pub progress: BTreeMap<MemberId, Progress>,
+    /// What it has noticed of a second process that runs as a member. Empty if nothing.
+    pub conflict: String,
 }
 
 /// The role of a node.
@@ -155,6 +235,44 @@ pub struct Leader<'a> {
 }
 
 impl Observed {
+    /// Sorts the answers of the nodes. An answer counts for the pod that it names: an address may have gone to another pod since the
+    /// API server last heard of it.
+    pub fn take_answers(&mut self, answers: BTreeMap<Ordinal, NodeStatus>) {
+        let (right, wrong): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            answers.into_iter().partition(|(ordinal, node)| node.name == self.pod_name(*ordinal));
+        self.nodes = right;
+        self.misplaced = wrong.into_iter().map(|(ordinal, node)| (ordinal, node.name)).collect();
+    }
+
+    /// A member that more than one pod runs, and those pods: its volume has been copied.
+    pub fn duplicate(&self) -> Option<(MemberId, BTreeSet<Ordinal>)> {
+        let mut pods: BTreeMap<MemberId, BTreeSet<Ordinal>> = BTreeMap::new();
+        for (&ordinal, node) in &self.nodes {
+            pods.entry(node.member_id).or_default().insert(ordinal);
+        }
+        pods.into_iter().find(|(id, pods)| *id != 0 && pods.len() > 1)
+    }
+
+    /// What a node of this cluster has noticed of a second process that runs as a member.
+    pub fn conflict(&self) -> Option<(Ordinal, &str)> {
+        let ours = self.nodes.iter().filter(|(_, node)| Some(node.cluster_id) == self.identity);
+        ours.map(|(&ordinal, node)| (ordinal, node.conflict.as_str()))
+            .find(|(_, conflict)| !conflict.is_empty())
+    }
+
+    /// Pods that run a member which the configuration knows in another pod, with that pod's name.
+    pub fn displaced(&self) -> impl Iterator<Item = (Ordinal, &str)> + '_ {
+        self.nodes.keys().filter_map(|&ordinal| Some((ordinal, self.belongs_to(ordinal)?)))
+    }
+
+    /// The other pod that the member in this pod belongs to.
+    fn belongs_to(&self, ordinal: Ordinal) -> Option<&str> {
+        let node = self.nodes.get(&ordinal)?;
+        let leader = self.leader().filter(|leader| leader.status.cluster_id == node.cluster_id)?;
+        let named = &leader.configuration().members.get(&node.member_id)?.name;
+        (*named != self.pod_name(ordinal)).then_some(named)
+    }
+
     /// The leader: of all nodes of this cluster that say they lead, the one with the highest term.
     pub fn leader(&self) -> Option<Leader<'_>> {
         let identity = self.identity?;
@@ -193,8 +311,14 @@ impl Observed {
         Some((members.map(|member| member.name.clone()).next()?, term?))
     }
 
-    /// The member that runs in a pod, if it is one of this cluster, or could become one.
+    /// The member that runs in a pod, if it is this pod's member of the cluster, or could become it.
     pub fn occupant(&self, ordinal: Ordinal) -> Option<&NodeStatus> {
+        let node = self.runs(ordinal)?;
+        self.belongs_to(ordinal).is_none().then_some(node)
+    }
+
+    /// The node in a pod, if it belongs to this cluster or to none, whichever pod its member belongs to.
+    pub fn runs(&self, ordinal: Ordinal) -> Option<&NodeStatus> {
         let node = self.nodes.get(&ordinal)?;
         (node.cluster_id == 0 || Some(node.cluster_id) == self.identity).then_some(node)
     }
@@ -218,15 +342,28 @@ impl Observed {
     /// The name of a pod that is waited for, with what keeps it.
     pub fn awaited(&self, ordinal: Ordinal) -> String {
         let name = self.pod_name(ordinal);
-        match self.pods.get(&ordinal).and_then(|pod| pod.trouble.as_ref()) {
+        let said = self.pods.get(&ordinal).and_then(|pod| pod.trouble.as_ref());
+        match self.trouble(ordinal).map(|trouble| &trouble.message).or(said) {
             Some(trouble) => format!("{name} ({trouble})"),
             None => name,
         }
     }
 
+    /// What keeps a pod from serving.
+    pub fn trouble(&self, ordinal: Ordinal) -> Option<&Trouble> {
+        self.troubles.iter().find(|trouble| trouble.ordinal == ordinal)
+    }
+
     /// The name of a pod.
     pub fn pod_name(&self, ordinal: Ordinal) -> String {
         format!("{}-{ordinal}", self.name)
+    }
+}
+
+impl ClaimState {
+    /// Whether the claim is known to be this cluster's: it says so, or it was made in the life of the resource.
+    pub fn is_of(&self, identity: Option<u64>) -> bool {
+        self.ours && self.mark.map_or(!self.older, |mark| Some(mark.cluster) == identity)
     }
 }
 

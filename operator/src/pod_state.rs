@@ -40,11 +40,12 @@ pub(crate) fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
         trouble: status.and_then(|status| unscheduled(status).or_else(|| node.and_then(waits_for))),
         settled: created,
         stuck: !ready && created && status.is_none_or(|status| is_stuck(status, node, long_ago)),
+        ..PodState::default()
     }
 }
 
 /// The node's container: an ordinary one, or beside the user's a sidecar, which is an init container.
-fn node(status: &PodStatus) -> Option<&ContainerStatus> {
+pub(crate) fn node(status: &PodStatus) -> Option<&ContainerStatus> {
     containers(status).find(|container| container.name == NODE)
 }
 

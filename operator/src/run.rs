@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use crate::ages::Ages;
 use crate::cli::{Cli, LogFormat};
 use crate::controller::{self, Context};
 use crate::custody::Installation;
@@ -53,6 +54,9 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         metrics: metrics.clone(),
         node_image: cli.node_image.clone(),
         installation: Installation { namespace: cli.namespace.clone(), lease: cli.lease.clone() },
+        ages: Ages::default(),
+        held: lease.held(),
+        asked: Mutex::default(),
         failures: Mutex::new(HashMap::new()),
     });
     tokio::select! {

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus};
 
-use crate::membership::{MemberId, has_majority};
+use crate::membership::{MemberId, Ordinal, has_majority};
 use crate::observed::{Leader, Observed};
 use crate::plan::{Course, Plan, Step, StepKind};
 use crate::resources;
@@ -43,7 +43,13 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
             Quorum::Unseen => before.voters,
             _ => Some(format!("{}/{}", facts.well, facts.wanted)),
         },
-        members: leader.map_or(before.members, |leader| members(seen, leader)),
+        members: match leader {
+            Some(leader) => members(seen, leader),
+            // Nobody says that they are well.
+            None => {
+                before.members.into_iter().map(|member| MemberStatus { healthy: false, ..member }).collect()
+            }
+        },
         phase: phase(findings, &facts, before.phase),
         version: version(seen).or(before.version),
         plan: plan_status(findings.plan),
@@ -140,6 +146,7 @@ fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
             role: role(id),
             pod: seen.pod_name(ordinal),
             healthy: leader.is_well(id),
+            volume: volume(seen, leader, ordinal, id),
         })
     };
     let mut members: Vec<_> = configuration.ids().into_iter().filter_map(member).collect();
@@ -147,11 +154,20 @@ fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
     members
 }
 
+/// The volume that a member was last seen to be well on.
+fn volume(seen: &Observed, leader: Leader<'_>, ordinal: Ordinal, id: MemberId) -> Option<String> {
+    let here = seen.occupant(ordinal).is_some_and(|node| node.member_id == id) && leader.is_well(id);
+    let now = seen.claims.get(&ordinal).and_then(|claim| claim.volume.clone()).filter(|_| here);
+    now.or_else(|| seen.recorded.get(&ordinal).filter(|known| known.member == id)?.volume.clone())
+}
+
 /// The lowest version that a node of this cluster runs: an upgrade is finished when it is the new one.
 fn version(seen: &Observed) -> Option<String> {
     let of_node =
         |version: &String| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u64>>();
-    let versions = seen.nodes.values().map(|node| &node.version).filter(|version| !version.is_empty());
+    let ours =
+        seen.nodes.values().filter(|node| node.cluster_id == 0 || Some(node.cluster_id) == seen.identity);
+    let versions = ours.map(|node| &node.version).filter(|version| !version.is_empty());
     versions.min_by_key(|version| of_node(version)).cloned()
 }
 
@@ -199,6 +215,7 @@ fn conditions(findings: &Findings<'_>, facts: &Facts, before: &[Condition]) -> V
         degraded(findings, facts),
         spec_accepted(findings),
         reconciled(findings),
+        paused(findings),
     ];
     verdicts
         .into_iter()
@@ -327,6 +344,18 @@ fn spec_accepted(findings: &Findings<'_>) -> Verdict {
             None => verdict("SpecAccepted", true, "Accepted", "the spec can be worked on"),
         },
     }
+}
+
+fn paused(findings: &Findings<'_>) -> Verdict {
+    if findings.cluster.spec.paused {
+        return verdict(
+            "Paused",
+            true,
+            "SpecPaused",
+            "spec.paused is true: no member is changed and no pod is ended",
+        );
+    }
+    verdict("Paused", false, "NotPaused", "spec.paused is false")
 }
 
 fn reconciled(findings: &Findings<'_>) -> Verdict {

@@ -2,7 +2,7 @@
 //! what those rules cannot see, and a CRD that is older than the operator.
 
 use quorate_crds::{
-    DeletionPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec, is_for_users,
+    DeletionPolicy, Disruptions, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec, is_for_users,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -87,7 +87,12 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
         quantity::bytes(quota).ok_or_else(|| Invalid::Quota(quota.clone()))?;
     }
     Ok(Valid {
-        wanted: Wanted { replicas, when_scaled: spec.storage.when_scaled, paused: spec.paused },
+        wanted: Wanted {
+            replicas,
+            when_scaled: spec.storage.when_scaled,
+            paused: spec.paused,
+            disruptions: spec.disruptions,
+        },
         deletion_policy: spec.deletion_policy,
         image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),
         advice: advice(spec),
@@ -96,7 +101,10 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
 
 /// The first thing to say: what is done otherwise than the spec asks comes before what could be better.
 fn advice(spec: &RaftClusterSpec) -> Option<Advice> {
-    ignored_variables(spec).or_else(|| short_grace_period(spec)).or_else(|| even_replicas(spec.replicas))
+    ignored_variables(spec)
+        .or_else(|| short_grace_period(spec))
+        .or_else(|| outages_allowed(spec))
+        .or_else(|| even_replicas(spec.replicas))
 }
 
 fn ignored_variables(spec: &RaftClusterSpec) -> Option<Advice> {
@@ -121,6 +129,17 @@ fn short_grace_period(spec: &RaftClusterSpec) -> Option<Advice> {
         message: format!(
             "spec.podTemplate.spec.terminationGracePeriodSeconds is {seconds}, and {GRACE_PERIOD_SECONDS} are used: a node \
              hands its leadership over, and lets its clients go, before it ends. Write {GRACE_PERIOD_SECONDS} or more"
+        ),
+    })
+}
+
+fn outages_allowed(spec: &RaftClusterSpec) -> Option<Advice> {
+    let replicas = spec.replicas;
+    (spec.disruptions == Disruptions::Allow && replicas < 3).then(|| Advice {
+        reason: "OutagesAllowed",
+        message: format!(
+            "disruptions is Allow, and with {replicas} voters the quorum goes with each: while a drain or a rollout takes a pod, clients \
+             wait until it is back. With replicas 3 they would not"
         ),
     })
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use quorate_crds::RaftCluster;
+use quorate_operator::plan::Budget;
 use quorate_operator::resources::{Blueprint, objects};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ fn blueprint<'a>(cluster: &'a RaftCluster, image: &'a str) -> Blueprint<'a> {
         cluster,
         image,
         pods: 3,
-        disruptions: 1,
+        budget: Budget { min_available: 2, always_allow: false },
         claim_size: None,
         operator_namespace: "quorate-system",
     }

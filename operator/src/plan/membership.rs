@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{Action, Step, StepKind, Wanted, stays_well, successor};
-use crate::membership::{Configuration, Member, MemberId, Ordinal, has_majority, majority};
+use crate::membership::{Configuration, Member, MemberId, Ordinal, has_majority, majority, tolerance};
 use crate::observed::{Leader, Observed, PodState};
 
 /// A leader whose newest configuration has been committed and is not joint: the only state that a change may start from.
@@ -124,7 +124,8 @@ fn superseded_learners(seen: &Observed, leader: Leader<'_>) -> BTreeSet<MemberId
 fn voters(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, survey: &Survey) -> Option<Step> {
     let kind = StepKind::ChangeVoters;
     let now = leader.configuration();
-    let next = &survey.voters;
+    let (next, early) = together(wanted, seen, leader, &survey.voters);
+    let next = &next;
     let leaving_learners: BTreeSet<_> = now
         .learners
         .iter()
@@ -132,7 +133,7 @@ fn voters(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, survey: &Survey)
         .filter(|&id| now.ordinal(&seen.name, id) >= Some(wanted.replicas))
         .collect();
     if *next == now.voters && leaving_learners.is_empty() {
-        return None;
+        return early.filter(|_| survey.waits.is_empty());
     }
     let reason = describe(seen, now, next);
     // The place of a lost voter is filled at once: until then the cluster survives one failure less. Whatever else is
@@ -162,10 +163,72 @@ fn voters(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, survey: &Survey)
             format!("{} of the {} voters of today to be well", majority(now.voters.len()), now.voters.len());
         return Some(Step::refuse(kind, reason, until));
     }
+    if let Some(until) = spends_margin(seen, leader, next, counts) {
+        return Some(Step::refuse(kind, reason, until));
+    }
     if !next.contains(&leader.status.member_id) {
         return Some(hand_over_or_widen(seen, leader, next, reason));
     }
     Some(Step::act(kind, reason, change_to(leader, with_voters(now, next, &leaving_learners))))
+}
+
+/// New voters come together. A part of them comes first only where the cluster survives more failures with it: four voters
+/// survive no more than three, and every write waits for one more. Returns the voters to be, and what to say while some that have
+/// caught up wait for the others.
+fn together(
+    wanted: &Wanted,
+    seen: &Observed,
+    leader: Leader<'_>,
+    next: &BTreeSet<MemberId>,
+) -> (BTreeSet<MemberId>, Option<Step>) {
+    let now = leader.configuration();
+    let ordinal = |id: MemberId| now.ordinal(&seen.name, id);
+    let sitting: BTreeSet<_> = now.voters.iter().filter_map(|&id| ordinal(id)).collect();
+    let joining: BTreeSet<MemberId> = next
+        .difference(&now.voters)
+        .copied()
+        .filter(|&id| ordinal(id).is_none_or(|ordinal| !sitting.contains(&ordinal)))
+        .collect();
+    let whole = next.len() >= wanted.replicas as usize;
+    if whole || joining.is_empty() || tolerance(next.len()) > tolerance(now.voters.len()) {
+        return (next.clone(), None);
+    }
+    let held: BTreeSet<_> = next.iter().filter_map(|&id| ordinal(id)).collect();
+    let missing = (0..wanted.replicas).filter(|ordinal| !held.contains(ordinal)).map(|o| seen.awaited(o));
+    let reason = format!(
+        "{} new voters have caught up, and {} voters would survive no more failures than {}",
+        joining.len(),
+        next.len(),
+        now.voters.len()
+    );
+    let until = format!("{} to catch up too", missing.collect::<Vec<_>>().join(", "));
+    let said = Step::wait(StepKind::ChangeVoters, reason, until);
+    (next - &joining, Some(said))
+}
+
+/// What a change that leaves less margin than there is, and than there could be, has to wait for: the failures that the cluster
+/// survives right now are not spent on a change that can wait.
+fn spends_margin(
+    seen: &Observed,
+    leader: Leader<'_>,
+    next: &BTreeSet<MemberId>,
+    counts: impl Fn(MemberId) -> bool,
+) -> Option<String> {
+    let now = &leader.configuration().voters;
+    let margin = |well: usize, of: usize| well.saturating_sub(majority(of));
+    let before = margin(now.iter().filter(|id| leader.is_well(**id)).count(), now.len());
+    let after = margin(next.iter().filter(|id| counts(**id)).count(), next.len());
+    if after >= before.min(tolerance(next.len())) {
+        return None;
+    }
+    let unwell = next.iter().filter(|id| !counts(**id)).map(|&id| {
+        let ordinal = leader.configuration().ordinal(&seen.name, id);
+        ordinal.map_or_else(|| format!("{id:016x}"), |ordinal| seen.awaited(ordinal))
+    });
+    Some(format!(
+        "{} to be well: {before} more failures are survived now, and only {after} would be",
+        unwell.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 /// Says which pods hold no voter yet, when nothing can be done but to wait for them.

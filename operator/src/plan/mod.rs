@@ -11,21 +11,25 @@
 //! The steps are tried in an order. Before there is a steady leader the first that has something to do, to wait for or to
 //! refuse is the plan's step; then the first that can act is, if there is one.
 
+mod budget;
 mod identity;
 mod membership;
 mod repair;
 mod rollout;
 mod volumes;
 
+pub use budget::Budget;
+pub use volumes::marks;
+
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world;
 
-use quorate_crds::ScaleDownPolicy;
+use quorate_crds::{Disruptions, ScaleDownPolicy};
 
-use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal, majority};
-use crate::observed::{Leader, NodeStatus, Observed};
+use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal};
+use crate::observed::{ClaimState, Leader, NodeStatus, Observed};
 
 /// What of the spec decides over the steps. Made by `validate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Wanted {
     pub when_scaled: ScaleDownPolicy,
     /// Nothing is to be changed.
     pub paused: bool,
+    /// Whether one voter of one or two may go.
+    pub disruptions: Disruptions,
 }
 
 /// What is to be.
@@ -43,8 +49,8 @@ pub struct Wanted {
 pub struct Plan {
     /// The pods of the `StatefulSet`.
     pub pods: u32,
-    /// The pods that may be evicted at once.
-    pub disruptions: u32,
+    /// How many pods may go at once.
+    pub budget: Budget,
     /// The next step; absent when everything is as wanted.
     pub step: Option<Step>,
 }
@@ -74,6 +80,8 @@ pub enum Course {
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
+    /// Waits until two processes do not run as one member any more.
+    ResolveDuplicate,
     /// Gives the cluster its ID.
     ChooseIdentity,
     /// Makes the first node a cluster of one.
@@ -100,7 +108,12 @@ pub enum StepKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Write this ID to the status, before anything else is done.
-    SetIdentity(u64),
+    SetIdentity {
+        /// The cluster's ID.
+        id: u64,
+        /// The volumes hold a cluster of this ID: it has been founded, and is not founded again.
+        founded: bool,
+    },
     /// Tell a node to found the cluster.
     Bootstrap {
         /// The node's pod.
@@ -124,12 +137,14 @@ pub enum Action {
         /// Who is to lead.
         target: MemberId,
     },
-    /// Delete a pod.
-    DeletePod {
+    /// End a pod.
+    EndPod {
         /// Its ordinal.
         ordinal: Ordinal,
         /// Its UID.
         uid: String,
+        /// How.
+        by: Means,
     },
     /// Delete a volume claim.
     DeleteClaim {
@@ -140,17 +155,31 @@ pub enum Action {
     },
 }
 
+/// How a pod is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// It is asked to go, as by a drain: the budget decides, and counts whatever else goes at the same time.
+    Eviction,
+    /// It is deleted. Only where the budget would hold a pod that nobody needs: it counts whole pods, and a member may serve, or be in
+    /// nobody's way, in one that is not ready.
+    Deletion,
+}
+
 impl Plan {
     /// What is done now.
     pub fn action(&self) -> Option<&Action> {
-        match &self.step {
-            Some(Step { course: Course::Act(action), .. }) => Some(action),
-            _ => None,
-        }
+        self.step.as_ref().and_then(Step::action)
     }
 }
 
 impl Step {
+    fn action(&self) -> Option<&Action> {
+        match &self.course {
+            Course::Act(action) => Some(action),
+            Course::Wait(_) | Course::Refuse(_) => None,
+        }
+    }
+
     fn act(kind: StepKind, reason: impl Into<String>, action: Action) -> Self {
         Self { kind, reason: reason.into(), course: Course::Act(action) }
     }
@@ -167,13 +196,17 @@ impl Step {
 /// Plans the next step. `fresh` is a random ID, used when the cluster has none.
 pub fn plan(wanted: &Wanted, seen: &Observed, fresh: u64) -> Plan {
     let step = if wanted.paused { None } else { next(wanted, seen, fresh) };
-    Plan { pods: pods(wanted, seen), disruptions: disruptions(seen), step }
+    let pods = pods(wanted, seen);
+    let action = step.as_ref().and_then(Step::action);
+    Plan { pods, budget: budget::budget(wanted, seen, pods, action), step }
 }
 
 fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
     let pods = pods(wanted, seen);
-    // A pod that waits for ever would otherwise be waited for.
-    repair::stuck_pods(wanted, seen)
+    identity::earlier(seen)
+        .or_else(|| identity::duplicates(seen))
+        // A pod that waits for ever would otherwise be waited for.
+        .or_else(|| repair::stuck_pods(wanted, seen))
         .or_else(|| identity::choose(pods, seen, fresh))
         .or_else(|| identity::bootstrap(seen))
         .or_else(|| {
@@ -183,11 +216,13 @@ fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
             };
             let steps = [
                 repair::terminating_volumes(wanted, seen, leader),
+                repair::lost_volumes(wanted, seen, leader),
                 membership::change(wanted, seen, leader),
                 rollout::outdated_pods(wanted, seen, leader),
                 volumes::left_over(wanted, seen),
                 membership::missing(wanted, seen, leader),
                 repair::strangers(seen),
+                repair::displaced(seen),
             ];
             first_to_act(steps.into_iter().flatten().collect())
         })
@@ -208,34 +243,20 @@ fn pods(wanted: &Wanted, seen: &Observed) -> u32 {
     let certain = seen
         .confirmed_leader()
         .is_some_and(|leader| leader.state.committed && !leader.configuration().is_joint());
-    let kept = match &seen.stateful_set {
-        _ if certain => None,
-        Some(set) => Some(set.replicas),
-        // One that is gone is made again for all the volumes that it had.
-        None => seen.claims.keys().copied().max().map(above),
+    let kept = if certain { 0 } else { uncertain_pods(seen) };
+    wanted.replicas.max(named.map_or(0, above)).max(kept)
+}
+
+/// The pods that the cluster may need while it is not certain who its members are: those that there are to be, and one for each
+/// volume and each member last known. Somebody may have scaled the `StatefulSet` down, or deleted it.
+fn uncertain_pods(seen: &Observed) -> u32 {
+    let removed = |claim: &ClaimState| {
+        claim.mark.is_some_and(|mark| Some(mark.cluster) == seen.identity && mark.removed.is_some())
     };
-    wanted.replicas.max(named.map_or(0, above)).max(kept.unwrap_or(0))
-}
-
-/// How many pods may be evicted: as many voters as may be lost, less those that are lost although their pods look well (the
-/// pod of a lost volume runs another member). Pods that are not ready are counted by Kubernetes itself. Nobody is evicted
-/// while it is not certain who the voters are.
-fn disruptions(seen: &Observed) -> u32 {
-    let tolerated = |voters: usize| voters.saturating_sub(majority(voters));
-    let Some(leader) = seen.confirmed_leader() else { return 0 };
-    let configuration = leader.configuration();
-    let halves = [&configuration.voters, &configuration.outgoing];
-    let spare = halves.iter().filter(|half| !half.is_empty()).map(|half| {
-        let hidden =
-            half.iter().filter(|id| !leader.hears(**id) && pod_looks_well(seen, leader, **id)).count();
-        tolerated(half.len()).saturating_sub(hidden)
-    });
-    u32::try_from(spare.min().unwrap_or(0)).unwrap_or(0)
-}
-
-fn pod_looks_well(seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
-    let pod = leader.configuration().ordinal(&seen.name, id).and_then(|ordinal| seen.pods.get(&ordinal));
-    pod.is_some_and(|pod| pod.ready && !pod.terminating)
+    let volumes = seen.claims.iter().filter(|(_, claim)| !removed(claim)).map(|(&ordinal, _)| ordinal);
+    let highest = volumes.chain(seen.recorded.keys().copied()).max();
+    let set = seen.stateful_set.as_ref().map_or(0, |set| set.replicas);
+    set.max(highest.map_or(0, |ordinal| ordinal + 1))
 }
 
 /// Whether a member is well and goes on running: the leader goes on hearing of one whose pod is ending, or has just ended, for

@@ -1,8 +1,11 @@
 //! Pods that cannot run as they are.
 
-use super::{Action, Step, StepKind, Wanted, can_spare, first_to_act, successor};
+use std::time::Duration;
+
+use super::budget::{allows, budget, healthy};
+use super::{Action, Course, Means, Step, StepKind, Wanted, can_spare, first_to_act, successor};
 use crate::membership::{MemberId, Ordinal};
-use crate::observed::{ClaimState, Leader, Observed, PodState};
+use crate::observed::{Leader, Observed, PodState};
 
 /// Deletes pods that run nothing and would wait for ever. It costs no quorum, and no volume: a claim that is being deleted
 /// goes with its pod, so such a pod is left to `terminating_volumes`.
@@ -11,16 +14,14 @@ use crate::observed::{ClaimState, Leader, Observed, PodState};
 ///   makes the claim together with the next pod.
 /// - A pod of an old template that does not come up would hold up the very change that mends it.
 pub(super) fn stuck_pods(wanted: &Wanted, seen: &Observed) -> Option<Step> {
-    seen.pods.iter().filter(|(_, pod)| !pod.terminating && !pod.ready).find_map(|(&ordinal, pod)| {
+    let unready = seen.pods.iter().filter(|(_, pod)| !pod.terminating && !pod.ready);
+    let mut steps = unready.filter_map(|(&ordinal, pod)| {
         let Some(claim) = seen.claims.get(&ordinal) else {
             let why = "its volume claim is gone, and comes back with the next pod";
-            return pod.pending.then(|| recreate(seen, ordinal, pod, why));
+            return pod.pending.then(|| recreate(wanted, seen, ordinal, pod, why));
         };
         if claim.terminating {
             return None;
-        }
-        if pod.pending && claim.lost && claim.ours {
-            return Some(delete_lost_claim(seen, ordinal, claim));
         }
         let outdated = ordinal < wanted.replicas && super::rollout::is_outdated(seen, pod);
         let runs_nothing = !seen.nodes.contains_key(&ordinal) && !is_heard(seen, ordinal);
@@ -29,19 +30,49 @@ pub(super) fn stuck_pods(wanted: &Wanted, seen: &Observed) -> Option<Step> {
         (outdated && runs_nothing && has_failed).then(|| {
             let reason =
                 format!("{} does not come up, and its template is not the newest", seen.pod_name(ordinal));
-            Step::act(StepKind::UpdatePod, reason, delete_pod(ordinal, pod))
+            end_pod(wanted, seen, (ordinal, pod), StepKind::UpdatePod, reason)
         })
-    })
+    });
+    // What cannot be done holds nothing up.
+    steps.find(|step| matches!(step.course, Course::Act(_)))
 }
 
 fn is_heard(seen: &Observed, ordinal: Ordinal) -> bool {
     seen.leader().is_some_and(|leader| members_of(seen, leader, ordinal).any(|id| leader.hears(id)))
 }
 
-/// A lost claim names a volume that does not exist any more. Nothing can be lost with it.
-fn delete_lost_claim(seen: &Observed, ordinal: Ordinal, claim: &ClaimState) -> Step {
-    let reason = format!("the volume of {} does not exist any more", seen.pod_name(ordinal));
-    Step::act(StepKind::DeleteVolume, reason, Action::DeleteClaim { ordinal, uid: claim.uid.clone() })
+/// A volume whose object has been missing for so long is taken for lost, where the others do without it. A control plane that is
+/// restored, or storage that is moved, has its volumes back within minutes.
+const LOST_FOR_GOOD: Duration = Duration::from_mins(5);
+
+/// A claim in phase Lost is deleted, so that a new member with a new volume takes the ordinal: as with any member's volume only
+/// where the quorum does without it, one at a time, and after a patience. Until then it can be bound again as it was.
+pub(super) fn lost_volumes(wanted: &Wanted, seen: &Observed, leader: Leader<'_>) -> Option<Step> {
+    let kind = StepKind::DeleteVolume;
+    let lost = seen.claims.iter().filter(|(_, claim)| claim.ours && !claim.terminating);
+    let steps = lost.filter_map(|(&ordinal, claim)| {
+        let lasting = claim.lost?;
+        let pod = seen.pod_name(ordinal);
+        let volume = claim.volume.as_deref().unwrap_or("without a name");
+        let reason = format!("the PersistentVolume {volume} of {pod} is missing");
+        // A volume that no pod uses is nobody's trouble.
+        let uses = seen.pods.get(&ordinal)?;
+        if !uses.pending {
+            let until = "it to come back: the pod runs on, and could not start again";
+            return Some(Step::refuse(kind, reason, until));
+        }
+        if lasting < LOST_FOR_GOOD {
+            let minutes = LOST_FOR_GOOD.as_secs() / 60;
+            return Some(Step::wait(kind, reason, format!("it to come back, for {minutes} minutes")));
+        }
+        let another = seen.claims.values().any(|other| other.terminating && other.lost.is_some());
+        if !claim.is_of(seen.identity) || another || before_deleting(wanted, seen, leader, ordinal).is_some() {
+            let until = "the other voters to hold the quorum without it: bring the PersistentVolume back, or delete the claim";
+            return Some(Step::refuse(kind, reason, until));
+        }
+        Some(Step::act(kind, reason, Action::DeleteClaim { ordinal, uid: claim.uid.clone() }))
+    });
+    first_to_act(steps.collect())
 }
 
 /// A claim that is being deleted waits for its pod to end. The pod is ended where the others keep the quorum without it.
@@ -52,7 +83,8 @@ pub(super) fn terminating_volumes(wanted: &Wanted, seen: &Observed, leader: Lead
         going && !pod.terminating && **ordinal < wanted.replicas
     });
     let steps = going.map(|(&ordinal, pod)| {
-        before_deleting(seen, leader, ordinal).unwrap_or_else(|| recreate(seen, ordinal, pod, why))
+        before_deleting(wanted, seen, leader, ordinal)
+            .unwrap_or_else(|| recreate(wanted, seen, ordinal, pod, why))
     });
     first_to_act(steps.collect())
 }
@@ -70,16 +102,38 @@ pub(super) fn strangers(seen: &Observed) -> Option<Step> {
     })
 }
 
+/// Says when a pod runs a member that belongs to another pod: volumes have been exchanged, or copied.
+pub(super) fn displaced(seen: &Observed) -> Option<Step> {
+    let (ordinal, owner) = seen.displaced().next()?;
+    let pod = seen.pod_name(ordinal);
+    Some(Step::refuse(
+        StepKind::ChangeLearners,
+        format!(
+            "{pod} runs the member of {owner}: their volumes have been exchanged, or one is a copy of the other"
+        ),
+        format!("{owner} to run it: delete the claim and the pod of {pod}, and a new member takes its place"),
+    ))
+}
+
 /// The step that has to come before a pod may be deleted, if there is one: others have to be well enough to do without it,
 /// and its leadership has to be handed over.
-pub(super) fn before_deleting(seen: &Observed, leader: Leader<'_>, ordinal: Ordinal) -> Option<Step> {
+pub(super) fn before_deleting(
+    wanted: &Wanted,
+    seen: &Observed,
+    leader: Leader<'_>,
+    ordinal: Ordinal,
+) -> Option<Step> {
     let pod = seen.pod_name(ordinal);
     let needed = members_of(seen, leader, ordinal)
         .filter(|id| leader.configuration().voters.contains(id))
         .any(|id| !can_spare(seen, leader, id));
+    if needed && allows(wanted, leader.configuration()) && !loses_its_volume(seen, ordinal) {
+        // The spec says that an outage may be. Nobody could take the leadership over for it.
+        return None;
+    }
     if needed {
         let advice = if leader.configuration().voters.len() < 3 {
-            "three voters: with fewer, no pod can go without an outage. Scale up, or delete the pod yourself"
+            "three voters, or spec.disruptions Allow: with fewer voters no pod can go without an outage"
         } else {
             "enough other voters to be well"
         };
@@ -99,26 +153,64 @@ pub(super) fn before_deleting(seen: &Observed, leader: Leader<'_>, ordinal: Ordi
     })
 }
 
+/// Whether the pod's volume goes with it.
+fn loses_its_volume(seen: &Observed, ordinal: Ordinal) -> bool {
+    seen.claims.get(&ordinal).is_none_or(|claim| claim.terminating || claim.lost.is_some())
+}
+
 /// The members that a pod stands for: the one that it runs, and those that were added for its ordinal.
 pub(super) fn members_of<'a>(
     seen: &'a Observed,
     leader: Leader<'a>,
     ordinal: Ordinal,
 ) -> impl Iterator<Item = MemberId> + 'a {
-    let runs = seen.occupant(ordinal).map(|node| node.member_id);
+    let runs = seen.runs(ordinal).map(|node| node.member_id);
+    let own = seen.occupant(ordinal).is_some();
     let configuration = leader.configuration();
     let named = configuration
         .ids()
         .into_iter()
-        .filter(move |&id| runs.is_none() && configuration.ordinal(&seen.name, id) == Some(ordinal));
+        .filter(move |&id| !own && configuration.ordinal(&seen.name, id) == Some(ordinal));
     runs.into_iter().chain(named)
 }
 
-pub(super) fn delete_pod(ordinal: Ordinal, pod: &PodState) -> Action {
-    Action::DeletePod { ordinal, uid: pod.uid.clone() }
+/// Ends a pod, or waits until it may go. Whether the budget lets it go is known beforehand: it counts pods that are ready as a whole, and
+/// holds one that is not for as long as too few others are. Where that is the doing of what runs beside the members, or the pod runs
+/// no voter or nothing at all, the plan's own rules have decided, and it is deleted.
+pub(super) fn end_pod(
+    wanted: &Wanted,
+    seen: &Observed,
+    (ordinal, pod): (Ordinal, &PodState),
+    kind: StepKind,
+    reason: String,
+) -> Step {
+    let budget = budget(wanted, seen, super::pods(wanted, seen), None);
+    let admitted = pod.pending || budget.admits(pod.pod_ready, healthy(seen));
+    let serving = seen.pods.values().filter(|pod| pod.ready && !pod.terminating).count();
+    let held_by_others = budget.admits(pod.ready, u32::try_from(serving).unwrap_or(u32::MAX));
+    let runs_nothing = !pod.ready && !pod.running && !seen.nodes.contains_key(&ordinal);
+    let certain = seen.confirmed_leader().filter(|leader| leader.state.committed);
+    let votes = |leader: Leader<'_>, id| {
+        let configuration = leader.configuration();
+        configuration.voters.contains(&id) || configuration.outgoing.contains(&id)
+    };
+    let is_no_voter =
+        certain.is_some_and(|leader| !members_of(seen, leader, ordinal).any(|id| votes(leader, id)));
+    let by = match admitted {
+        true => Means::Eviction,
+        false if held_by_others || runs_nothing || is_no_voter => Means::Deletion,
+        false => {
+            let until = format!(
+                "{} pods to be ready: the disruption budget holds it until then",
+                budget.min_available
+            );
+            return Step::wait(kind, reason, until);
+        }
+    };
+    Step::act(kind, reason, Action::EndPod { ordinal, uid: pod.uid.clone(), by })
 }
 
-fn recreate(seen: &Observed, ordinal: Ordinal, pod: &PodState, why: &str) -> Step {
+fn recreate(wanted: &Wanted, seen: &Observed, ordinal: Ordinal, pod: &PodState, why: &str) -> Step {
     let reason = format!("{}: {why}", seen.pod_name(ordinal));
-    Step::act(StepKind::RecreatePod, reason, delete_pod(ordinal, pod))
+    end_pod(wanted, seen, (ordinal, pod), StepKind::RecreatePod, reason)
 }

@@ -1,6 +1,6 @@
 //! Pods that run an old template are deleted one by one, the leader's last.
 
-use super::repair::{before_deleting, delete_pod};
+use super::repair::{before_deleting, end_pod};
 use super::{Step, StepKind, Wanted};
 use crate::membership::Ordinal;
 use crate::observed::{Leader, Observed, PodState};
@@ -40,9 +40,9 @@ pub(super) fn outdated_pods(wanted: &Wanted, seen: &Observed, leader: Leader<'_>
         .find(|&ordinal| ordinal != leader.ordinal)
         .or(candidates.first().copied())?;
     let pod = seen.pods.get(&chosen)?;
-    Some(before_deleting(seen, leader, chosen).unwrap_or_else(|| {
+    Some(before_deleting(wanted, seen, leader, chosen).unwrap_or_else(|| {
         let reason = format!("{} does not run the newest template", seen.pod_name(chosen));
-        Step::act(kind, reason, delete_pod(chosen, pod))
+        end_pod(wanted, seen, (chosen, pod), kind, reason)
     }))
 }
 

@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::{Resource, ResourceExt};
 use quorate_crds::RaftCluster;
 
+use crate::plan::Budget;
 pub use node::{GRACE_PERIOD_SECONDS, NODE};
 pub use pod::has_company;
 
@@ -30,6 +31,12 @@ pub const HTTP_PORT: i32 = 2381;
 
 /// The label that names the cluster of an object.
 pub const CLUSTER_LABEL: &str = "quorate.dev/cluster";
+/// On a claim: the cluster whose member its volume holds, in hexadecimal.
+pub const CLUSTER_ID_ANNOTATION: &str = "quorate.dev/cluster-id";
+/// On a claim: the member that its volume holds, in hexadecimal.
+pub const MEMBER_ID_ANNOTATION: &str = "quorate.dev/member-id";
+/// On a claim: its member was removed by scaling, and Delete or Retain, as the spec wanted it then.
+pub const REMOVED_ANNOTATION: &str = "quorate.dev/removed";
 /// Selects everything that this operator looks after.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=quorate-operator";
 
@@ -42,8 +49,8 @@ pub struct Blueprint<'a> {
     pub image: &'a str,
     /// The pods of the `StatefulSet`.
     pub pods: u32,
-    /// The pods that may be evicted at once.
-    pub disruptions: u32,
+    /// How many pods may go at once.
+    pub budget: Budget,
     /// The size in the claim template of the `StatefulSet` that exists: Kubernetes does not let anyone change it.
     pub claim_size: Option<&'a str>,
     /// Where the operator runs.
@@ -122,6 +129,14 @@ pub fn labels(cluster: &RaftCluster) -> BTreeMap<String, String> {
 /// Whether an object with these labels was made for a cluster of this name.
 pub fn are_ours(cluster: &RaftCluster, found: &BTreeMap<String, String>) -> bool {
     labels(cluster).iter().all(|(key, value)| found.get(key) == Some(value))
+}
+
+/// Whether an object was made for an earlier cluster of this name, and goes with it: another resource is its controller.
+pub fn is_of_an_earlier_cluster(cluster: &RaftCluster, metadata: &ObjectMeta) -> bool {
+    let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let another = |owner: &OwnerReference| cluster.uid().is_some_and(|uid| owner.uid != uid);
+    let kind = |owner: &OwnerReference| owner.kind == RaftCluster::kind(&());
+    controller.is_some_and(|owner| kind(owner) && owner.name == cluster.name_any() && another(owner))
 }
 
 /// The selector of a cluster's pods, as text.

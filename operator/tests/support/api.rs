@@ -104,6 +104,7 @@ impl Api {
         }
         match parts.method {
             Method::GET => self.read(&path, parts.uri.query().unwrap_or_default()),
+            Method::POST if path.ends_with("/eviction") => self.evict(&path, &body),
             Method::POST => self.create(&path, body),
             Method::PATCH => {
                 let kind = parts
@@ -187,11 +188,20 @@ impl Api {
         success(&self.get(target).expect("just put"))
     }
 
+    /// Kubernetes asks the budget first; a test that wants a refusal says so.
+    fn evict(&self, path: &str, eviction: &Value) -> Response<Body> {
+        assert_eq!(eviction["kind"], "Eviction");
+        let pod = path.strip_suffix("/eviction").unwrap_or(path);
+        self.delete(pod, &eviction["deleteOptions"])
+    }
+
     fn delete(&self, path: &str, options: &Value) -> Response<Body> {
         let Some(object) = self.get(path) else { return failure(404, "there is no such object") };
-        let expected = &options["preconditions"]["uid"];
-        if !expected.is_null() && *expected != object["metadata"]["uid"] {
-            return failure(409, "another object of that name");
+        for precondition in ["uid", "resourceVersion"] {
+            let expected = &options["preconditions"][precondition];
+            if !expected.is_null() && *expected != object["metadata"][precondition] {
+                return failure(409, "another object of that name, or another version of it");
+            }
         }
         self.remove(path);
         success(&object)
@@ -204,7 +214,10 @@ fn merge(object: &mut Value, patch: &Value) {
         return;
     };
     for (key, change) in changes {
-        merge(&mut object[key.as_str()], change);
+        match (change, object.as_object_mut()) {
+            (Value::Null, Some(fields)) => drop(fields.remove(key)),
+            _ => merge(&mut object[key.as_str()], change),
+        }
     }
 }
 

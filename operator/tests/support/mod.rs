@@ -10,9 +10,11 @@ use std::sync::Arc;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use parking_lot::Mutex;
+use quorate_operator::ages::Ages;
 use quorate_operator::controller::{Context, Error, reconcile};
 use quorate_operator::custody::{ANNOTATION, Installation};
 use quorate_operator::events::Events;
+use quorate_operator::lease::Held;
 use quorate_operator::metrics::Metrics;
 use quorate_operator::streams::Streams;
 use serde_json::{Value, json};
@@ -61,6 +63,9 @@ impl Stage {
             metrics: Arc::new(Metrics::default()),
             node_image: "node:test".to_owned(),
             installation: installation(OPERATOR),
+            ages: Ages::default(),
+            held: Held::default(),
+            asked: Mutex::default(),
             failures: Mutex::new(HashMap::new()),
         });
         Self { api, nodes, context }
@@ -73,6 +78,7 @@ impl Stage {
     }
 
     pub(crate) async fn round(&self) -> Result<Action, Error> {
+        self.context.held.renewed(tokio::time::Instant::now());
         reconcile(self.cluster(), self.context.clone()).await
     }
 

@@ -115,6 +115,7 @@ impl World {
         let &(member_id, cluster_id) =
             self.nodes.get(&ordinal).filter(|_| !self.silent.contains(&ordinal))?;
         let mut status = NodeStatus {
+            name: format!("demo-{ordinal}"),
             cluster_id,
             member_id,
             version: "0.1.0".to_owned(),
