@@ -59,9 +59,8 @@ impl Survey {
                 self.voters.insert(id);
                 return;
             }
-            // One whose pod or volume is being deleted would take its vote along.
-            let claim = seen.claims.get(&ordinal);
-            let stays = stays_well(seen, leader, id) && claim.is_none_or(|claim| !claim.terminating);
+            // One whose pod or volume goes would take its vote along.
+            let stays = stays_well(seen, leader, id) && !takes_its_volume(seen, ordinal);
             if configuration.learners.contains(&id) && stays {
                 self.voters.insert(id);
                 return;
@@ -80,6 +79,11 @@ impl Survey {
             configuration.voters.iter().filter(|id| configuration.ordinal(&seen.name, **id) == Some(ordinal));
         self.voters.extend(sitting);
     }
+}
+
+/// Whether a pod that runs would be the last on its volume: the claim is being deleted, or the volume is missing.
+fn takes_its_volume(seen: &Observed, ordinal: Ordinal) -> bool {
+    seen.claims.get(&ordinal).is_some_and(|claim| claim.terminating || claim.lost.is_some())
 }
 
 /// New nodes become learners; learners that nobody needs go. Neither touches the quorum.
@@ -142,10 +146,10 @@ fn voters(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, survey: &Survey)
     if !survey.waits.is_empty() && !replaces_a_lost_one {
         return Some(Step::wait(kind, reason, survey.waits.join(", ")));
     }
-    // A member whose volume is being deleted ends for good with its pod: where one that is well leaves, enough have to remain.
+    // A member whose volume goes ends for good with its pod: where one that is well leaves, enough have to remain.
     let lasts = |id: MemberId| {
-        let claim = now.ordinal(&seen.name, id).and_then(|ordinal| seen.claims.get(&ordinal));
-        leader.is_well(id) && claim.is_none_or(|claim| !claim.terminating)
+        let goes = now.ordinal(&seen.name, id).is_some_and(|ordinal| takes_its_volume(seen, ordinal));
+        leader.is_well(id) && !goes
     };
     let loses = now.voters.difference(next).any(|&id| leader.is_well(id));
     let counts = |id: MemberId| if loses { lasts(id) } else { leader.is_well(id) };

@@ -281,7 +281,12 @@ fn successor(seen: &Observed, leader: Leader<'_>, stays: impl Fn(MemberId) -> bo
         .min_by_key(|&id| (configuration.ordinal(&seen.name, id), id))
 }
 
-/// Whether the other voters keep the quorum without this one.
+/// Whether the other voters keep the quorum without this one. One whose volume is missing runs on, and could not start again.
 fn can_spare(seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
-    leader.configuration().has_quorum(|other| other != id && stays_well(seen, leader, other))
+    let configuration = leader.configuration();
+    let has_volume = |other: MemberId| {
+        let claim = configuration.ordinal(&seen.name, other).and_then(|ordinal| seen.claims.get(&ordinal));
+        claim.is_none_or(|claim| claim.lost.is_none())
+    };
+    configuration.has_quorum(|other| other != id && has_volume(other) && stays_well(seen, leader, other))
 }

@@ -216,7 +216,10 @@ impl World {
             claim.lost = claim.lost.filter(|lost| !running && !lost.comes_back);
             // One of which nobody knows whose it is, the operator leaves to people.
             let unknown = claim.lost.is_some() && claim.older && claim.mark.is_none();
-            if displaced || unknown || claim.cluster == STRANGER {
+            // A founding that came late, after the status with its ID was lost: the plan refuses, and says to delete it.
+            let unfounded =
+                !self.bootstrapped && self.identity.is_some_and(|id| ![0, id].contains(&claim.cluster));
+            if displaced || unknown || unfounded || claim.cluster == STRANGER {
                 claim.terminating = true;
                 self.end(ordinal);
             }
@@ -229,9 +232,10 @@ impl World {
         }
     }
 
-    /// Whether the volume of a pod goes with it.
+    /// Whether the volume of a pod goes with it, or no other pod could use it any more.
     pub(super) fn is_doomed(&self, ordinal: Ordinal) -> bool {
-        self.claims.get(&ordinal).is_some_and(|claim| claim.terminating)
+        let is_gone = |lost: Lost| !lost.comes_back;
+        self.claims.get(&ordinal).is_some_and(|claim| claim.terminating || claim.lost.is_some_and(is_gone))
     }
 
     /// Whether the volumes that stay hold a quorum without these: those that are not being deleted, and those whose pod
@@ -243,9 +247,12 @@ impl World {
             pod.is_some_and(|pod| !pod.wedged && pod.ends_in.is_none()) && !ends(late, ordinal)
         };
         let stays = |id: MemberId| {
+            // A copy elsewhere is not the member: it goes.
+            let right = cluster.state.configuration.ordinal(super::NAME, id);
             self.claims.iter().any(|(&o, claim)| {
                 let missing = claim.lost.is_some_and(|lost| !lost.comes_back);
                 claim.member == id
+                    && right.is_none_or(|right| right == o)
                     && !lost.contains(&o)
                     && !deletes(late, o)
                     && !missing
