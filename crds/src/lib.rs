@@ -21,9 +21,7 @@ mod status;
 mod storage;
 
 pub use env::is_for_users;
-pub use lifecycle::{
-    DEFAULT_FINALIZE_AFTER, DEFAULT_REPLACE_AFTER, Disruptions, Replacement, Upgrade, UpgradeMode,
-};
+pub use lifecycle::Disruptions;
 pub use manifest::{Target, crd, manifests};
 pub use metadata::SharedMetadata;
 pub use network::{ClientService, NetworkAccess, ServiceType};

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::env;
-use crate::lifecycle::{Disruptions, Replacement, Upgrade};
+use crate::lifecycle::Disruptions;
 use crate::metadata::SharedMetadata;
 use crate::network::{ClientService, NetworkAccess};
 use crate::node::{Compaction, Log};
@@ -172,22 +172,6 @@ pub struct RaftClusterSpec {
     /// Allow. With three voters or more no pod goes that the quorum needs, whatever stands here.
     #[serde(default)]
     pub disruptions: Disruptions,
-
-    /// When a member that does not come back is replaced.
-    #[serde(default)]
-    pub replacement: Replacement,
-
-    /// When the cluster moves to another version of Quorate.
-    #[serde(default)]
-    pub upgrade: Upgrade,
-
-    /// While true, the cluster stays although its resource is deleted. Set it to false to let it go.
-    #[serde(default)]
-    pub deletion_protection: bool,
-
-    /// While true, the cluster has no pods; its volumes, its addresses and its certificates stay. Set it to false to start it again.
-    #[serde(default)]
-    pub hibernate: bool,
 }
 
 /// When the image is pulled.
@@ -247,10 +231,6 @@ impl Default for RaftClusterSpec {
             deletion_policy: DeletionPolicy::default(),
             paused: false,
             disruptions: Disruptions::default(),
-            replacement: Replacement::default(),
-            upgrade: Upgrade::default(),
-            deletion_protection: false,
-            hibernate: false,
         }
     }
 }

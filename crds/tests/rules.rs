@@ -272,18 +272,3 @@ fn labels_that_the_operator_selects_by_are_refused() {
         assert_refused(labels(key), "the operator finds the pods by them");
     }
 }
-
-#[test]
-fn times_are_a_number_and_a_unit_or_never() {
-    for time in ["never", "0s", "30m", "1h30m"] {
-        let spec = json!({"replacement": {"after": time}, "upgrade": {"finalizeAfter": time}});
-        assert_eq!(refusal("demo", spec), None, "{time}");
-    }
-    for time in ["", "30", "m", "1d", "-5m", "soon"] {
-        assert_refused(refusal("demo", json!({"replacement": {"after": time}})), "replacement.after must be");
-        assert_refused(
-            refusal("demo", json!({"upgrade": {"finalizeAfter": time}})),
-            "upgrade.finalizeAfter must be",
-        );
-    }
-}
