@@ -263,8 +263,12 @@ fn hand_over_or_widen(
         return Step::act(StepKind::TransferLeadership, reason, action);
     }
     let now = leader.configuration();
-    let wider: BTreeSet<_> =
-        next.iter().chain(&now.voters).copied().filter(|&id| leader.is_well(id)).collect();
+    // Each pod has one voter: one whose successor comes goes now.
+    let ordinal = |id: MemberId| now.ordinal(&seen.name, id);
+    let has_successor =
+        |id: MemberId| !next.contains(&id) && next.iter().any(|&other| ordinal(other) == ordinal(id));
+    let stays = now.voters.iter().filter(|&&id| !has_successor(id));
+    let wider: BTreeSet<_> = next.iter().chain(stays).copied().filter(|&id| leader.is_well(id)).collect();
     if wider.is_subset(&now.voters) || !has_majority(&wider, |id| leader.is_well(id)) {
         let until = "a voter that stays to be well, so that it can lead";
         return Step::refuse(StepKind::TransferLeadership, reason, until);

@@ -92,8 +92,11 @@ impl World {
         let Some(claim) = self.claims.get(&ordinal).filter(|claim| claim.uid.to_string() == uid) else {
             return;
         };
-        let ours =
-            claim.cluster == 0 || self.cluster.as_ref().is_some_and(|cluster| cluster.id == claim.cluster);
+        // What people put on the volume after its member was removed no pod runs, and nobody sees.
+        let removed = claim.mark.as_ref().is_some_and(|mark| mark.removed.is_some());
+        let ours = claim.cluster == 0
+            || removed
+            || self.cluster.as_ref().is_some_and(|cluster| cluster.id == claim.cluster);
         assert!(ours, "the volume of another cluster is deleted");
         if claim.lost.is_some() {
             let needed = self.can_lose(&BTreeSet::new(), None) && !self.can_lose(&[ordinal].into(), None);
