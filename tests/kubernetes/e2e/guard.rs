@@ -67,8 +67,11 @@ impl Release {
     /// What Helm says of the release: it is asked for all, since a release that is not there is an error like any other.
     fn description(&self) -> Result<Option<String>, String> {
         let filter = format!("^{}$", self.name);
-        let list = ["list", "--namespace", self.namespace, "--all", "--filter", &filter, "--output", "json"];
-        let releases = read(&helm(&list)?)?;
+        // Helm 3 shows some states only when it is asked for them, and Helm 4 has no word for all.
+        let states =
+            ["--deployed", "--failed", "--pending", "--superseded", "--uninstalled", "--uninstalling"];
+        let list = ["list", "--namespace", self.namespace, "--filter", &filter, "--output", "json"];
+        let releases = read(&helm(&[&list[..], &states].concat())?)?;
         if releases.as_array().is_none_or(Vec::is_empty) {
             return Ok(None);
         }
