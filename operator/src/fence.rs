@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::lease::Held;
 use crate::membership::{MemberId, Ordinal};
 use crate::nodes::{Admin, Target};
-use crate::observe::Sight;
-use crate::observed::{Leader, NodeStatus, Progress, Role};
+use crate::observe::{LOST, Sight};
+use crate::observed::{ClaimState, Leader, NodeStatus, Progress, Role};
 
 /// What an act rests on is younger than this.
 const FRESH: Duration = Duration::from_secs(2);
@@ -80,10 +80,7 @@ impl Fence<'_> {
         let now = api.get_opt(name).await.map_err(|error| format!("the claim {name} to be read: {error}"))?;
         let same = match (seen, &now) {
             (None, None) => true,
-            (Some(seen), Some(now)) => {
-                Some(&seen.uid) == now.uid().as_ref()
-                    && seen.terminating == now.metadata.deletion_timestamp.is_some()
-            }
+            (Some(seen), Some(now)) => stands_for(seen, now),
             _ => false,
         };
         if same { Ok(now.and_then(|now| now.resource_version())) } else { Err(changed()) }
@@ -113,6 +110,14 @@ impl Fence<'_> {
     }
 }
 
+/// Whether the claim is as it was seen: that its volume is missing may have been why it was to go.
+fn stands_for(seen: &ClaimState, now: &PersistentVolumeClaim) -> bool {
+    let phase = now.status.as_ref().and_then(|status| status.phase.as_deref());
+    Some(&seen.uid) == now.uid().as_ref()
+        && seen.terminating == now.metadata.deletion_timestamp.is_some()
+        && seen.lost.is_some() == (phase == Some(LOST))
+}
+
 fn slow() -> String {
     format!("what was seen to be younger than {} s", FRESH.as_secs())
 }
@@ -133,6 +138,18 @@ fn stands(before: Leader<'_>, now: &NodeStatus) -> bool {
 mod tests {
     use super::*;
     use crate::observed::ConfigurationState;
+
+    #[test]
+    fn a_claim_whose_volume_has_come_back_is_seen_again() {
+        let claim = |phase: &str| {
+            let claim = serde_json::json!({"metadata": {"uid": "a"}, "status": {"phase": phase}});
+            serde_json::from_value::<PersistentVolumeClaim>(claim).unwrap()
+        };
+        let lost = ClaimState { uid: "a".to_owned(), lost: Some(FRESH), ..ClaimState::default() };
+        assert!(stands_for(&lost, &claim("Lost")) && !stands_for(&lost, &claim("Bound")));
+        let bound = ClaimState { lost: None, ..lost };
+        assert!(stands_for(&bound, &claim("Bound")) && !stands_for(&bound, &claim("Lost")));
+    }
 
     #[test]
     fn a_leader_stands_only_as_it_was_seen() {

@@ -25,6 +25,9 @@ use crate::resources::certificates::{self, Identity};
 use crate::resources::{self, PEER_PORT, are_ours, pod_host, selector};
 use crate::trouble::troubles;
 
+/// The phase of a claim whose `PersistentVolume` is missing.
+pub(crate) const LOST: &str = "Lost";
+
 /// A pod that has not come up after this is not waited for.
 const TIME_TO_COME_UP: Duration = Duration::from_mins(2);
 
@@ -245,7 +248,7 @@ fn claim_state(cluster: &RaftCluster, claim: &PersistentVolumeClaim, look: &mut 
     ClaimState {
         terminating: claim.metadata.deletion_timestamp.is_some(),
         bound: phase == Some("Bound"),
-        lost: (phase == Some("Lost")).then(|| look.lasting(format!("lost {uid}"))),
+        lost: (phase == Some(LOST)).then(|| look.lasting(format!("lost {uid}"))),
         ours: are_ours(cluster, claim.labels()),
         older: matches!(made, (Some(claim), Some(cluster)) if claim.0 < cluster.0),
         size: requested_size(claim),

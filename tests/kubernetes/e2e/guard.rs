@@ -75,8 +75,9 @@ impl Release {
         if releases.as_array().is_none_or(Vec::is_empty) {
             return Ok(None);
         }
-        let status = read(&helm(&["status", self.name, "--namespace", self.namespace, "--output", "json"])?)?;
-        Ok(Some(status["info"]["description"].as_str().unwrap_or_default().to_owned()))
+        let release =
+            read(&helm(&["status", self.name, "--namespace", self.namespace, "--output", "json"])?)?;
+        Ok(Some(release["info"]["description"].as_str().unwrap_or_default().to_owned()))
     }
 
     fn is_of(&self, annotations: &Value) -> bool {

@@ -40,6 +40,9 @@ impl World {
 
     /// Carries an action out, maybe a round later than it was planned, when the spec wanted so many replicas.
     pub(in super::super) fn act(&mut self, action: &Action, replicas: u32) {
+        if self.has_come_back(action) {
+            return;
+        }
         self.check_deed(action, replicas);
         match action {
             Action::Bootstrap { ordinal, cluster_id } => self.found(*ordinal, *cluster_id),
@@ -74,6 +77,13 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether a claim is to be deleted for a volume that is there again: the operator looks at it again right before.
+    fn has_come_back(&self, action: &Action) -> bool {
+        let Action::DeleteClaim { ordinal, .. } = action else { return false };
+        let claim = self.claims.get(ordinal).filter(|claim| claim.lost.is_none());
+        claim.is_some_and(|claim| self.deleted_as_lost.contains(&claim.uid))
     }
 
     /// The budget that goes with a change stays until the change has been seen, however late it is carried out.

@@ -110,6 +110,8 @@ pub(super) struct World {
     recorded: BTreeMap<Ordinal, Recorded>,
     /// The clusters that have been founded.
     founded: BTreeSet<u64>,
+    /// Claims that were to be deleted because their volumes are missing.
+    deleted_as_lost: BTreeSet<u64>,
     /// At the address of a pod, as the API server has it, another pod answers.
     wrong_addresses: BTreeMap<Ordinal, Ordinal>,
     set: Option<Set>,
@@ -136,6 +138,7 @@ impl World {
             bootstrapped: false,
             recorded: BTreeMap::new(),
             founded: BTreeSet::new(),
+            deleted_as_lost: BTreeSet::new(),
             wrong_addresses: BTreeMap::new(),
             set: None,
             budget: Budget { min_available: 1, always_allow: false },
@@ -171,6 +174,10 @@ impl World {
         let planned = plan(&self.wanted, &seen, fresh);
         self.check(&planned);
         self.budget = planned.budget;
+        if let Some(Action::DeleteClaim { ordinal, .. }) = planned.action() {
+            let lost = self.claims.get(ordinal).filter(|claim| claim.lost.is_some());
+            self.deleted_as_lost.extend(lost.map(|claim| claim.uid));
+        }
         (planned, seen)
     }
 
