@@ -50,6 +50,7 @@ impl Invariants {
         let mut member = Member::default();
         member.configurations = configurations.cloned().collect();
         self.members.insert(copy, member);
+        self.removals.copied_as(of, copy);
         self.put_back(copy, past);
     }
 

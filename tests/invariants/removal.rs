@@ -14,9 +14,20 @@ pub(crate) struct Removals {
     shown: BTreeMap<MemberId, Index>,
     /// Those of which their disks tell.
     known: BTreeMap<MemberId, Index>,
+    /// Hosts that have begun with a copy of another's disk, and whose: it is that member that configurations name.
+    copies: BTreeMap<MemberId, MemberId>,
 }
 
 impl Removals {
+    /// Host `copy` begins with what was copied of the disk of member `of`.
+    pub(crate) fn copied_as(&mut self, of: MemberId, copy: MemberId) {
+        self.copies.insert(copy, of);
+    }
+
+    fn named(&self, id: MemberId) -> MemberId {
+        self.copies.get(&id).copied().unwrap_or(id)
+    }
+
     /// A member starts with this `mark` in its identity, 0 for none. What stood in a `damaged` log may be forgotten.
     pub(crate) fn started(&mut self, id: MemberId, mark: Index, damaged: bool) {
         self.shown.remove(&id);
@@ -61,7 +72,7 @@ impl Removals {
         }
         let Some(known) = self.known.get(&id) else { return };
         assert!(
-            standing == Standing::Removed || has_it_after(*known, member, |c| c.is_member(id)),
+            standing == Standing::Removed || has_it_after(*known, member, |c| c.is_member(self.named(id))),
             "REMOVAL: {id} was removed by entry {known}, and has forgotten it: {standing:?}"
         );
     }
@@ -70,7 +81,7 @@ impl Removals {
     pub(crate) fn campaigns(&self, id: MemberId, member: &Member) {
         let Some(known) = self.known.get(&id) else { return };
         assert!(
-            has_it_after(*known, member, |c| c.is_member(id)),
+            has_it_after(*known, member, |c| c.is_member(self.named(id))),
             "REMOVAL: {id} was removed by entry {known}, and campaigns"
         );
     }
