@@ -170,8 +170,8 @@ impl File for fs::File {
     }
 
     fn reserve(&self, length: u64) -> io::Result<bool> {
-        use rustix::io::Errno;
-        match rustix::fs::fallocate(self, FallocateFlags::ZERO_RANGE, 0, length) {
+        use rustix::io::{Errno, retry_on_intr};
+        match retry_on_intr(|| rustix::fs::fallocate(self, FallocateFlags::ZERO_RANGE, 0, length)) {
             // The extents too: they are what makes the zeros.
             Ok(()) => self.sync_all().map(|()| true),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
