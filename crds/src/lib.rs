@@ -19,6 +19,7 @@ mod resources;
 mod spec;
 mod status;
 mod storage;
+mod trouble;
 
 pub use env::is_for_users;
 pub use lifecycle::Disruptions;
@@ -32,3 +33,4 @@ pub use spec::{
 };
 pub use status::{MemberRole, MemberStatus, Phase, PlanStatus, RaftClusterStatus};
 pub use storage::{DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage};
+pub use trouble::{Cause, TroubleStatus};

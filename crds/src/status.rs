@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::trouble::TroubleStatus;
+
 /// The observed state of a cluster.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -65,6 +67,11 @@ pub struct RaftClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
 
+    /// The pods that do not serve, each with its cause. Empty when all is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".to_owned()]))]
+    pub troubles: Vec<TroubleStatus>,
+
     /// The pods that exist, for the scale subresource.
     #[serde(default)]
     pub replicas: i32,
@@ -73,7 +80,7 @@ pub struct RaftClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// Ready, Quorate, Progressing, Degraded and `SpecAccepted`.
+    /// Ready, Quorate, Progressing, Degraded, Troubled, `SpecAccepted`, Reconciled and Paused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

@@ -29,12 +29,13 @@ pub(crate) async fn look_closer(
     let missing = (0..wanted).any(|ordinal| !observed.pods.contains_key(&ordinal));
     if missing {
         let set = observed.name.clone();
-        observed.refused = warning(client, namespace, "StatefulSet", &set, "FailedCreate").await;
+        observed.refused = warning(client, namespace, ("StatefulSet", &set), None, &["FailedCreate"]).await;
     }
     let troubled: Vec<Ordinal> =
         observed.pods.iter().filter(|(_, pod)| !pod.ready && !pod.terminating).map(|(&o, _)| o).collect();
     for ordinal in troubled {
         look_at_volume(client, namespace, claims, ordinal, observed).await;
+        look_at_mounts(client, namespace, ordinal, observed).await;
     }
     let unwell = |pod: &&PodState| !pod.ready;
     let pods = observed.pods.values().filter(unwell).filter_map(|pod| pod.machine.clone());
@@ -68,10 +69,24 @@ async fn look_at_volume(
         state.machine = bound_to(&volume);
     } else if !state.bound {
         state.machine = claim.annotations().get(SELECTED_NODE).cloned();
-        state.warning =
-            warning(client, namespace, "PersistentVolumeClaim", &claim.name_any(), "ProvisioningFailed")
-                .await;
+        let about = ("PersistentVolumeClaim", claim.name_any());
+        let uid = Some(state.uid.as_str());
+        let said =
+            warning(client, namespace, (about.0, &about.1), uid, &["ProvisioningFailed", "FailedBinding"]);
+        state.warning = said.await;
     }
+}
+
+/// What keeps the volumes of a pod that waits for long on its Kubernetes node from being mounted.
+async fn look_at_mounts(client: &Client, namespace: &str, ordinal: Ordinal, observed: &mut Observed) {
+    let name = observed.pod_name(ordinal);
+    let Some(pod) = observed.pods.get_mut(&ordinal) else { return };
+    if !(pod.pending && pod.stuck) || pod.unscheduled || pod.trouble.is_some() {
+        return;
+    }
+    let uid = Some(pod.uid.as_str());
+    let reasons = ["FailedAttachVolume", "FailedMount", "FailedMapVolume"];
+    pod.unmounted = warning(client, namespace, ("Pod", &name), uid, &reasons).await;
 }
 
 /// The one Kubernetes node that a volume can be used on, if it is one.
@@ -99,9 +114,15 @@ async fn machine(client: &Client, name: &str) -> Option<Machine> {
     }
 }
 
-/// The newest warning about an object.
-async fn warning(client: &Client, namespace: &str, kind: &str, name: &str, reason: &str) -> Option<String> {
-    let about = format!("regarding.kind={kind},regarding.name={name},reason={reason}");
+/// The newest note about an object with one of these reasons: about this very object where its UID is given, not an earlier one of its name.
+async fn warning(
+    client: &Client,
+    namespace: &str,
+    (kind, name): (&str, &str),
+    uid: Option<&str>,
+    reasons: &[&str],
+) -> Option<String> {
+    let about = format!("regarding.kind={kind},regarding.name={name}");
     let found =
         Api::<Event>::namespaced(client.clone(), namespace).list(&ListParams::default().fields(&about)).await;
     let events = found.inspect_err(|error| tracing::debug!(%error, "cannot read events")).ok()?.items;
@@ -110,7 +131,21 @@ async fn warning(client: &Client, namespace: &str, kind: &str, name: &str, reaso
         let last = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
         series.or(event.event_time.as_ref().map(|time| time.0)).max(last)
     };
-    events.into_iter().max_by_key(time)?.note
+    let is_one = |event: &Event| {
+        let regarding = event.regarding.as_ref();
+        let of_this = |uid| regarding.is_some_and(|about| about.uid.as_deref() == Some(uid));
+        uid.is_none_or(of_this) && event.reason.as_deref().is_some_and(|reason| reasons.contains(&reason))
+    };
+    events.into_iter().filter(is_one).max_by_key(time)?.note
+}
+
+/// The longest last words that are passed on, in characters.
+const LAST_WORDS: usize = 300;
+
+/// The error that a node ended with: its last line, which begins with its name.
+fn last_words(log: &str) -> String {
+    let line = log.lines().rev().find_map(|line| line.strip_prefix("quorate-node: ")).unwrap_or_default();
+    line.chars().take(LAST_WORDS).collect()
 }
 
 /// How the container of a pod's node ended last.
@@ -118,5 +153,25 @@ pub(crate) fn exit(pod: &Pod) -> Option<Exit> {
     let node = node_container(pod)?;
     let now = node.state.as_ref().and_then(|state| state.terminated.as_ref());
     let ended = now.or_else(|| node.last_state.as_ref()?.terminated.as_ref())?;
-    Some(Exit { code: ended.exit_code, reason: ended.reason.clone().unwrap_or_default() })
+    Some(Exit {
+        code: ended.exit_code,
+        reason: ended.reason.clone().unwrap_or_default(),
+        said: last_words(ended.message.as_deref().unwrap_or_default()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_is_taken_from_the_end_of_the_log() {
+        let log = "2026-01-01T00:00:00Z  INFO starts\nquorate-node: segment 7 is damaged\n";
+        assert_eq!(last_words(log), "segment 7 is damaged");
+        assert_eq!(last_words("{\"level\":\"INFO\"}"), "");
+        assert_eq!(
+            last_words(&format!("quorate-node: {}", "\u{e9}".repeat(400))).chars().count(),
+            LAST_WORDS
+        );
+    }
 }

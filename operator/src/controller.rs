@@ -36,7 +36,7 @@ use crate::nodes::Admin;
 use crate::observe::{Sight, observe, stateful_set_state};
 use crate::plan::{self, Budget, Course, Plan, Step};
 use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED, Objects};
-use crate::status::{Findings, status};
+use crate::status::{Findings, QUIET, news, status};
 use crate::streams::Streams;
 use crate::validate::{Invalid, Valid, validate};
 
@@ -291,6 +291,8 @@ impl Round<'_> {
         }
         Ok(Action::requeue(match plan.step {
             _ if !written => ACTED,
+            // Whether it lasts, no event may say.
+            None if sight.observed.troubles.iter().any(|trouble| trouble.lasting < QUIET) => PENDING,
             None => IDLE,
             Some(_) if plan.action().is_some() => ACTED,
             Some(_) => PENDING,
@@ -451,6 +453,14 @@ impl Round<'_> {
         {
             tracing::info!(cluster = short(self.reference), leader, term, "a leader is elected");
             events.normal(&about, "LeaderElected", &format!("{leader} leads in term {term}")).await;
+        }
+        let (come, gone) = news(&before.troubles, &after.troubles);
+        for (cause, note) in come {
+            tracing::warn!(cluster = short(self.reference), cause, note, "a pod does not serve");
+            events.warning(&about, cause, &note).await;
+        }
+        for note in gone {
+            events.normal(&about, "TroubleEnded", &note).await;
         }
         let new_generation = before.observed_generation != after.observed_generation;
         match findings.spec {

@@ -246,6 +246,7 @@ fn node_status(answer: admin::StatusResponse) -> NodeStatus {
         peer_address: answer.peer_address,
         client_urls: answer.client_urls,
         configuration: answer.configuration.and_then(configuration_state),
+        matched: answer.progress.iter().map(|item| (item.member_id, item.r#match)).collect(),
         progress: answer
             .progress
             .into_iter()

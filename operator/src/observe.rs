@@ -112,11 +112,10 @@ pub async fn observe(
         ..Observed::default()
     };
     causes::look_closer(client, &namespace, &claims, &mut observed).await;
-    observed.troubles =
-        troubles(&observed, |ordinal, cause| look.lasting(format!("trouble {ordinal} {}", cause.as_str())));
-    look.finish();
     let taken = Instant::now();
     observed.take_answers(ask(admin, &targets).await);
+    observed.troubles = troubles(&observed, &mut |what| look.lasting(what));
+    look.finish();
     for (ordinal, said) in &observed.misplaced {
         let pod = observed.pod_name(*ordinal);
         tracing::warn!(
@@ -219,11 +218,15 @@ fn lasting_pod(pod: &Pod, now: Timestamp, look: &mut Look<'_>) -> PodState {
     let state = pod_state(pod, now);
     let container = node_container(pod);
     let runs = |node: &ContainerStatus| node.state.as_ref().is_some_and(|state| state.running.is_some());
+    let running = container.map_or(!state.pending, runs);
+    // How it ended once says nothing of a node that has run for long since.
+    let starts = container.map_or(0, |node| node.restart_count);
+    let runs_for_long = running && look.lasting(format!("runs {} {starts}", state.uid)) >= TIME_TO_COME_UP;
     PodState {
-        running: container.map_or(!state.pending, runs),
+        running,
         unscheduled: is_unscheduled(pod),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        exit: causes::exit(pod),
+        exit: causes::exit(pod).filter(|_| !runs_for_long),
         settled: look.lasting(format!("pod {}", state.uid)) >= TIME_TO_COME_UP,
         stuck: !state.ready && look.lasting(format!("unready {}", state.uid)) >= TIME_TO_COME_UP,
         ..state

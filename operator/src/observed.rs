@@ -77,6 +77,8 @@ pub struct Exit {
     pub code: i32,
     /// The reason that the kubelet gives.
     pub reason: String,
+    /// Its last words: the error that it ended with. Empty where they are not known.
+    pub said: String,
 }
 
 /// A pod.
@@ -110,8 +112,10 @@ pub struct PodState {
     pub unscheduled: bool,
     /// The Kubernetes node that it is on.
     pub machine: Option<String>,
-    /// How its node ended last.
+    /// How its node ended last, unless it has run for long since.
     pub exit: Option<Exit>,
+    /// Why Kubernetes cannot mount what it needs, in its own words, where the pod waits for long.
+    pub unmounted: Option<String>,
 }
 
 /// A volume claim.
@@ -139,7 +143,7 @@ pub struct ClaimState {
     pub machine: Option<String>,
     /// Its volume stays when the claim is deleted.
     pub retained: bool,
-    /// Why its volume cannot be made, in the words of Kubernetes.
+    /// Why its volume is not made, in the words of Kubernetes.
     pub warning: Option<String>,
     /// Whose volume it is, where the operator has seen that.
     pub mark: Option<Mark>,
@@ -181,6 +185,8 @@ pub struct NodeStatus {
     pub configuration: Option<ConfigurationState>,
     /// What a leader knows of every member. Empty on others.
     pub progress: BTreeMap<MemberId, Progress>,
+    /// The last entry that a leader knows to be durable on each member. Empty on others.
+    pub matched: BTreeMap<MemberId, u64>,
     /// What it has noticed of a second process that runs as a member. Empty if nothing.
     pub conflict: String,
 }

@@ -1,9 +1,14 @@
 //! The status: made only from what was applied and observed. Pure.
 
+mod troubles;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use quorate_crds::{MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus};
+use quorate_crds::{
+    MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus, TroubleStatus,
+};
 
+pub use self::troubles::{QUIET, news};
 use crate::membership::{MemberId, Ordinal, has_majority};
 use crate::observed::{Leader, Observed};
 use crate::plan::{Course, Plan, Step, StepKind};
@@ -33,6 +38,7 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
     let leader = seen.leader();
     let facts = Facts::of(findings, leader);
+    let troubles = troubles::told(seen, &before.troubles, findings.now);
     RaftClusterStatus {
         observed_generation: cluster.metadata.generation,
         cluster_id: before.cluster_id,
@@ -55,7 +61,8 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         plan: plan_status(findings.plan),
         replicas: i32::try_from(seen.pods.len()).unwrap_or(i32::MAX),
         selector: Some(resources::selector(cluster)),
-        conditions: conditions(findings, &facts, &before.conditions),
+        conditions: conditions(findings, &facts, &troubles, &before.conditions),
+        troubles,
     }
 }
 
@@ -207,12 +214,18 @@ fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Optio
     })
 }
 
-fn conditions(findings: &Findings<'_>, facts: &Facts, before: &[Condition]) -> Vec<Condition> {
+fn conditions(
+    findings: &Findings<'_>,
+    facts: &Facts,
+    troubles: &[TroubleStatus],
+    before: &[Condition],
+) -> Vec<Condition> {
     let verdicts = [
         ready(findings, facts),
         quorate(findings, facts),
         progressing(findings, facts),
         degraded(findings, facts),
+        troubled(troubles),
         spec_accepted(findings),
         reconciled(findings),
         paused(findings),
@@ -333,6 +346,13 @@ fn degraded(findings: &Findings<'_>, facts: &Facts) -> Verdict {
             verdict(kind, true, "NoQuorum", "no leader with a quorum is known")
         }
         None => verdict(kind, false, "AllWell", "no voter is known to be unwell"),
+    }
+}
+
+fn troubled(troubles: &[TroubleStatus]) -> Verdict {
+    match troubles {
+        [] => verdict("Troubled", false, "NoTrouble", "every pod serves, or is on its way"),
+        [first, ..] => verdict("Troubled", true, first.cause.as_str(), troubles::sentence(troubles)),
     }
 }
 

@@ -3,6 +3,8 @@
 // Whole files of tests may panic, and take values as `json!` makes them.
 #![allow(clippy::panic, clippy::needless_pass_by_value, clippy::similar_names)]
 
+// Each file of tests uses a part of it.
+#[allow(dead_code)]
 mod support;
 
 use std::sync::Arc;

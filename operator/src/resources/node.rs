@@ -60,6 +60,8 @@ pub(super) fn container(blueprint: Blueprint<'_>) -> Container {
         startup_probe: Some(probe("/startupz", 1, NO_LIMIT)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
+        // Its last line says why it ended: the status of the cluster passes it on.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }

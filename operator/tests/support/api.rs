@@ -124,16 +124,26 @@ impl Api {
         if let Some(object) = self.get(path) {
             return success(&object);
         }
-        let is_collection = ["pods", "persistentvolumeclaims"].iter().any(|kind| path.ends_with(kind));
+        let is_collection =
+            ["pods", "persistentvolumeclaims", "events"].iter().any(|kind| path.ends_with(kind));
         if !is_collection {
             return failure(404, "there is no such object");
         }
         let selects = query.contains("labelSelector=");
         assert_eq!(selects, path.ends_with("pods"), "its own pods, and claims whoever made them: {query}");
+        // Events are selected by what they are about.
+        let about = |object: &Value| {
+            let regarding = &object["regarding"];
+            ["kind", "name"].iter().all(|field| {
+                let selector =
+                    format!("regarding.{field}%3D{}", regarding[field].as_str().unwrap_or_default());
+                regarding.is_null() || query.contains(&selector)
+            })
+        };
         let objects = self.objects.lock();
         let items: Vec<_> = objects
             .iter()
-            .filter(|(key, _)| key.starts_with(&format!("{path}/")))
+            .filter(|(key, object)| key.starts_with(&format!("{path}/")) && about(object))
             .map(|(_, object)| object)
             .collect();
         success(

@@ -20,6 +20,8 @@ pub(crate) struct Nodes {
 struct World {
     /// By ordinal: member ID and cluster ID.
     nodes: BTreeMap<u64, (MemberId, u64)>,
+    /// Those that are stopped.
+    stopped: BTreeMap<u64, (MemberId, u64)>,
     cluster: Option<(u64, ConfigurationState)>,
     leader: MemberId,
     term: u64,
@@ -60,7 +62,16 @@ impl Nodes {
     }
 
     pub(crate) fn stop(&self, ordinal: u64) {
-        self.world.lock().nodes.remove(&ordinal);
+        let mut world = self.world.lock();
+        let stopped = world.nodes.remove(&ordinal);
+        world.stopped.extend(stopped.map(|node| (ordinal, node)));
+    }
+
+    /// The node of a pod that was stopped runs again, on its volume.
+    pub(crate) fn come_back(&self, ordinal: u64) {
+        let mut world = self.world.lock();
+        let back = world.stopped.remove(&ordinal).expect("it was stopped");
+        world.nodes.insert(ordinal, back);
     }
 
     pub(crate) fn voters(&self) -> Vec<MemberId> {
