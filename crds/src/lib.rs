@@ -7,6 +7,8 @@
 
 // The derive of the schema repeats each struct in a function of its own.
 #![allow(unreachable_pub)]
+// What stands here on fields is what `kubectl explain` shows: words of Kubernetes without marks around them.
+#![allow(clippy::doc_markdown)]
 
 mod env;
 mod lifecycle;
@@ -29,8 +31,8 @@ pub use network::{ClientService, NetworkAccess, ServiceType};
 pub use node::{Compaction, CompactionMode, Log, LogFormat};
 pub use pod::{PodMetadata, PodTemplate};
 pub use spec::{
-    DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec,
+    DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, PodUsers, RaftCluster, RaftClusterSpec,
 };
 pub use status::{MemberRole, MemberStatus, Phase, PlanStatus, RaftClusterStatus};
-pub use storage::{DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage};
+pub use storage::{AccessMode, DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage};
 pub use trouble::{Cause, TroubleStatus};

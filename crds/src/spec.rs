@@ -158,6 +158,11 @@ pub struct RaftClusterSpec {
     #[serde(default)]
     pub metadata: SharedMetadata,
 
+    /// The users that pods run as: Image (65532, that of the image), or Platform, where an admission plugin chooses one from the namespace's range,
+    /// as OpenShift's does. podTemplate.spec.securityContext sets others.
+    #[serde(default)]
+    pub users: PodUsers,
+
     /// What becomes of the volumes when the cluster is deleted: Retain, or Delete. A cluster of the same name that is
     /// created later takes retained volumes up again.
     #[serde(default)]
@@ -197,6 +202,16 @@ impl ImagePullPolicy {
     }
 }
 
+/// The users that pods run as.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodUsers {
+    /// That of the image, 65532.
+    #[default]
+    Image,
+    /// One that the platform chooses.
+    Platform,
+}
+
 /// What becomes of the volumes when the cluster is deleted.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletionPolicy {
@@ -225,6 +240,7 @@ impl Default for RaftClusterSpec {
             log: Log::default(),
             env: Vec::new(),
             pod_template: PodTemplate::default(),
+            users: PodUsers::default(),
             network_policy: NetworkAccess::default(),
             service: ClientService::default(),
             metadata: SharedMetadata::default(),

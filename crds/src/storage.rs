@@ -9,6 +9,26 @@ pub const DEFAULT_SIZE: &str = "10Gi";
 /// The least that holds a segment of the log and a spare one.
 pub const MIN_SIZE: &str = "128Mi";
 
+/// How a volume may be used.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessMode {
+    /// By one machine. Every storage class has it.
+    #[default]
+    ReadWriteOnce,
+    /// By one pod: a second process on the same machine is kept out too. For classes of CSI drivers.
+    ReadWriteOncePod,
+}
+
+impl AccessMode {
+    /// The word that Kubernetes uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteOncePod => "ReadWriteOncePod",
+        }
+    }
+}
+
 /// The volume of each member.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +39,9 @@ pub const MIN_SIZE: &str = "128Mi";
         "storage.className cannot be changed: Kubernetes does not move volumes between classes. Create another cluster with the class that you want"
     )
 )]
+#[x_kube(validation = Rule::new("self.accessMode == oldSelf.accessMode").message(
+    "storage.accessMode cannot be changed: it is fixed when a volume is made. Create another cluster with the mode that you want"
+))]
 pub struct Storage {
     /// The size of each member's volume, 128Mi or more. It may grow where the storage class allows expansion, and never shrinks.
     #[serde(default = "default_size")]
@@ -42,6 +65,11 @@ pub struct Storage {
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
 
+    /// Who may use a member's volume at a time: one machine (ReadWriteOnce), or one pod (ReadWriteOncePod, where the class has it). It cannot be
+    /// changed later.
+    #[serde(default)]
+    pub access_mode: AccessMode,
+
     /// What becomes of the volume of a member that was scaled away: Delete, or Retain.
     #[serde(default)]
     pub when_scaled: ScaleDownPolicy,
@@ -63,6 +91,11 @@ fn default_size() -> String {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { size: default_size(), class_name: None, when_scaled: ScaleDownPolicy::default() }
+        Self {
+            size: default_size(),
+            class_name: None,
+            access_mode: AccessMode::default(),
+            when_scaled: ScaleDownPolicy::default(),
+        }
     }
 }

@@ -84,6 +84,15 @@ fn the_storage_class_stays() {
 }
 
 #[test]
+fn the_access_mode_stays() {
+    let mode = |mode: &str| json!({"storage": {"size": "1Gi", "accessMode": mode}});
+    assert_eq!(refused_change(mode("ReadWriteOncePod"), mode("ReadWriteOncePod")), None);
+    let unsaid = json!({"storage": {"size": "1Gi"}});
+    assert_eq!(refused_change(unsaid.clone(), mode("ReadWriteOnce")), None);
+    assert_refused(refused_change(unsaid, mode("ReadWriteOncePod")), "accessMode cannot be changed");
+}
+
+#[test]
 fn a_name_makes_valid_names() {
     for name in ["a", "demo", "demo-2", &"a".repeat(52)] {
         assert_eq!(refusal(name, json!({})), None, "{name}");

@@ -217,6 +217,43 @@ fn node_is_the_first_to_start_beside_containers_of_the_users_and_ordinary_withou
 }
 
 #[test]
+fn users_of_the_platform_are_its_to_choose() {
+    let context = |spec: Value| {
+        let set = serde_json::to_value(objects(blueprint(&cluster("demo", spec), "image")).stateful_set);
+        set.expect("serialisable")["spec"]["template"]["spec"]["securityContext"].clone()
+    };
+    assert_eq!(context(json!({}))["runAsUser"], 65532);
+    let chosen = context(json!({"users": "Platform"}));
+    for number in ["runAsUser", "runAsGroup", "fsGroup"] {
+        assert!(chosen[number].is_null(), "{chosen}");
+    }
+    assert_eq!(chosen["runAsNonRoot"], true);
+    let given = context(json!({"podTemplate": {"spec": {"securityContext": {"fsGroup": 2000}}}}));
+    assert_eq!((&given["fsGroup"], &given["runAsUser"]), (&2000.into(), &65532.into()));
+}
+
+#[test]
+fn volumes_may_be_for_one_pod_alone() {
+    let claim = |spec: Value| {
+        let set = serde_json::to_value(objects(blueprint(&cluster("demo", spec), "image")).stateful_set);
+        set.expect("serialisable")["spec"]["volumeClaimTemplates"][0].clone()
+    };
+    assert_eq!(claim(json!({}))["spec"]["accessModes"], json!(["ReadWriteOnce"]));
+    let alone = claim(json!({"storage": {"size": "1Gi", "accessMode": "ReadWriteOncePod"}}));
+    assert_eq!(alone["spec"]["accessModes"], json!(["ReadWriteOncePod"]));
+}
+
+#[test]
+fn clients_reach_the_store_while_an_application_beside_it_is_not_ready() {
+    let published = |cluster: &RaftCluster| {
+        objects(blueprint(cluster, "image")).client.spec.and_then(|spec| spec.publish_not_ready_addresses)
+    };
+    let beside = with_application(json!({"containers": [{"name": "shop", "image": "shop"}]}));
+    assert_eq!(published(&beside), Some(true));
+    assert_eq!(published(&cluster("demo", json!({}))), None, "alone, the pod's readiness is the node's");
+}
+
+#[test]
 fn the_samples_are_valid() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
     let mut count = 0;

@@ -117,8 +117,9 @@ fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
     variables
 }
 
+/// What a small store takes. Under pressure for memory, pods that use more than they asked for are evicted first, past any budget.
 fn modest() -> ResourceRequirements {
-    let amounts = [("cpu", "100m"), ("memory", "128Mi")];
+    let amounts = [("cpu", "100m"), ("memory", "256Mi")];
     let requests = amounts.into_iter().map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())));
     ResourceRequirements { requests: Some(requests.collect()), ..ResourceRequirements::default() }
 }

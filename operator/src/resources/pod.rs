@@ -6,11 +6,11 @@
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
     Affinity, Container, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
-    SeccompProfile, SecretVolumeSource, Volume, WeightedPodAffinityTerm,
+    SeccompProfile, SecretVolumeSource, TopologySpreadConstraint, Volume, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use quorate_crds::RaftCluster;
+use quorate_crds::{PodUsers, RaftCluster};
 
 use super::node::{self, GRACE_PERIOD_SECONDS, NODE, PEER_TLS};
 use super::{Blueprint, certificates, labels, pod_selector};
@@ -80,6 +80,8 @@ fn pod(blueprint: Blueprint<'_>) -> PodSpec {
 
 /// The pod without its containers.
 fn own(cluster: &RaftCluster) -> PodSpec {
+    // Where the platform gives each namespace a range of users, a number of ours is refused, and one is chosen where there is none.
+    let user = (cluster.spec.users == PodUsers::Image).then_some(USER);
     PodSpec {
         volumes: Some(vec![Volume {
             name: PEER_TLS.to_owned(),
@@ -94,11 +96,12 @@ fn own(cluster: &RaftCluster) -> PodSpec {
         image_pull_secrets: Some(cluster.spec.image_pull_secrets.clone()).filter(|all| !all.is_empty()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
+        topology_spread_constraints: Some(spread(cluster)),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
+            run_as_user: user,
+            run_as_group: user,
+            fs_group: user,
             // A volume of many files is not walked at every start.
             fs_group_change_policy: Some("OnRootMismatch".to_owned()),
             seccomp_profile: Some(SeccompProfile {
@@ -109,6 +112,17 @@ fn own(cluster: &RaftCluster) -> PodSpec {
         }),
         ..PodSpec::default()
     }
+}
+
+/// Evenly over zones, as far as there is room: two zones of three voters hold one and two, not none and three. Hosts are kept apart by the affinity.
+fn spread(cluster: &RaftCluster) -> Vec<TopologySpreadConstraint> {
+    vec![TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(pod_selector(cluster)),
+        ..TopologySpreadConstraint::default()
+    }]
 }
 
 /// Different hosts are preferred strongly, different zones less so. A cluster starts all the same where there are too few.

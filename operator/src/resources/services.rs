@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use quorate_crds::RaftCluster;
 
-use super::{CLIENT_PORT, HTTP_PORT, PEER_PORT, labels, metadata, peers_service};
+use super::{CLIENT_PORT, HTTP_PORT, PEER_PORT, has_company, labels, metadata, peers_service};
 
 /// What is spoken at the ports, for meshes and gateways: HTTP/2 without TLS, TLS, and HTTP.
 const CLIENT: (&str, i32, &str) = ("client", CLIENT_PORT, "kubernetes.io/h2c");
@@ -26,6 +26,9 @@ pub(super) fn client(cluster: &RaftCluster) -> Service {
     let wanted = &cluster.spec.service;
     let mut service = service(cluster, format!("{}-client", cluster.name_any()), |spec| {
         spec.type_ = wanted.kind.map(|kind| kind.as_str().to_owned());
+        // A pod is not ready while an application beside its node is not. The store serves all the same: a member that cannot says so, and clients
+        // go on to the next.
+        spec.publish_not_ready_addresses = has_company(cluster).then_some(true);
         spec.ports = Some(vec![port(CLIENT)]);
     });
     if !wanted.annotations.is_empty() {

@@ -49,7 +49,7 @@ fn claim_template(blueprint: Blueprint<'_>) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
         metadata: ObjectMeta { name: Some(DATA.to_owned()), ..ObjectMeta::default() },
         spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            access_modes: Some(vec![storage.access_mode.as_str().to_owned()]),
             storage_class_name: storage.class_name.clone(),
             resources: Some(VolumeResourceRequirements {
                 requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(size.to_owned()))])),
