@@ -17,6 +17,7 @@ mod metadata;
 mod network;
 mod node;
 mod pod;
+mod replacement;
 mod resources;
 mod spec;
 mod status;
@@ -30,6 +31,7 @@ pub use metadata::SharedMetadata;
 pub use network::{ClientService, NetworkAccess, ServiceType};
 pub use node::{Compaction, CompactionMode, Log, LogFormat};
 pub use pod::{PodMetadata, PodTemplate};
+pub use replacement::{ReplaceableCause, Replacement};
 pub use spec::{
     DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, PodUsers, RaftCluster, RaftClusterSpec,
 };

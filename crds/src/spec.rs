@@ -11,6 +11,7 @@ use crate::metadata::SharedMetadata;
 use crate::network::{ClientService, NetworkAccess};
 use crate::node::{Compaction, Log};
 use crate::pod::{PodTemplate, brief};
+use crate::replacement::Replacement;
 use crate::resources;
 use crate::status::RaftClusterStatus;
 use crate::storage::Storage;
@@ -177,6 +178,10 @@ pub struct RaftClusterSpec {
     /// Allow. With three voters or more no pod goes that the quorum needs, whatever stands here.
     #[serde(default)]
     pub disruptions: Disruptions,
+
+    /// Which members the operator replaces by itself, and when.
+    #[serde(default)]
+    pub replacement: Replacement,
 }
 
 /// When the image is pulled.
@@ -247,6 +252,7 @@ impl Default for RaftClusterSpec {
             deletion_policy: DeletionPolicy::default(),
             paused: false,
             disruptions: Disruptions::default(),
+            replacement: Replacement::default(),
         }
     }
 }

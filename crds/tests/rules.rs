@@ -281,3 +281,16 @@ fn labels_that_the_operator_selects_by_are_refused() {
         assert_refused(labels(key), "the operator finds the pods by them");
     }
 }
+
+#[test]
+fn patience_is_a_time_or_never_and_only_volumes_that_are_of_no_use_are_replaced() {
+    for patience in ["30m", "12h", "1h30m", "0s", "Never"] {
+        assert_eq!(refusal("demo", json!({"replacement": {"patience": patience}})), None, "{patience}");
+    }
+    for patience in ["never", "30", "-5m", "1d", "soon"] {
+        assert_refused(
+            refusal("demo", json!({"replacement": {"patience": patience}})),
+            "replacement.patience is no time",
+        );
+    }
+}

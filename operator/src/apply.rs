@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -290,6 +290,12 @@ pub async fn act(fence: &Fence<'_>, cluster: &RaftCluster, action: &Action) -> R
                 Means::Deletion => delete::<Pod>(client, cluster, name, this_one).await,
             };
         }
+        Action::RetainVolume { volume, claim, .. } => {
+            if let Err(until) = fence.lease() {
+                return Ok(Outcome::Later(until));
+            }
+            return retain(client, volume, claim).await;
+        }
         Action::DeleteClaim { ordinal, uid } => {
             let name = claim_name(cluster, *ordinal);
             let version = match fence.claim(*ordinal, &name).await {
@@ -301,6 +307,26 @@ pub async fn act(fence: &Fence<'_>, cluster: &RaftCluster, action: &Action) -> R
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Has a volume stay without its claim, if it is bound to this one.
+async fn retain(client: &Client, name: &str, claim: &str) -> Result<Outcome, ApplyError> {
+    let object = format!("PersistentVolume {name}");
+    let api = Api::<PersistentVolume>::all(client.clone());
+    let failed = |source| ApplyError::Object { object: object.clone(), source };
+    let Some(volume) = api.get_opt(name).await.map_err(failed)? else {
+        return Ok(Outcome::Later(format!("{object} to be seen again: it is gone")));
+    };
+    let bound_to = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()?.uid.as_deref());
+    if bound_to != Some(claim) {
+        return Ok(Outcome::Later(format!("{object} to be seen again: it is bound to another claim")));
+    }
+    let patch = json!({
+        "metadata": {"resourceVersion": volume.resource_version()},
+        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+    });
+    let answer = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    outcome(answer.map(drop), &object)
 }
 
 /// Asks a pod to go, as a drain does: the budget is the one lock of all who end pods.

@@ -48,7 +48,7 @@ pub(crate) async fn look_closer(
     }
 }
 
-/// Where the volume of a pod that has no Kubernetes node is bound, and what keeps it from being made.
+/// Where the volume of a pod is bound, whether it stays without its claim, and what keeps it from being made.
 async fn look_at_volume(
     client: &Client,
     namespace: &str,
@@ -56,16 +56,13 @@ async fn look_at_volume(
     ordinal: Ordinal,
     observed: &mut Observed,
 ) {
-    if !observed.pods.get(&ordinal).is_some_and(|pod| pod.pending) {
-        return;
-    }
     let Some(state) = observed.claims.get_mut(&ordinal) else { return };
     let Some(claim) = claims.iter().find(|claim| claim.uid().as_ref() == Some(&state.uid)) else { return };
     if let Some(name) = &state.volume
         && let Ok(Some(volume)) = Api::<PersistentVolume>::all(client.clone()).get_opt(name).await
     {
         let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
-        state.retained = policy == Some("Retain");
+        state.retained = Some(policy == Some("Retain"));
         state.machine = bound_to(&volume);
     } else if !state.bound {
         state.machine = claim.annotations().get(SELECTED_NODE).cloned();
@@ -99,7 +96,7 @@ fn bound_to(volume: &PersistentVolume) -> Option<String> {
 }
 
 /// The state of a Kubernetes node; nothing where it may not be read.
-async fn machine(client: &Client, name: &str) -> Option<Machine> {
+pub(crate) async fn machine(client: &Client, name: &str) -> Option<Machine> {
     match Api::<Node>::all(client.clone()).get_opt(name).await {
         Ok(None) => Some(Machine::Gone),
         Ok(Some(node)) => {

@@ -9,11 +9,13 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
+use crate::causes;
 use crate::lease::Held;
 use crate::membership::{MemberId, Ordinal};
 use crate::nodes::{Admin, Target};
 use crate::observe::{LOST, Sight};
-use crate::observed::{ClaimState, Leader, NodeStatus, Progress, Role};
+use crate::observed::{ClaimState, Leader, Machine, NodeStatus, Progress, Role};
+use crate::pod_state::pod_state;
 
 /// What an act rests on is younger than this.
 const FRESH: Duration = Duration::from_secs(2);
@@ -56,20 +58,49 @@ impl Fence<'_> {
         Ok(pod.resource_version().unwrap_or_default())
     }
 
-    /// Whether the claim is still the one that was seen, and not needed. Returns its version.
+    /// Whether the claim is still the one that was seen, and not needed: a pod that was not ready may be again. Returns its version.
     pub async fn claim(&self, ordinal: Ordinal, claim: &str) -> Verdict {
         let began = Instant::now();
-        let reads = async { futures::join!(self.claim_stands(ordinal, claim), self.leader_stands()) };
-        let Ok((claim, leader)) = tokio::time::timeout(FRESH, reads).await else { return Err(slow()) };
+        let name = self.sight.observed.pod_name(ordinal);
+        let api = Api::<Pod>::namespaced(self.client.clone(), self.namespace);
+        let reads = async {
+            futures::join!(api.get_opt(&name), self.claim_stands(ordinal, claim), self.leader_stands())
+        };
+        let Ok((pod, claim, leader)) = tokio::time::timeout(FRESH, reads).await else { return Err(slow()) };
+        let pod = pod.map_err(|error| format!("the pod {name} to be read: {error}"))?;
+        if pod.is_some_and(|pod| pod_state(&pod).ready) {
+            return Err(format!("{name} to be seen again: it is ready"));
+        }
+        if self.machine_is_back(ordinal).await {
+            return Err(format!("{name} to be seen again: the Kubernetes node of its volume has changed"));
+        }
         leader?;
         let version = claim?;
         self.in_time(began)?;
         version.ok_or_else(|| "the claim to be seen again: it is gone".to_owned())
     }
 
+    /// Whether this operator is the one that acts, where nothing else has to be read again.
+    pub fn lease(&self) -> Result<(), String> {
+        self.in_time(Instant::now())
+    }
+
     /// Whether a node may be told to found the cluster: all that answered did so just now.
     pub fn founding(&self) -> Result<(), String> {
         self.in_time(self.sight.taken)
+    }
+
+    /// Whether the Kubernetes node that a volume is bound to is another than it was seen to be: that it was gone may have been why the claim
+    /// was to go.
+    async fn machine_is_back(&self, ordinal: Ordinal) -> bool {
+        let seen = &self.sight.observed;
+        let Some(name) = seen.claims.get(&ordinal).and_then(|claim| claim.machine.as_ref()) else {
+            return false;
+        };
+        let Some(before) = seen.machines.get(name).filter(|before| **before != Machine::Ready) else {
+            return false;
+        };
+        causes::machine(self.client, name).await.as_ref() != Some(before)
     }
 
     /// The version of the claim as it is now: absent where there was none and is none.

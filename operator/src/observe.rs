@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use quorate_crds::{RaftCluster, RaftClusterStatus, ScaleDownPolicy};
@@ -84,10 +83,9 @@ pub async fn observe(
     let claims = list::<PersistentVolumeClaim>(client, &namespace, &ListParams::default()).await?;
 
     let identity = own.as_ref().and_then(|secret| Identity::from_secret(secret).ok()).map(Arc::new);
-    let now = Timestamp::now();
     let pods: BTreeMap<_, _> = pods
         .iter()
-        .filter_map(|pod| Some((ordinal_of(&name, &pod.name_any())?, lasting_pod(pod, now, &mut look))))
+        .filter_map(|pod| Some((ordinal_of(&name, &pod.name_any())?, lasting_pod(pod, &mut look))))
         .collect();
     let targets = identity.map(|identity| targets(&name, &namespace, &pods, &identity)).unwrap_or_default();
     let claim_prefix = format!("data-{name}");
@@ -214,8 +212,8 @@ pub fn stateful_set_state(set: &StatefulSet) -> StatefulSetState {
 }
 
 /// What matters of a pod. How long it has lasted is counted here: the API server's clock may be away from this one.
-fn lasting_pod(pod: &Pod, now: Timestamp, look: &mut Look<'_>) -> PodState {
-    let state = pod_state(pod, now);
+fn lasting_pod(pod: &Pod, look: &mut Look<'_>) -> PodState {
+    let state = pod_state(pod);
     let container = node_container(pod);
     let runs = |node: &ContainerStatus| node.state.as_ref().is_some_and(|state| state.running.is_some());
     let running = container.map_or(!state.pending, runs);

@@ -141,8 +141,8 @@ pub struct ClaimState {
     pub volume: Option<String>,
     /// The Kubernetes node that its volume is bound to. It is looked at only where the pod has trouble, as is what follows.
     pub machine: Option<String>,
-    /// Its volume stays when the claim is deleted.
-    pub retained: bool,
+    /// Whether its volume stays when the claim is deleted; none where the volume may not be read.
+    pub retained: Option<bool>,
     /// Why its volume is not made, in the words of Kubernetes.
     pub warning: Option<String>,
     /// Whose volume it is, where the operator has seen that.

@@ -2,22 +2,18 @@
 //! worse.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::observed::PodState;
 use crate::resources::NODE;
 
-/// A pod that has not come up after this is not waited for.
-const TIME_TO_COME_UP: SignedDuration = SignedDuration::from_secs(120);
 /// The label that names the revision of the template that a pod was made from.
 const REVISION_LABEL: &str = "controller-revision-hash";
 /// Steps on the way, and no troubles.
 const ON_THE_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// What matters of a pod, at a time by the operator's clock.
-pub(crate) fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
+/// What matters of a pod, but for how long it has lasted.
+pub(crate) fn pod_state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     let node = status.and_then(node);
     // The kubelet that runs the pod is away when it is said not to be ready without a word on its containers.
@@ -27,8 +23,6 @@ pub(crate) fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
         Some(node) => node.ready && reachable,
         None => pod_ready,
     };
-    let long_ago = |time: &Time| now.duration_since(time.0) > TIME_TO_COME_UP;
-    let created = pod.metadata.creation_timestamp.as_ref().is_some_and(long_ago);
     PodState {
         uid: pod.uid().unwrap_or_default(),
         revision: pod.labels().get(REVISION_LABEL).cloned(),
@@ -38,8 +32,6 @@ pub(crate) fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
         pod_ready,
         ip: status.and_then(|status| status.pod_ip.clone()),
         trouble: status.and_then(|status| unscheduled(status).or_else(|| node.and_then(waits_for))),
-        settled: created,
-        stuck: !ready && created && status.is_none_or(|status| is_stuck(status, node, long_ago)),
         ..PodState::default()
     }
 }
@@ -47,10 +39,6 @@ pub(crate) fn pod_state(pod: &Pod, now: Timestamp) -> PodState {
 /// The node's container: an ordinary one, or beside the user's a sidecar, which is an init container.
 pub(crate) fn node(status: &PodStatus) -> Option<&ContainerStatus> {
     containers(status).find(|container| container.name == NODE)
-}
-
-fn company(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    containers(status).filter(|container| container.name != NODE)
 }
 
 fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
@@ -81,21 +69,6 @@ fn is_lost(status: &PodStatus) -> bool {
         )
 }
 
-/// Whether a node that is not ready has been so for its time. Kubernetes says when the pod's readiness changed, and of a container only when it
-/// began to run: where something beside a node that has started is not ready either, nobody can tell, and the node keeps its time.
-fn is_stuck(status: &PodStatus, node: Option<&ContainerStatus>, long_ago: impl Fn(&Time) -> bool) -> bool {
-    let changed = condition(status, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
-    let running = node.and_then(|node| node.state.as_ref()?.running.as_ref());
-    if is_lost(status) || company(status).all(|container| container.ready) {
-        return changed.is_none_or(long_ago);
-    }
-    match (running, node.and_then(|node| node.started)) {
-        (Some(_), Some(true)) => false,
-        (Some(running), _) => running.started_at.as_ref().is_none_or(long_ago),
-        (None, _) => changed.is_none_or(long_ago),
-    }
-}
-
 fn unscheduled(status: &PodStatus) -> Option<String> {
     let scheduled = condition(status, "PodScheduled").filter(|scheduled| scheduled.status == "False")?;
     scheduled.message.clone().or_else(|| scheduled.reason.clone())
@@ -114,14 +87,9 @@ mod tests {
 
     use super::*;
 
-    fn now() -> Timestamp {
-        "2026-01-01T01:00:00Z".parse().expect("a time")
-    }
-
-    /// An hour old.
     fn state(status: Value) -> PodState {
         let pod = json!({"metadata": {"name": "demo-0", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status});
-        pod_state(&serde_json::from_value(pod).expect("a pod"), now())
+        pod_state(&serde_json::from_value(pod).expect("a pod"))
     }
 
     fn not_ready(reason: &str) -> Value {
@@ -145,33 +113,20 @@ mod tests {
                 "phase": phase, "podIP": "10.0.0.1", "conditions": not_ready("ContainersNotReady"),
                 "initContainerStatuses": [sidecar(true)], "containerStatuses": [application(trouble)],
             }));
-            assert!(seen.ready && !seen.pod_ready && !seen.pending && !seen.stuck, "{trouble}: {seen:?}");
+            assert!(seen.ready && !seen.pod_ready && !seen.pending, "{trouble}: {seen:?}");
             assert_eq!(seen.trouble, None, "it is none of the node's");
         }
     }
 
     #[test]
-    fn sidecar_that_does_not_come_up_is_stuck_after_its_time() {
+    fn sidecar_that_does_not_start_is_the_pods_trouble_whatever_runs_beside_it() {
         let mut node = sidecar(false);
-        let seen = |node: &Value, application: Value| {
-            state(json!({
-                "phase": "Running", "conditions": not_ready("ContainersNotReady"),
-                "initContainerStatuses": [node], "containerStatuses": [application],
-            }))
-        };
-        let crashed = || application("CrashLoopBackOff");
-        let mut works = crashed();
-        (works["ready"], works["state"]) = (true.into(), json!({"running": {}}));
-        assert!(seen(&node, works).stuck, "all else is ready: the pod's readiness is the node's");
-        // It may have lost its leader a moment ago: that the application has not been ready for an hour says nothing of it.
-        assert!(!seen(&node, crashed()).stuck);
-        node["started"] = false.into();
-        assert!(seen(&node, crashed()).stuck);
-        node["state"]["running"]["startedAt"] = "2026-01-01T00:59:30Z".into();
-        assert!(!seen(&node, crashed()).stuck);
         node["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-        let seen = seen(&node, crashed());
-        assert_eq!((seen.stuck, seen.trouble.as_deref()), (true, Some("CrashLoopBackOff")));
+        let seen = state(json!({
+            "phase": "Running", "conditions": not_ready("ContainersNotReady"),
+            "initContainerStatuses": [node], "containerStatuses": [application("ImagePullBackOff")],
+        }));
+        assert_eq!((seen.ready, seen.trouble.as_deref()), (false, Some("CrashLoopBackOff")));
     }
 
     #[test]
@@ -180,7 +135,7 @@ mod tests {
             "phase": "Running", "conditions": not_ready("NodeNotReady"),
             "initContainerStatuses": [sidecar(true)], "containerStatuses": [application("Running")],
         }));
-        assert!(!seen.ready && seen.stuck, "{seen:?}");
+        assert!(!seen.ready, "{seen:?}");
     }
 
     #[test]
@@ -188,7 +143,7 @@ mod tests {
         let seen = state(json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
         ]}));
-        assert!(seen.pending && seen.stuck && !seen.ready);
+        assert!(seen.pending && !seen.ready);
         assert_eq!(seen.trouble.as_deref(), Some("0/3 nodes are available"));
     }
 }

@@ -196,6 +196,7 @@ fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Optio
     }
     let paused = findings.spec.is_ok_and(|valid| valid.wanted.paused);
     let refused = matches!(&facts.step, Some(Step { course: Course::Refuse(_), .. }));
+    let acts = matches!(&facts.step, Some(Step { course: Course::Act(_), .. }));
     if !findings.seen.bootstrapped {
         return Some(Phase::Bootstrapping);
     }
@@ -210,6 +211,8 @@ fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Optio
         Some(StepKind::UpdatePod | StepKind::TransferLeadership) => Phase::Updating,
         Some(StepKind::DeleteVolume) | None if facts.all_well() => Phase::Ready,
         None => Phase::Degraded,
+        // Nothing changes yet: it is waited for.
+        Some(StepKind::ReplaceMember) if !acts => Phase::Degraded,
         Some(_) => Phase::Changing,
     })
 }

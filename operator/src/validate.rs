@@ -6,8 +6,9 @@ use quorate_crds::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::duration;
 use crate::observed::Observed;
-use crate::plan::Wanted;
+use crate::plan::{self, Wanted};
 use crate::quantity;
 use crate::resources::{GRACE_PERIOD_SECONDS, NODE};
 
@@ -92,6 +93,10 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
             when_scaled: spec.storage.when_scaled,
             paused: spec.paused,
             disruptions: spec.disruptions,
+            replacement: plan::Replacement {
+                automatic: spec.replacement.automatic.iter().copied().collect(),
+                patience: duration::parse(&spec.replacement.patience),
+            },
         },
         deletion_policy: spec.deletion_policy,
         image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),

@@ -15,10 +15,12 @@ mod budget;
 mod identity;
 mod membership;
 mod repair;
+mod replacement;
 mod rollout;
 mod volumes;
 
 pub use budget::Budget;
+pub use replacement::Replacement;
 pub use volumes::marks;
 
 #[cfg(test)]
@@ -42,6 +44,8 @@ pub struct Wanted {
     pub paused: bool,
     /// Whether one voter of one or two may go.
     pub disruptions: Disruptions,
+    /// When members whose volumes are of no use are replaced.
+    pub replacement: Replacement,
 }
 
 /// What is to be.
@@ -100,6 +104,8 @@ pub enum StepKind {
     RecreatePod,
     /// Deletes a pod so that it comes back from the newest template.
     UpdatePod,
+    /// Keeps the volume of a member aside that is lost, and frees its claim for a new member.
+    ReplaceMember,
     /// Deletes the volume of a member that has been removed.
     DeleteVolume,
 }
@@ -145,6 +151,15 @@ pub enum Action {
         uid: String,
         /// How.
         by: Means,
+    },
+    /// Have a volume stay when its claim is deleted.
+    RetainVolume {
+        /// The ordinal of its claim.
+        ordinal: Ordinal,
+        /// The `PersistentVolume`.
+        volume: String,
+        /// The UID of the claim that it is bound to.
+        claim: String,
     },
     /// Delete a volume claim.
     DeleteClaim {
@@ -216,7 +231,7 @@ fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
             };
             let steps = [
                 repair::terminating_volumes(wanted, seen, leader),
-                repair::lost_volumes(wanted, seen, leader),
+                replacement::lost_members(wanted, seen, leader),
                 membership::change(wanted, seen, leader),
                 rollout::outdated_pods(wanted, seen, leader),
                 volumes::left_over(wanted, seen),

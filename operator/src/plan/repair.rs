@@ -1,7 +1,5 @@
 //! Pods that cannot run as they are.
 
-use std::time::Duration;
-
 use super::budget::{allows, budget, healthy};
 use super::{Action, Course, Means, Step, StepKind, Wanted, can_spare, first_to_act, successor};
 use crate::membership::{MemberId, Ordinal};
@@ -39,40 +37,6 @@ pub(super) fn stuck_pods(wanted: &Wanted, seen: &Observed) -> Option<Step> {
 
 fn is_heard(seen: &Observed, ordinal: Ordinal) -> bool {
     seen.leader().is_some_and(|leader| members_of(seen, leader, ordinal).any(|id| leader.hears(id)))
-}
-
-/// A volume whose object has been missing for so long is taken for lost, where the others do without it. A control plane that is
-/// restored, or storage that is moved, has its volumes back within minutes.
-const LOST_FOR_GOOD: Duration = Duration::from_mins(5);
-
-/// A claim in phase Lost is deleted, so that a new member with a new volume takes the ordinal: as with any member's volume only
-/// where the quorum does without it, one at a time, and after a patience. Until then it can be bound again as it was.
-pub(super) fn lost_volumes(wanted: &Wanted, seen: &Observed, leader: Leader<'_>) -> Option<Step> {
-    let kind = StepKind::DeleteVolume;
-    let lost = seen.claims.iter().filter(|(_, claim)| claim.ours && !claim.terminating);
-    let steps = lost.filter_map(|(&ordinal, claim)| {
-        let lasting = claim.lost?;
-        let pod = seen.pod_name(ordinal);
-        let volume = claim.volume.as_deref().unwrap_or("without a name");
-        let reason = format!("the PersistentVolume {volume} of {pod} is missing");
-        // A volume that no pod uses is nobody's trouble.
-        let uses = seen.pods.get(&ordinal)?;
-        if !uses.pending {
-            let until = "it to come back: the pod runs on, and could not start again";
-            return Some(Step::refuse(kind, reason, until));
-        }
-        if lasting < LOST_FOR_GOOD {
-            let minutes = LOST_FOR_GOOD.as_secs() / 60;
-            return Some(Step::wait(kind, reason, format!("it to come back, for {minutes} minutes")));
-        }
-        let another = seen.claims.values().any(|other| other.terminating && other.lost.is_some());
-        if !claim.is_of(seen.identity) || another || before_deleting(wanted, seen, leader, ordinal).is_some() {
-            let until = "the other voters to hold the quorum without it: bring the PersistentVolume back, or delete the claim";
-            return Some(Step::refuse(kind, reason, until));
-        }
-        Some(Step::act(kind, reason, Action::DeleteClaim { ordinal, uid: claim.uid.clone() }))
-    });
-    first_to_act(steps.collect())
 }
 
 /// A claim that is being deleted waits for its pod to end. The pod is ended where the others keep the quorum without it.

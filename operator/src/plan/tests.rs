@@ -35,6 +35,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (1..=7_u32).prop_map(Fault::MakeAnew),
         1 => (prop::collection::vec(ordinal.clone(), 1..4), any::<bool>())
             .prop_map(|(ordinals, for_good)| Fault::LoseObjects(ordinals, for_good)),
+        1 => (ordinal.clone(), any::<bool>()).prop_map(|(ordinal, for_good)| Fault::LoseMachine(ordinal, for_good)),
+        1 => ordinal.clone().prop_map(Fault::Damage),
         1 => (ordinal.clone(), ordinal.clone()).prop_map(|(asked, answers)| Fault::WrongAddress(asked, answers)),
         1 => (ordinal.clone(), ordinal.clone()).prop_map(|(from, to)| Fault::CopyVolume(from, to)),
         1 => (0..=7_u32).prop_map(Fault::ScaleSet),
@@ -185,6 +187,15 @@ fn wants(replicas: u32) -> Wanted {
         when_scaled: ScaleDownPolicy::Delete,
         paused: false,
         disruptions: Disruptions::Protect,
+        replacement: replaces(),
+    }
+}
+
+/// What the spec says when it says nothing.
+fn replaces() -> Replacement {
+    Replacement {
+        automatic: quorate_crds::Replacement::default().automatic.into_iter().collect(),
+        patience: Some(std::time::Duration::from_mins(30)),
     }
 }
 

@@ -69,6 +69,12 @@ impl World {
                     self.end(*ordinal);
                 }
             }
+            Action::RetainVolume { ordinal, claim: uid, .. } => {
+                let claim = self.claims.get_mut(ordinal).filter(|claim| claim.uid.to_string() == *uid);
+                if let Some(claim) = claim {
+                    claim.retained = true;
+                }
+            }
             Action::DeleteClaim { ordinal, uid } => {
                 if let Some(claim) =
                     self.claims.get_mut(ordinal).filter(|claim| claim.uid.to_string() == *uid)
@@ -79,10 +85,10 @@ impl World {
         }
     }
 
-    /// Whether a claim is to be deleted for a volume that is there again: the operator looks at it again right before.
+    /// Whether a claim is to be deleted for a volume that can be used again: the operator looks at it again right before.
     fn has_come_back(&self, action: &Action) -> bool {
         let Action::DeleteClaim { ordinal, .. } = action else { return false };
-        let claim = self.claims.get(ordinal).filter(|claim| claim.lost.is_none());
+        let claim = self.claims.get(ordinal).filter(|claim| !claim.is_useless());
         claim.is_some_and(|claim| self.deleted_as_lost.contains(&claim.uid))
     }
 

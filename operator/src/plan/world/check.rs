@@ -31,7 +31,7 @@ impl World {
             // What becomes of a volume is decided by the spec at the time of the plan.
             Some(Action::DeleteClaim { ordinal, .. }) => {
                 let kept =
-                    self.claims.get(ordinal).is_some_and(|claim| claim.lost.is_none() && claim.is_kept());
+                    self.claims.get(ordinal).is_some_and(|claim| !claim.is_useless() && claim.is_kept());
                 assert!(!kept, "a volume that was kept is deleted");
             }
             _ => {}
@@ -98,9 +98,12 @@ impl World {
             || removed
             || self.cluster.as_ref().is_some_and(|cluster| cluster.id == claim.cluster);
         assert!(ours, "the volume of another cluster is deleted");
-        if claim.lost.is_some() {
+        if claim.is_useless() {
+            let kept = claim.lost.is_some() || claim.retained;
+            let named = self.is_named(ordinal, claim.member);
+            assert!(kept || !named, "a claim goes, and its volume with it: {claim:?}");
             let needed = self.can_lose(&BTreeSet::new(), None) && !self.can_lose(&[ordinal].into(), None);
-            assert!(!needed, "a lost volume that may come back was needed");
+            assert!(!needed, "a volume that may come back was needed");
             return;
         }
         assert!(

@@ -7,6 +7,7 @@ use quorate_crds::ScaleDownPolicy;
 use super::super::Action;
 use super::{Claim, Lost, Set, World};
 use crate::membership::{MemberId, Ordinal};
+use crate::observed::Machine;
 
 /// The ID of an older cluster of the name.
 const STRANGER: u64 = 999;
@@ -40,6 +41,10 @@ pub(in super::super) enum Fault {
     MakeAnew(u32),
     /// The objects of volumes are missing, for a while or for good.
     LoseObjects(Vec<Ordinal>, bool),
+    /// The machine that a volume is bound to goes, for good or for a while.
+    LoseMachine(Ordinal, bool),
+    /// The data of a volume is damaged.
+    Damage(Ordinal),
     /// At the address of a pod another one answers.
     WrongAddress(Ordinal, Ordinal),
     /// A volume is put in the place of another: a copy of it.
@@ -130,6 +135,21 @@ impl World {
                     }
                 }
             }
+            Fault::LoseMachine(ordinal, for_good) if !for_good || self.can_lose(&[*ordinal].into(), late) => {
+                if let Some(claim) = self.claims.get_mut(ordinal) {
+                    claim.machine = if *for_good { Machine::Gone } else { Machine::Away };
+                    // Its pod is taken away, and made anew without a place to run.
+                    self.pods.remove(ordinal);
+                }
+            }
+            Fault::Damage(ordinal) if self.can_lose(&[*ordinal].into(), late) => {
+                if let Some(claim) = self.claims.get_mut(ordinal) {
+                    claim.damaged = true;
+                    if let Some(pod) = self.pods.get_mut(ordinal) {
+                        pod.running = false;
+                    }
+                }
+            }
             Fault::WrongAddress(asked, answers) => {
                 self.wrong_addresses.insert(*asked, *answers);
             }
@@ -215,7 +235,7 @@ impl World {
             let Some(claim) = self.claims.get_mut(&ordinal) else { continue };
             claim.lost = claim.lost.filter(|lost| !running && !lost.comes_back);
             // One of which nobody knows whose it is, the operator leaves to people.
-            let unknown = claim.lost.is_some() && claim.older && claim.mark.is_none();
+            let unknown = claim.is_useless() && claim.older && claim.mark.is_none();
             // A founding that came late, after the status with its ID was lost: the plan refuses, and says to delete it.
             let unfounded =
                 !self.bootstrapped && self.identity.is_some_and(|id| ![0, id].contains(&claim.cluster));
@@ -234,8 +254,7 @@ impl World {
 
     /// Whether the volume of a pod goes with it, or no other pod could use it any more.
     pub(super) fn is_doomed(&self, ordinal: Ordinal) -> bool {
-        let is_gone = |lost: Lost| !lost.comes_back;
-        self.claims.get(&ordinal).is_some_and(|claim| claim.terminating || claim.lost.is_some_and(is_gone))
+        self.claims.get(&ordinal).is_some_and(|claim| claim.terminating || claim.is_gone())
     }
 
     /// Whether the volumes that stay hold a quorum without these: those that are not being deleted, and those whose pod
@@ -250,12 +269,11 @@ impl World {
             // A copy elsewhere is not the member: it goes.
             let right = cluster.state.configuration.ordinal(super::NAME, id);
             self.claims.iter().any(|(&o, claim)| {
-                let missing = claim.lost.is_some_and(|lost| !lost.comes_back);
                 claim.member == id
                     && right.is_none_or(|right| right == o)
                     && !lost.contains(&o)
                     && !deletes(late, o)
-                    && !missing
+                    && !claim.is_gone()
                     && (!claim.terminating || held(o))
             })
         };

@@ -8,15 +8,18 @@ mod pass;
 mod see;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use quorate_crds::{Disruptions, ScaleDownPolicy};
+use quorate_crds::{Disruptions, ReplaceableCause, ScaleDownPolicy};
 
 pub(super) use self::fault::Fault;
-use super::{Action, Budget, Course, Plan, Wanted, plan};
+use super::{Action, Budget, Course, Plan, Replacement, Wanted, plan};
 use crate::membership::{MemberId, Ordinal};
-use crate::observed::{ConfigurationState, Mark, NodeStatus, Observed, Recorded};
+use crate::observed::{ConfigurationState, Machine, Mark, NodeStatus, Observed, Recorded};
 
 const NAME: &str = "demo";
+/// How long a cause for replacement has to last.
+const PATIENCE: Duration = Duration::from_mins(3);
 /// Ticks after which a pod has had its time to come up.
 const SETTLED: u32 = 20;
 
@@ -68,6 +71,8 @@ struct Set {
     earlier: Option<u32>,
 }
 
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 struct Claim {
     uid: u64,
@@ -80,6 +85,12 @@ struct Claim {
     mark: Option<Mark>,
     /// The object of its volume is missing.
     lost: Option<Lost>,
+    /// The machine that its volume is bound to.
+    machine: Machine,
+    /// The data on its volume is damaged: a node that starts on it ends.
+    damaged: bool,
+    /// Its volume stays without it.
+    retained: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +121,7 @@ pub(super) struct World {
     recorded: BTreeMap<Ordinal, Recorded>,
     /// The clusters that have been founded.
     founded: BTreeSet<u64>,
-    /// Claims that were to be deleted because their volumes are missing.
+    /// Claims that were to be deleted because their volumes are of no use.
     deleted_as_lost: BTreeSet<u64>,
     /// At the address of a pod, as the API server has it, another pod answers.
     wrong_addresses: BTreeMap<Ordinal, Ordinal>,
@@ -122,6 +133,9 @@ pub(super) struct World {
     claims: BTreeMap<Ordinal, Claim>,
     cluster: Option<Cluster>,
     last_id: u64,
+    /// Ticks that have passed, and since which of them each thing lasts that the operator has seen.
+    now: u32,
+    ages: BTreeMap<String, u32>,
     pub(super) chance: Chance,
 }
 
@@ -133,6 +147,10 @@ impl World {
                 when_scaled: ScaleDownPolicy::Delete,
                 paused: false,
                 disruptions: Disruptions::Protect,
+                replacement: Replacement {
+                    automatic: ReplaceableCause::ALL.into_iter().take(2).collect(),
+                    patience: Some(PATIENCE),
+                },
             },
             identity: None,
             bootstrapped: false,
@@ -147,6 +165,8 @@ impl World {
             claims: BTreeMap::new(),
             cluster: None,
             last_id: 0,
+            now: 0,
+            ages: BTreeMap::new(),
             chance: Chance::new(seed),
         }
     }
@@ -175,7 +195,7 @@ impl World {
         self.check(&planned);
         self.budget = planned.budget;
         if let Some(Action::DeleteClaim { ordinal, .. }) = planned.action() {
-            let lost = self.claims.get(ordinal).filter(|claim| claim.lost.is_some());
+            let lost = self.claims.get(ordinal).filter(|claim| claim.is_useless());
             self.deleted_as_lost.extend(lost.map(|claim| claim.uid));
         }
         (planned, seen)
@@ -220,7 +240,28 @@ impl World {
 
 impl Claim {
     fn empty(uid: u64, member: MemberId) -> Self {
-        Self { uid, terminating: false, member, cluster: 0, older: false, mark: None, lost: None }
+        Self {
+            uid,
+            terminating: false,
+            member,
+            cluster: 0,
+            older: false,
+            mark: None,
+            lost: None,
+            machine: Machine::Ready,
+            damaged: false,
+            retained: false,
+        }
+    }
+
+    /// Whether no pod can use its volume, now.
+    fn is_useless(&self) -> bool {
+        self.lost.is_some() || self.damaged || self.machine != Machine::Ready
+    }
+
+    /// Whether no pod will ever use its volume.
+    fn is_gone(&self) -> bool {
+        self.lost.is_some_and(|lost| !lost.comes_back) || self.damaged || self.machine == Machine::Gone
     }
 
     /// Whether scaling leaves it alone.

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use super::{Claim, Cluster, Lost, Pod, Set, World};
 use crate::membership::{ConfigurationId, MemberId};
+use crate::observed::Machine;
 
 impl World {
     /// A little time passes.
     pub(in super::super) fn tick(&mut self) {
+        self.now += 1;
         self.run_controller();
         self.run_pods();
         self.run_cluster();
@@ -58,9 +60,12 @@ impl World {
         for claim in self.claims.values_mut() {
             let back = claim.lost.is_some_and(|lost| lost.comes_back) && self.chance.one_in(40);
             claim.lost = claim.lost.filter(|_| !back).map(|lost| Lost { ticks: lost.ticks + 1, ..lost });
+            if claim.machine == Machine::Away && self.chance.one_in(40) {
+                claim.machine = Machine::Ready;
+            }
         }
-        let lost: BTreeSet<_> =
-            self.claims.iter().filter(|(_, claim)| claim.lost.is_some()).map(|(&o, _)| o).collect();
+        let useless: BTreeSet<_> =
+            self.claims.iter().filter(|(_, claim)| claim.is_useless()).map(|(&o, _)| o).collect();
         self.wrong_addresses.retain(|_, _| !self.chance.one_in(8));
         let in_use: BTreeSet<_> = self.pods.iter().filter(|(_, pod)| !pod.wedged).map(|(&o, _)| o).collect();
         self.claims.retain(|ordinal, claim| !claim.terminating || in_use.contains(ordinal));
@@ -72,7 +77,7 @@ impl World {
             pod.age += 1;
             pod.unready = if ready.contains(ordinal) { 0 } else { pod.unready + 1 };
             pod.ends_in = pod.ends_in.map(|ticks| ticks - 1);
-            pod.running |= !pod.wedged && !lost.contains(ordinal) && self.chance.one_in(2);
+            pod.running |= !pod.wedged && !useless.contains(ordinal) && self.chance.one_in(2);
         }
     }
 

@@ -3,12 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{NAME, Pod, SETTLED, World};
+use super::{Claim, NAME, Pod, SETTLED, World};
 use crate::membership::{MemberId, Ordinal};
-use crate::observed::{ClaimState, NodeStatus, Observed, PodState, Progress, Role, StatefulSetState};
+use crate::observed::{
+    ClaimState, Exit, Machine, NodeStatus, Observed, PodState, Progress, Role, StatefulSetState,
+};
+use crate::trouble::troubles;
 
 /// How long a tick takes, where the plan counts seconds.
 const TICK: Duration = Duration::from_secs(10);
+
+/// The name of the machine that a volume is bound to.
+fn machine_of(claim: &Claim) -> String {
+    format!("machine-{}", claim.uid)
+}
 
 impl World {
     /// Observes the world; a node may fail to answer now and then.
@@ -23,11 +31,16 @@ impl World {
             }
         }
         let pods = self.pods.iter().map(|(&ordinal, pod)| {
+            let claim = self.claims.get(&ordinal).filter(|_| !pod.wedged);
+            // A node ends again and again on a damaged volume, where its machine runs it.
+            let crashes = claim.is_some_and(|claim| claim.damaged && claim.machine == Machine::Ready);
             let state = PodState {
                 uid: pod.uid.to_string(),
                 revision: Some(pod.revision.to_string()),
                 terminating: pod.ends_in.is_some(),
-                pending: !pod.running,
+                pending: !pod.running && !crashes,
+                exit: crashes.then(|| Exit { code: 4, ..Exit::default() }),
+                trouble: crashes.then(|| "CrashLoopBackOff".to_owned()),
                 running: pod.running,
                 ready: self.is_ready(ordinal),
                 pod_ready: self.is_ready(ordinal) && !pod.beside_fails,
@@ -49,6 +62,8 @@ impl World {
                 size: None,
                 volume: Some(format!("volume-{}", claim.uid)),
                 mark: claim.mark,
+                machine: Some(machine_of(claim)),
+                retained: Some(claim.retained),
                 ..ClaimState::default()
             };
             (ordinal, state)
@@ -62,9 +77,17 @@ impl World {
             stateful_set: self.set_state(),
             pods: pods.collect(),
             claims: claims.collect(),
+            machines: self.claims.values().map(|claim| (machine_of(claim), claim.machine)).collect(),
             ..Observed::default()
         };
         seen.take_answers(nodes);
+        let before = std::mem::take(&mut self.ages);
+        let (now, ages) = (self.now, &mut self.ages);
+        seen.troubles = troubles(&seen, &mut |what| {
+            let since = before.get(&what).copied().unwrap_or(now);
+            ages.insert(what, since);
+            TICK * (now - since)
+        });
         seen
     }
 
