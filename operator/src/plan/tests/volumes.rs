@@ -75,7 +75,7 @@ fn a_member_whose_volume_is_on_a_machine_that_is_gone_is_replaced_and_its_volume
 fn other_causes_have_patience_and_some_are_peoples() {
     let patience = Duration::from_mins(30);
     for cause in [Cause::Damaged, Cause::DiskFailed, Cause::VolumeOnAwayNode] {
-        let found = step(&lost(cause, Duration::from_secs(29 * 60)), 3);
+        let found = step(&lost(cause, Duration::from_mins(29)), 3);
         assert_eq!(found.course, Course::Wait("it to come back, for 30m".to_owned()), "{cause:?}");
         assert!(step(&lost(cause, patience), 3).action().is_some(), "{cause:?}");
     }
