@@ -316,6 +316,7 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
         term: status.term,
         leader_id: status.leader.unwrap_or(0),
         last_index: view.last_index(),
+        last_term: view.last_term(),
         commit_index: view.commit_index(),
         applied_index: view.applied_index(),
         revision: view.revision(),

@@ -459,7 +459,7 @@ mod tests {
             progress,
             ..NodeStatus::default()
         });
-        view.publish_log(8, 7);
+        view.publish_log(quorate_raft::LogId { term: 1, index: 8 }, 7);
         view.publish_applied(6, 4);
         let metrics = Metrics::default();
         metrics.proposals.inc_by(2);

@@ -46,12 +46,17 @@ async fn the_last_of_three_disks_becomes_a_cluster_that_grows_again() {
         "{shown}"
     );
     assert_eq!(recover(&first, &["--yes-i-understand", "1"]).status.code(), Some(2));
-    let done = recover(&first, &["--yes-i-understand", &cluster, "--bump-revision", "5000"]);
+    let wish = ["--yes-i-understand", &cluster, "--new-cluster", "a1", "--bump-revision", "5000"];
+    let done = recover(&first, &wish);
     assert!(done.status.success(), "{done:?}");
+    // A program that does not know whether it was done asks once more.
+    let again = recover(&first, &wish);
+    assert!(again.status.success() && text(&again.stdout).contains("nothing was changed"), "{again:?}");
 
     let first = first.start(&[]);
     let new = first.status_when("it leads", has_voters(1)).await;
-    assert!(new.cluster_id != old.cluster_id && new.member_id != old.member_id, "{new:?}");
+    assert!(new.cluster_id == 0xa1 && new.member_id != old.member_id, "{new:?}");
+    assert!(new.last_term > old.last_term && old.last_term > 0, "{old:?} {new:?}");
     assert_eq!(first.get_surely("precious").await.as_deref(), Some("x"));
     assert!(first.put_surely("after", "y").await > revision + 5000);
     let past = RangeRequest { key: "precious".into(), revision, ..RangeRequest::default() };

@@ -158,6 +158,10 @@ enum Command {
         /// The ID of the cluster that is given up, for scripts. Without it, it is asked for.
         #[arg(long, value_name = "CLUSTER_ID")]
         yes_i_understand: Option<String>,
+        /// The ID of the new cluster, for programs that have to know it before: a directory that has become that cluster already is left as
+        /// it is [default: a random one].
+        #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id)]
+        new_cluster: Option<u64>,
     },
     /// The level of the cluster: which formats its members may use.
     #[command(subcommand)]
@@ -285,8 +289,9 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
             keys::del(&Clients::new(&global, timeout)?, output, key, prefix).await
         }
         Command::Check { dir } => check::check(output, &dir),
-        Command::Recover { dir, bump_revision, yes_i_understand } => {
-            recover::recover(output, &dir, yes_i_understand.as_deref(), bump_revision)
+        Command::Recover { dir, bump_revision, yes_i_understand, new_cluster } => {
+            let wish = recover::Wish { understood: yes_i_understand, new_cluster, bump_revision };
+            recover::recover(output, &dir, &wish)
         }
         Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
         Command::Transfer { member } => {
@@ -296,6 +301,14 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
             level::raise(&Admins::new(&global, timeout)?, output, to).await
         }
         Command::Member(command) => member(&Admins::new(&global, timeout)?, output, command).await,
+    }
+}
+
+/// A cluster's ID as it is shown: hexadecimal, and not zero, which stands for none.
+fn cluster_id(text: &str) -> Result<u64, String> {
+    match u64::from_str_radix(text, 16) {
+        Ok(id @ 1..) => Ok(id),
+        _ => Err("write the ID as it is shown, such as 00000000000000a1; 0 is none".to_owned()),
     }
 }
 

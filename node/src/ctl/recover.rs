@@ -18,9 +18,20 @@ use crate::storage::disk::OsDisk;
 use crate::storage::identity::random_member;
 use crate::storage::{self, replacement};
 
-/// Shows what `dir` holds, asks, and makes a new cluster of it, with revisions `by` higher. `understood` is the cluster's ID as it would
-/// be typed.
-pub(super) fn recover(output: Output, dir: &Path, understood: Option<&str>, by: i64) -> Result<(), CtlError> {
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Wish {
+    /// The ID of the old cluster, as it would be typed.
+    pub understood: Option<String>,
+    /// The ID of the new cluster; a random one if it is none.
+    pub new_cluster: Option<u64>,
+    /// By how much revisions go up.
+    pub bump_revision: i64,
+}
+
+/// Shows what `dir` holds, asks, and makes a new cluster of it.
+pub(super) fn recover(output: Output, dir: &Path, wish: &Wish) -> Result<(), CtlError> {
+    let by = wish.bump_revision;
     check_owner(dir)?;
     let _lock = storage::lock(dir).map_err(RecoverError::from)?;
     if let Some(before) = replacement::finish(&OsDisk, dir).map_err(RecoverError::from)? {
@@ -35,13 +46,17 @@ pub(super) fn recover(output: Output, dir: &Path, understood: Option<&str>, by: 
         return Ok(());
     }
     let remains = recover::read(dir)?;
+    if Some(remains.identity.cluster) == wish.new_cluster {
+        return already(output, remains.identity.cluster);
+    }
     let shown = json_of(dir, &remains);
     if output == Output::Text {
         print::text(&text(dir, &remains, by))?;
     }
-    confirm(remains.identity.cluster, understood, output)?;
+    confirm(remains.identity.cluster, wish.understood.as_deref(), output)?;
     remove_leftover(dir)?;
-    let ids = (random_member()?.0, random_member()?);
+    let cluster = wish.new_cluster.map_or_else(|| random_member().map(|id| id.0), Ok)?;
+    let ids = (cluster, random_member()?);
     let founded = remains.found(&(Arc::new(OsDisk) as _), dir, ids, by)?;
     match output {
         Output::Text => print::text(&done(&founded))?,
@@ -52,6 +67,16 @@ pub(super) fn recover(output: Output, dir: &Path, understood: Option<&str>, by: 
             "revision": founded.revision,
             "before": founded.before.display().to_string(),
         }))?,
+    }
+    Ok(())
+}
+
+/// Asked for once more: it was done before.
+fn already(output: Output, cluster: u64) -> Result<(), CtlError> {
+    let what = format!("the directory is of cluster {} already: nothing was changed", print::id(cluster));
+    match output {
+        Output::Text => print::text(&format!("{what}\n"))?,
+        Output::Json => print::json(&json!({ "done": what }))?,
     }
     Ok(())
 }

@@ -155,6 +155,7 @@ struct Shared {
     member_id: u64,
     term: AtomicU64,
     last: AtomicU64,
+    last_term: AtomicU64,
     commit: AtomicU64,
     applied: AtomicU64,
     revision: AtomicI64,
@@ -171,6 +172,7 @@ impl NodeView {
             member_id: status.member_id,
             term: AtomicU64::new(status.term),
             last: AtomicU64::new(0),
+            last_term: AtomicU64::new(0),
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(0),
@@ -199,6 +201,11 @@ impl NodeView {
     /// The end of its log.
     pub fn last_index(&self) -> Index {
         self.shared.last.load(Ordering::Relaxed)
+    }
+
+    /// The term of the last entry of its log.
+    pub fn last_term(&self) -> Term {
+        self.shared.last_term.load(Ordering::Relaxed)
     }
 
     /// What it knows to be committed.
@@ -267,8 +274,9 @@ impl NodeView {
     }
 
     /// Replaces what tells how far the log has come.
-    pub fn publish_log(&self, last: Index, commit: Index) {
-        self.shared.last.store(last, Ordering::Relaxed);
+    pub fn publish_log(&self, last: LogId, commit: Index) {
+        self.shared.last.store(last.index, Ordering::Relaxed);
+        self.shared.last_term.store(last.term, Ordering::Relaxed);
         self.shared.commit.store(commit, Ordering::Relaxed);
     }
 

@@ -129,7 +129,7 @@ fn a_node_that_is_not_ready_says_why_and_how_far_it_is() {
     assert_eq!(get(&shown(full), "/health"), (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#.into()));
 
     let behind = shown(node(Role::Follower, Some(2), Some(Unready::CatchingUp)));
-    behind.health.view().unwrap().publish_log(90, 80);
+    behind.health.view().unwrap().publish_log(quorate_raft::LogId { term: 1, index: 90 }, 80);
     behind.health.view().unwrap().publish_applied(30, 1);
     assert!(get(&behind, "/readyz").1.contains("applied 30, 50 entries behind"));
     let status =

@@ -281,7 +281,7 @@ async fn who_is_no_member_answers_no_reads() {
 #[tokio::test]
 async fn status_tells_what_clients_look_for() {
     let member = member_with(NodeStatus { leader: None, ..status(LEADER) });
-    member.view.publish_log(12, 11);
+    member.view.publish_log(quorate_raft::LogId { term: 1, index: 12 }, 11);
     member.view.publish_applied(10, 1);
     let status = MaintenanceService::new(member).status(Request::new(pb::StatusRequest {})).await;
     let status = status.expect("always answered").into_inner();

@@ -105,7 +105,7 @@ impl StatusView {
         self.status.suspects = replica.suspects().into_iter().map(|id| id.0).collect();
         self.status.unready = self.unready();
         self.status.conflict = self.conflict.shown(Instant::now()).map(str::to_owned);
-        self.view.publish_log(raft.last.index, raft.commit);
+        self.view.publish_log(raft.last, raft.commit);
         self.view.publish(self.status.clone());
     }
 
