@@ -17,6 +17,7 @@ mod metadata;
 mod network;
 mod node;
 mod pod;
+mod recovery;
 mod replacement;
 mod resources;
 mod spec;
@@ -31,6 +32,7 @@ pub use metadata::SharedMetadata;
 pub use network::{ClientService, NetworkAccess, ServiceType};
 pub use node::{Compaction, CompactionMode, Log, LogFormat};
 pub use pod::{PodMetadata, PodTemplate};
+pub use recovery::{KeptVolume, Recover, RecoveryStatus, Remains};
 pub use replacement::{ReplaceableCause, Replacement};
 pub use spec::{
     DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, PodUsers, RaftCluster, RaftClusterSpec,

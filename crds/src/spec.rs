@@ -11,6 +11,7 @@ use crate::metadata::SharedMetadata;
 use crate::network::{ClientService, NetworkAccess};
 use crate::node::{Compaction, Log};
 use crate::pod::{PodTemplate, brief};
+use crate::recovery::Recover;
 use crate::replacement::Replacement;
 use crate::resources;
 use crate::status::RaftClusterStatus;
@@ -70,7 +71,15 @@ pub const MAX_NAME_LENGTH: usize = 52;
     ),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
         "metadata.name becomes a DNS label: use lower-case letters, digits and '-', begin with a letter, and use no dots"
-    )
+    ),
+    validation = Rule::new(
+        "!has(self.spec.recover) || (has(oldSelf.spec.recover) && oldSelf.spec.recover == self.spec.recover) || (has(self.status) && has(self.status.clusterID) && self.status.clusterID == self.spec.recover.cluster)"
+    ).message(
+        "recover.cluster is not this cluster's ID: write the one in status.clusterID, or use kubectl raft recover"
+    ),
+    validation = Rule::new(
+        "!has(self.status) || !has(self.status.recovery) || (has(oldSelf.status) && has(oldSelf.status.recovery) && oldSelf.status.recovery == self.status.recovery) || (has(self.spec.recover) && self.spec.recover.cluster == self.status.recovery.from && self.spec.recover.member == self.status.recovery.member)"
+    ).message("status.recovery begins only with what spec.recover asks for")
 )]
 pub struct RaftClusterSpec {
     /// How many voters the cluster has, 1 to 9. An odd number is best: 3 voters survive the loss of one, 5 of two. An even
@@ -182,6 +191,11 @@ pub struct RaftClusterSpec {
     /// Which members the operator replaces by itself, and when.
     #[serde(default)]
     pub replacement: Replacement,
+
+    /// Gives up a cluster that has lost its quorum for good, and makes a new one of what one member holds. It holds for the cluster whose ID it
+    /// names, once, and cannot be taken back when it was begun. `kubectl raft recover` shows what may be lost, and writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recover: Option<Recover>,
 }
 
 /// When the image is pulled.
@@ -253,6 +267,7 @@ impl Default for RaftClusterSpec {
             paused: false,
             disruptions: Disruptions::default(),
             replacement: Replacement::default(),
+            recover: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::recovery::{RecoveryStatus, Remains};
 use crate::trouble::TroubleStatus;
 
 /// The observed state of a cluster.
@@ -18,19 +19,21 @@ use crate::trouble::TroubleStatus;
     ),
     validation = Rule::new(
         "!has(oldSelf.bootstrapped) || !oldSelf.bootstrapped || (has(self.bootstrapped) && self.bootstrapped)"
-    ).message("status.bootstrapped cannot be taken back: the cluster would be founded a second time")
+    ).message("status.bootstrapped cannot be taken back: the cluster would be founded a second time"),
+    validation = Rule::new(
+        "!has(oldSelf.clusterID) || !has(self.clusterID) || self.clusterID == oldSelf.clusterID || (has(oldSelf.recovery) && oldSelf.recovery.from == oldSelf.clusterID && oldSelf.recovery.clusterID == self.clusterID)"
+    ).message(
+        "status.clusterID cannot be changed but by a recovery: the nodes refuse a volume of another cluster"
+    )
 )]
 pub struct RaftClusterStatus {
     /// The generation of the spec that this status belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The cluster's ID, in hexadecimal. It is written before any node hears of it, and never changes.
+    /// The cluster's ID, in hexadecimal. It is written before any node hears of it, and changes only when a cluster is recovered.
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message(
-        "status.clusterID cannot be changed: the nodes refuse a volume of another cluster"
-    ))]
     pub cluster_id: Option<String>,
 
     /// Whether the cluster has been founded: a node was seen to have done it, or its ID was found on volumes. Nothing is founded a
@@ -71,6 +74,15 @@ pub struct RaftClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".to_owned()]))]
     pub troubles: Vec<TroubleStatus>,
+
+    /// What each member holds, while the cluster has no quorum.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".to_owned()]))]
+    pub remains: Vec<Remains>,
+
+    /// The recovery of a lost quorum that was begun last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryStatus>,
 
     /// The pods that exist, for the scale subresource.
     #[serde(default)]

@@ -294,3 +294,54 @@ fn patience_is_a_time_or_never_and_only_volumes_that_are_of_no_use_are_replaced(
         );
     }
 }
+
+#[test]
+fn only_a_recovery_that_was_asked_for_changes_the_id_of_a_cluster() {
+    const OLD: &str = "00000000000000a1";
+    const NEW: &str = "00000000000000b2";
+    let request = json!({"cluster": OLD, "pod": "demo-0", "member": "000000000000000a"});
+    let recovery = json!({"from": OLD, "clusterID": NEW, "pod": "demo-0", "member": "000000000000000a"});
+    let with = |recover: Option<&Value>, id: &str, recovery: Option<&Value>| {
+        let mut status = json!({"clusterID": id, "bootstrapped": true, "replicas": 0});
+        let mut spec = json!({});
+        if let Some(recover) = recover {
+            spec["recover"] = recover.clone();
+        }
+        if let Some(recovery) = recovery {
+            status["recovery"] = recovery.clone();
+        }
+        let mut made = cluster("demo", spec);
+        made.status = Some(serde_json::from_value(status).expect("a status"));
+        made
+    };
+    let change = |old: &RaftCluster, new: &RaftCluster| {
+        new.validate_cel_update(old).err().map(|errors| format!("{errors:?}"))
+    };
+    let plain = with(None, OLD, None);
+    let asked = with(Some(&request), OLD, None);
+    let begun = with(Some(&request), OLD, Some(&recovery));
+    let done = with(Some(&request), NEW, Some(&recovery));
+    for (old, new) in [
+        (&plain, &asked),
+        (&asked, &begun),
+        (&begun, &done),
+        (&done, &done),
+        (&done, &with(None, NEW, Some(&recovery))),
+    ] {
+        assert_eq!(change(old, new), None, "{old:?}\n{new:?}");
+    }
+    assert_refused(change(&plain, &with(None, NEW, None)), "cannot be changed but by a recovery");
+    assert_refused(
+        change(&asked, &with(Some(&request), NEW, Some(&recovery))),
+        "cannot be changed but by a recovery",
+    );
+    assert_refused(
+        change(&plain, &with(None, OLD, Some(&recovery))),
+        "begins only with what spec.recover asks for",
+    );
+    let other = json!({"cluster": NEW, "pod": "demo-0", "member": "000000000000000a"});
+    assert_refused(
+        change(&plain, &with(Some(&other), OLD, None)),
+        "recover.cluster is not this cluster's ID",
+    );
+}

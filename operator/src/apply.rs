@@ -23,7 +23,7 @@ use crate::observed::{ClaimState, Mark};
 use crate::plan::{Action, Means};
 use crate::quantity;
 use crate::resources::certificates::{self, CertificateError, Purpose};
-use crate::resources::{self, Objects};
+use crate::resources::{self, Blueprint, Objects};
 
 /// Owns the fields that the operator sets.
 pub const FIELD_MANAGER: &str = "quorate-operator";
@@ -261,11 +261,36 @@ impl From<Result<(), String>> for Outcome {
 
 /// Does one action. Each may be repeated without harm. What cannot be undone is looked at again first. The ID of the cluster is not set
 /// here, but with the status.
-pub async fn act(fence: &Fence<'_>, cluster: &RaftCluster, action: &Action) -> Result<Outcome, ApplyError> {
+pub async fn act(
+    fence: &Fence<'_>,
+    blueprint: Blueprint<'_>,
+    action: &Action,
+) -> Result<Outcome, ApplyError> {
     let Fence { client, admin, sight, .. } = *fence;
+    let cluster = blueprint.cluster;
     let identity = sight.observed.identity.unwrap_or_default();
     match action {
-        Action::SetIdentity { .. } => {}
+        // They are written with the status.
+        Action::SetIdentity { .. } | Action::BeginRecovery(_) | Action::FinishRecovery(_) => {}
+        Action::RunRecovery { ordinal, from, to } => {
+            if let Err(until) = fence.lease() {
+                return Ok(Outcome::Later(until));
+            }
+            let pod = resources::recovery_pod(blueprint, &claim_name(cluster, *ordinal), *from, *to);
+            let namespace = cluster.namespace().unwrap_or_default();
+            let made = Api::namespaced(client.clone(), &namespace).create(&PostParams::default(), &pod).await;
+            return outcome(made.map(drop), &format!("Pod {}", pod.name_any()));
+        }
+        Action::EndRecovery { uid } => {
+            let this_one = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            return delete::<Pod>(
+                client,
+                cluster,
+                resources::recovery_pod_name(&cluster.name_any()),
+                this_one,
+            )
+            .await;
+        }
         Action::Bootstrap { ordinal, cluster_id } => {
             if let Err(until) = fence.founding() {
                 return Ok(Outcome::Later(until));

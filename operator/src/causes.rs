@@ -139,10 +139,13 @@ async fn warning(
 /// The longest last words that are passed on, in characters.
 const LAST_WORDS: usize = 300;
 
-/// The error that a node ended with: its last line, which begins with its name.
-fn last_words(log: &str) -> String {
-    let line = log.lines().rev().find_map(|line| line.strip_prefix("quorate-node: ")).unwrap_or_default();
-    line.chars().take(LAST_WORDS).collect()
+/// The error that a program of ours ended with: its last line, which begins with its name.
+pub(crate) fn last_words(log: &str) -> String {
+    let error = |line: &str| {
+        let said = line.strip_prefix("quorate-node: ").or_else(|| line.strip_prefix("raftctl: "))?;
+        Some(said.chars().take(LAST_WORDS).collect())
+    };
+    log.lines().rev().find_map(error).unwrap_or_default()
 }
 
 /// How the container of a pod's node ended last.

@@ -35,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Admin;
 use crate::observe::{Sight, observe, stateful_set_state};
 use crate::plan::{self, Budget, Course, Plan, Step};
+use crate::recovery;
 use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED, Objects};
 use crate::status::{Findings, QUIET, news, status};
 use crate::streams::Streams;
@@ -257,8 +258,7 @@ impl Round<'_> {
     async fn work(&self, sight: &mut Sight, valid: &Valid) -> Result<Action, Error> {
         let mut plan = plan::plan(&valid.wanted, &sight.observed, fresh_id());
         self.hold_budget(&mut plan);
-        if let Some(&plan::Action::SetIdentity { id, founded }) = plan.action() {
-            self.set_identity(id, founded).await?;
+        if self.write_first(&plan).await? {
             // Written before anything else is done. The change of the status starts the next round.
             return Ok(Action::requeue(ACTED));
         }
@@ -329,7 +329,9 @@ impl Round<'_> {
             let namespace = self.cluster.namespace().unwrap_or_default();
             let held = &self.context.held;
             let fence = Fence { client, admin: &**admin, held, namespace: &namespace, sight };
-            let done = apply::act(&fence, self.cluster, action).await.map_err(Unfinished::Step)?;
+            let done = apply::act(&fence, self.blueprint(sight, valid, plan), action)
+                .await
+                .map_err(Unfinished::Step)?;
             if let Outcome::Later(until) = done {
                 tracing::debug!(cluster = short(self.reference), step = kind, until, "not yet");
                 plan.step = Some(Step { course: Course::Wait(until), ..step.clone() });
@@ -366,14 +368,18 @@ impl Round<'_> {
     }
 
     fn objects(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Objects {
-        resources::objects(Blueprint {
+        resources::objects(self.blueprint(sight, valid, plan))
+    }
+
+    fn blueprint<'b>(&'b self, sight: &'b Sight, valid: &'b Valid, plan: &Plan) -> Blueprint<'b> {
+        Blueprint {
             cluster: self.cluster,
             image: &valid.image,
             pods: plan.pods,
             budget: plan.budget,
             claim_size: sight.observed.stateful_set.as_ref().and_then(|set| set.claim_size.as_deref()),
             operator_namespace: &self.context.installation.namespace,
-        })
+        }
     }
 
     /// A spec that cannot be worked on changes nothing but the status.
@@ -388,6 +394,24 @@ impl Round<'_> {
         };
         let written = self.write_status(&findings).await?;
         Ok(Action::requeue(if written { IDLE } else { ACTED }))
+    }
+
+    /// What is written to the status before anything else is done. Returns whether there was something.
+    async fn write_first(&self, plan: &Plan) -> Result<bool, Error> {
+        let status = match plan.action() {
+            Some(&plan::Action::SetIdentity { id, founded }) => {
+                self.set_identity(id, founded).await?;
+                return Ok(true);
+            }
+            Some(plan::Action::BeginRecovery(begun)) => recovery::begun(self.cluster, begun),
+            Some(plan::Action::FinishRecovery(finished)) => recovery::finished(self.cluster, finished),
+            _ => return Ok(false),
+        };
+        self.patch_status(&status).await?;
+        let reason = plan.step.as_ref().map(|step| step.reason.clone()).unwrap_or_default();
+        tracing::warn!(cluster = short(self.reference), reason, "recovers");
+        self.context.events.warning(&self.cluster.object_ref(&()), "Recover", &reason).await;
+        Ok(true)
     }
 
     /// Of two operators, one succeeds. Where the ID is taken from volumes, the same write says that the cluster has been founded: there

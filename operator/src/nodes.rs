@@ -13,7 +13,7 @@ use quorate_api::{admin, log};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
 
 use crate::membership::{Configuration, ConfigurationId, Member, MemberId};
-use crate::observed::{ConfigurationState, NodeStatus, Progress, Role};
+use crate::observed::{ConfigurationState, Holds, NodeStatus, Progress, Role};
 use crate::resources::certificates::Identity;
 
 /// A node that does not answer within this is unreachable for this round. It holds up nobody else.
@@ -246,6 +246,12 @@ fn node_status(answer: admin::StatusResponse) -> NodeStatus {
         peer_address: answer.peer_address,
         client_urls: answer.client_urls,
         configuration: answer.configuration.and_then(configuration_state),
+        holds: Holds {
+            last_term: answer.last_term,
+            last_index: answer.last_index,
+            commit_index: answer.commit_index,
+            revision: answer.revision,
+        },
         matched: answer.progress.iter().map(|item| (item.member_id, item.r#match)).collect(),
         progress: answer
             .progress

@@ -20,6 +20,7 @@ use crate::membership::{Ordinal, ordinal_of};
 use crate::nodes::{Admin, Target};
 use crate::observed::{ClaimState, Mark, NodeStatus, Observed, PodState, Recorded, StatefulSetState};
 use crate::pod_state::{node, pod_state};
+use crate::recovery;
 use crate::resources::certificates::{self, Identity};
 use crate::resources::{self, PEER_PORT, are_ours, pod_host, selector};
 use crate::trouble::troubles;
@@ -109,6 +110,7 @@ pub async fn observe(
         name,
         ..Observed::default()
     };
+    recovery::look(client, cluster, &claims, &mut observed).await?;
     causes::look_closer(client, &namespace, &claims, &mut observed).await;
     let taken = Instant::now();
     observed.take_answers(ask(admin, &targets).await);

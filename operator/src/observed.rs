@@ -6,6 +6,7 @@ use std::time::Duration;
 use quorate_crds::ScaleDownPolicy;
 
 use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal};
+use crate::plan::{Recovery, RecoveryPod};
 use crate::trouble::Trouble;
 
 /// Everything that was seen.
@@ -35,6 +36,10 @@ pub struct Observed {
     pub refused: Option<String>,
     /// The pods that do not serve, and why.
     pub troubles: Vec<Trouble>,
+    /// The recovery that the status names.
+    pub recovery: Option<Recovery>,
+    /// The pod that makes a new cluster of a volume.
+    pub recovery_pod: Option<RecoveryPod>,
     /// The addresses of pods at which another node answered, with the name that it gave.
     pub misplaced: BTreeMap<Ordinal, String>,
 }
@@ -177,6 +182,8 @@ pub struct NodeStatus {
     pub leader_id: MemberId,
     /// The version of the product that it runs.
     pub version: String,
+    /// What its log and its state hold.
+    pub holds: Holds,
     /// `host:port` of its peer listener.
     pub peer_address: String,
     /// URLs of its client listener.
@@ -189,6 +196,19 @@ pub struct NodeStatus {
     pub matched: BTreeMap<MemberId, u64>,
     /// What it has noticed of a second process that runs as a member. Empty if nothing.
     pub conflict: String,
+}
+
+/// What the log and the state of a node hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holds {
+    /// The term of the last entry of its log.
+    pub last_term: u64,
+    /// The last entry.
+    pub last_index: u64,
+    /// The last entry that it knows to be committed.
+    pub commit_index: u64,
+    /// The revision of its state.
+    pub revision: i64,
 }
 
 /// The role of a node.

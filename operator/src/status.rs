@@ -5,7 +5,7 @@ mod troubles;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{
-    MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus, TroubleStatus,
+    MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus, Remains, TroubleStatus,
 };
 
 pub use self::troubles::{QUIET, news};
@@ -59,6 +59,12 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         phase: phase(findings, &facts, before.phase),
         version: version(seen).or(before.version),
         plan: plan_status(findings.plan),
+        remains: if facts.quorum == Quorum::Lost && seen.bootstrapped {
+            remains(seen, &before.remains)
+        } else {
+            Vec::new()
+        },
+        recovery: before.recovery,
         replicas: i32::try_from(seen.pods.len()).unwrap_or(i32::MAX),
         selector: Some(resources::selector(cluster)),
         conditions: conditions(findings, &facts, &troubles, &before.conditions),
@@ -159,6 +165,28 @@ fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
     let mut members: Vec<_> = configuration.ids().into_iter().filter_map(member).collect();
     members.sort_by(|a, b| (a.ordinal, &a.id).cmp(&(b.ordinal, &b.id)));
     members
+}
+
+/// What the members hold: those that answer, and what the others have said last.
+fn remains(seen: &Observed, before: &[Remains]) -> Vec<Remains> {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let ours = seen.nodes.iter().filter(|(_, node)| Some(node.cluster_id) == seen.identity);
+    let now = ours.map(|(&ordinal, node)| Remains {
+        pod: seen.pod_name(ordinal),
+        member: format!("{:016x}", node.member_id),
+        last_term: number(node.holds.last_term),
+        last_index: number(node.holds.last_index),
+        commit_index: number(node.holds.commit_index),
+        revision: node.holds.revision,
+        version: node.version.clone(),
+        answers: true,
+    });
+    let mut all: Vec<_> = now.collect();
+    let silent = before.iter().filter(|known| !all.iter().any(|one| one.pod == known.pod));
+    let silent: Vec<_> = silent.map(|known| Remains { answers: false, ..known.clone() }).collect();
+    all.extend(silent);
+    all.sort_by(|a, b| a.pod.cmp(&b.pod));
+    all
 }
 
 /// The volume that a member was last seen to be well on.

@@ -2,7 +2,8 @@
 //! what those rules cannot see, and a CRD that is older than the operator.
 
 use quorate_crds::{
-    DeletionPolicy, Disruptions, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec, is_for_users,
+    DeletionPolicy, Disruptions, MAX_NAME_LENGTH, MAX_REPLICAS, RaftCluster, RaftClusterSpec, Recover,
+    is_for_users,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -97,11 +98,19 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
                 automatic: spec.replacement.automatic.iter().copied().collect(),
                 patience: duration::parse(&spec.replacement.patience),
             },
+            recover: spec.recover.as_ref().and_then(request),
         },
         deletion_policy: spec.deletion_policy,
         image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),
         advice: advice(spec),
     })
+}
+
+/// What is asked for; the schema refuses what is no number.
+fn request(recover: &Recover) -> Option<plan::Request> {
+    let id = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (cluster, member) = (id(&recover.cluster)?, id(&recover.member)?);
+    Some(plan::Request { cluster, pod: recover.pod.clone(), member })
 }
 
 /// The first thing to say: what is done otherwise than the spec asks comes before what could be better.

@@ -12,9 +12,7 @@ use crate::observed::{Leader, Observed, PodState};
 /// A leader whose newest configuration has been committed and is not joint: the only state that a change may start from.
 pub(super) fn steady_leader(seen: &Observed) -> Result<Leader<'_>, Box<Step>> {
     let Some(leader) = seen.leader() else {
-        let (reason, until) =
-            ("no node says that it leads", "a majority of the voters to run and to reach one another");
-        return Err(Box::new(Step::wait(StepKind::ElectLeader, reason, until)));
+        return Err(Box::new(super::quorum::wait_for_leader(seen)));
     };
     if leader.configuration().is_joint() || !leader.state.committed {
         let (reason, until) = ("the membership is changing", "the new configuration to be committed");

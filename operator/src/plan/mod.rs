@@ -14,12 +14,15 @@
 mod budget;
 mod identity;
 mod membership;
+mod quorum;
+mod recovery;
 mod repair;
 mod replacement;
 mod rollout;
 mod volumes;
 
 pub use budget::Budget;
+pub use recovery::{Recovery, RecoveryPod, Request, Stage};
 pub use replacement::Replacement;
 pub use volumes::marks;
 
@@ -46,6 +49,8 @@ pub struct Wanted {
     pub disruptions: Disruptions,
     /// When members whose volumes are of no use are replaced.
     pub replacement: Replacement,
+    /// A cluster that is to be given up, and made anew of one member.
+    pub recover: Option<Request>,
 }
 
 /// What is to be.
@@ -86,6 +91,8 @@ pub enum Course {
 pub enum StepKind {
     /// Waits until two processes do not run as one member any more.
     ResolveDuplicate,
+    /// Makes a new cluster of what one member holds, because a person has asked for it.
+    Recover,
     /// Gives the cluster its ID.
     ChooseIdentity,
     /// Makes the first node a cluster of one.
@@ -161,6 +168,24 @@ pub enum Action {
         /// The UID of the claim that it is bound to.
         claim: String,
     },
+    /// Write to the status that a recovery begins, before anything else is done.
+    BeginRecovery(Recovery),
+    /// Make the pod that makes a member's volume a new cluster.
+    RunRecovery {
+        /// The ordinal of the member's claim.
+        ordinal: Ordinal,
+        /// The cluster that is given up.
+        from: u64,
+        /// The cluster that it becomes.
+        to: u64,
+    },
+    /// Write the new cluster's ID to the status, in the place of the old one.
+    FinishRecovery(Recovery),
+    /// Take that pod away.
+    EndRecovery {
+        /// Its UID.
+        uid: String,
+    },
     /// Delete a volume claim.
     DeleteClaim {
         /// Its ordinal.
@@ -219,6 +244,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, fresh: u64) -> Plan {
 fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
     let pods = pods(wanted, seen);
     identity::earlier(seen)
+        .or_else(|| recovery::step(wanted, seen, fresh))
         .or_else(|| identity::duplicates(seen))
         // A pod that waits for ever would otherwise be waited for.
         .or_else(|| repair::stuck_pods(wanted, seen))
@@ -253,6 +279,9 @@ fn first_to_act(mut steps: Vec<Step>) -> Option<Step> {
 /// certain what the configuration is: one that is not committed goes back to the one before if its leader is lost, and that
 /// one may need the very pods that it did without.
 fn pods(wanted: &Wanted, seen: &Observed) -> u32 {
+    if recovery::needs_quiet(seen) {
+        return 0;
+    }
     let above = |highest: Ordinal| highest + 1;
     let named = seen.leader().and_then(|leader| leader.configuration().highest_ordinal(&seen.name));
     let certain = seen

@@ -3,6 +3,7 @@
 mod answers;
 mod budget;
 mod identity;
+mod recovery;
 mod volumes;
 
 use proptest::prelude::*;
@@ -37,6 +38,8 @@ fn fault() -> impl Strategy<Value = Fault> {
             .prop_map(|(ordinals, for_good)| Fault::LoseObjects(ordinals, for_good)),
         1 => (ordinal.clone(), any::<bool>()).prop_map(|(ordinal, for_good)| Fault::LoseMachine(ordinal, for_good)),
         1 => ordinal.clone().prop_map(Fault::Damage),
+        1 => prop::collection::vec(ordinal.clone(), 1..5).prop_map(Fault::Disaster),
+        1 => ordinal.clone().prop_map(Fault::Recover),
         1 => (ordinal.clone(), ordinal.clone()).prop_map(|(asked, answers)| Fault::WrongAddress(asked, answers)),
         1 => (ordinal.clone(), ordinal.clone()).prop_map(|(from, to)| Fault::CopyVolume(from, to)),
         1 => (0..=7_u32).prop_map(Fault::ScaleSet),
@@ -188,6 +191,7 @@ fn wants(replicas: u32) -> Wanted {
         paused: false,
         disruptions: Disruptions::Protect,
         replacement: replaces(),
+        recover: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod network_policy;
 mod node;
 mod pdb;
 mod pod;
+mod recovery;
 mod services;
 mod statefulset;
 
@@ -21,6 +22,7 @@ use quorate_crds::RaftCluster;
 use crate::plan::Budget;
 pub use node::{GRACE_PERIOD_SECONDS, NODE};
 pub use pod::has_company;
+pub use recovery::{recovery_pod, recovery_pod_name};
 
 /// The etcd v3 API.
 pub const CLIENT_PORT: i32 = 2379;

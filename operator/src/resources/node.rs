@@ -18,7 +18,7 @@ pub const NODE: &str = "node";
 pub(super) const DATA: &str = "data";
 /// The volume of the certificate that members show one another.
 pub(super) const PEER_TLS: &str = "peer-tls";
-const DATA_DIRECTORY: &str = "/var/lib/quorate";
+pub(super) const DATA_DIRECTORY: &str = "/var/lib/quorate";
 const CERTIFICATE_DIRECTORY: &str = "/etc/quorate/peer";
 
 /// For how long a node that is told to stop serves clients that do not know yet, in seconds: the endpoints of its Services change

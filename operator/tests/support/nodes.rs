@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use quorate_operator::membership::{Configuration, ConfigurationId, Member, MemberId};
 use quorate_operator::nodes::{Admin, AdminError, Statuses, Target};
-use quorate_operator::observed::{ConfigurationState, NodeStatus, Progress, Role};
+use quorate_operator::observed::{ConfigurationState, Holds, NodeStatus, Progress, Role};
 
 use super::api::Log;
 
@@ -93,6 +93,23 @@ impl Nodes {
         world.term += 1;
     }
 
+    /// Nobody leads any more.
+    pub(crate) fn depose(&self) {
+        self.world.lock().leader = 0;
+    }
+
+    /// What the volume of a pod holds becomes a new cluster of one.
+    pub(crate) fn recover(&self, ordinal: u64, cluster: u64) {
+        let mut world = self.world.lock();
+        world.last += 1;
+        let id = 100 + world.last;
+        world.nodes.insert(ordinal, (id, cluster));
+        (world.leader, world.caught_up) = (id, vec![id]);
+        world.term += 1000;
+        let term = world.term;
+        world.cluster = Some((cluster, alone(id, ordinal, term)));
+    }
+
     /// Learners catch up, configurations are committed, joint ones are left.
     pub(crate) fn progress(&self) {
         let mut world = self.world.lock();
@@ -130,6 +147,7 @@ impl World {
             cluster_id,
             member_id,
             version: "0.1.0".to_owned(),
+            holds: Holds { last_term: 1, last_index: 40, commit_index: 40, revision: 7 },
             peer_address: format!("demo-{ordinal}.demo-peers.ns.svc:2380"),
             ..NodeStatus::default()
         };
@@ -145,6 +163,15 @@ impl World {
         }
         Some(status)
     }
+}
+
+/// The configuration of one member alone.
+fn alone(id: MemberId, ordinal: u64, term: u64) -> ConfigurationState {
+    let name = format!("demo-{ordinal}");
+    let member = Member { name, peer_address: String::new(), client_urls: Vec::new() };
+    let configuration =
+        Configuration { voters: [id].into(), members: [(id, member)].into(), ..Configuration::default() };
+    ConfigurationState { id: ConfigurationId { term, index: 1 }, configuration, committed: true }
 }
 
 fn refused(node: &Target, message: &str) -> AdminError {
@@ -167,13 +194,7 @@ impl Admin for Nodes {
         let mut world = self.world.lock();
         let id = world.nodes[&ordinal].0;
         world.nodes.insert(ordinal, (id, cluster_id));
-        let name = format!("demo-{ordinal}");
-        let member = Member { name, peer_address: String::new(), client_urls: Vec::new() };
-        let configuration =
-            Configuration { voters: [id].into(), members: [(id, member)].into(), ..Configuration::default() };
-        let state =
-            ConfigurationState { id: ConfigurationId { term: 1, index: 1 }, configuration, committed: true };
-        world.cluster = Some((cluster_id, state));
+        world.cluster = Some((cluster_id, alone(id, ordinal, 1)));
         (world.leader, world.term) = (id, 1);
         world.caught_up = vec![id];
         async { Ok(()) }.boxed()

@@ -15,6 +15,16 @@ impl World {
             }
             return;
         }
+        match plan.action() {
+            Some(Action::BeginRecovery(begun)) => return self.recovery = Some(begun.clone()),
+            Some(Action::FinishRecovery(finished)) => {
+                assert_eq!(self.identity, Some(finished.from), "an ID is replaced that is not the old one");
+                assert!(self.founded.contains(&finished.to), "an ID that no volume has");
+                (self.identity, self.disaster) = (Some(finished.to), false);
+                return self.recorded.clear();
+            }
+            _ => {}
+        }
         if seen.earlier.is_some() {
             return;
         }
@@ -51,7 +61,14 @@ impl World {
                 self.hold_budget();
             }
             // The ID is written with the status. One that only believes that it leads commits nothing.
-            Action::SetIdentity { .. } | Action::ChangeMembership { .. } => {}
+            Action::SetIdentity { .. }
+            | Action::BeginRecovery(_)
+            | Action::FinishRecovery(_)
+            | Action::ChangeMembership { .. } => {}
+            Action::RunRecovery { ordinal, from, to } => self.run_recovery(*ordinal, *from, *to),
+            Action::EndRecovery { uid } => {
+                self.recovering = self.recovering.take().filter(|pod| pod.uid.to_string() != *uid);
+            }
             Action::TransferLeadership { target, .. } => {
                 let well = self.runs(*target);
                 if let Some(cluster) = self.cluster.as_mut()

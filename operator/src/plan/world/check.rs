@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::super::{Action, Means, Plan};
-use super::{NAME, World};
+use super::{Claim, NAME, World};
 use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal, majority, tolerance};
 
 impl World {
     /// Asserts that a plan is safe in the world as it is.
     pub(super) fn check(&self, plan: &Plan) {
-        for (ordinal, claim) in self.claims.range(plan.pods..) {
+        // A recovery takes all pods away, and gives the configuration up.
+        let needed = if self.recovers() || self.recovering.is_some() { u32::MAX } else { plan.pods };
+        for (ordinal, claim) in self.claims.range(needed..) {
             let has_pod = self.set.is_some_and(|set| *ordinal < set.replicas);
             assert!(
                 !(self.is_named(*ordinal, claim.member) && has_pod),
@@ -30,8 +32,8 @@ impl World {
             }
             // What becomes of a volume is decided by the spec at the time of the plan.
             Some(Action::DeleteClaim { ordinal, .. }) => {
-                let kept =
-                    self.claims.get(ordinal).is_some_and(|claim| !claim.is_useless() && claim.is_kept());
+                let stays = |claim: &Claim| !claim.is_useless() && !claim.retained && claim.is_kept();
+                let kept = self.claims.get(ordinal).is_some_and(stays);
                 assert!(!kept, "a volume that was kept is deleted");
             }
             _ => {}
@@ -97,6 +99,11 @@ impl World {
         let ours = claim.cluster == 0
             || removed
             || self.cluster.as_ref().is_some_and(|cluster| cluster.id == claim.cluster);
+        let given_up = self.recovery.as_ref().is_some_and(|begun| begun.from == claim.cluster);
+        if given_up && !removed {
+            assert!(claim.lost.is_some() || claim.retained, "a volume is not kept aside: {claim:?}");
+            return;
+        }
         assert!(ours, "the volume of another cluster is deleted");
         if claim.is_useless() {
             let kept = claim.lost.is_some() || claim.retained;

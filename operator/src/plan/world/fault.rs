@@ -45,6 +45,10 @@ pub(in super::super) enum Fault {
     LoseMachine(Ordinal, bool),
     /// The data of a volume is damaged.
     Damage(Ordinal),
+    /// Machines are gone, and the quorum with them.
+    Disaster(Vec<Ordinal>),
+    /// A person asks for a new cluster of this member, where the quorum is lost for good.
+    Recover(Ordinal),
     /// At the address of a pod another one answers.
     WrongAddress(Ordinal, Ordinal),
     /// A volume is put in the place of another: a copy of it.
@@ -79,6 +83,7 @@ impl World {
                 let held = self.pods.get(ordinal).is_some_and(|pod| !pod.wedged && pod.ends_in.is_none());
                 if self.cluster.is_some()
                     && self.identity.is_some()
+                    && !self.disaster
                     && (held && !ends(late, *ordinal) || self.can_lose(&[*ordinal].into(), late))
                 {
                     self.mark(*ordinal);
@@ -114,6 +119,7 @@ impl World {
     fn suffer_people(&mut self, fault: &Fault, late: Option<&Action>) {
         match fault {
             // Without a status nobody but a person knows what becomes of volumes that are being deleted.
+            Fault::LoseStatus | Fault::MakeAnew(_) if self.disaster || self.recovering.is_some() => {}
             Fault::LoseStatus if self.claims.values().all(|claim| !claim.terminating) => self.lose_status(),
             Fault::MakeAnew(replicas)
                 if self.can_lose(&BTreeSet::new(), late)
@@ -135,7 +141,16 @@ impl World {
                     }
                 }
             }
-            Fault::LoseMachine(ordinal, for_good) if !for_good || self.can_lose(&[*ordinal].into(), late) => {
+            Fault::Disaster(ordinals) => {
+                let all: BTreeSet<_> = ordinals.iter().copied().collect();
+                if late.is_none() {
+                    self.suffer_disaster(&all);
+                }
+            }
+            Fault::Recover(ordinal) => self.ask_to_recover(Some(*ordinal)),
+            Fault::LoseMachine(ordinal, for_good)
+                if (!for_good && !self.is_doomed(*ordinal)) || self.can_lose(&[*ordinal].into(), late) =>
+            {
                 if let Some(claim) = self.claims.get_mut(ordinal) {
                     claim.machine = if *for_good { Machine::Gone } else { Machine::Away };
                     // Its pod is taken away, and made anew without a place to run.
@@ -209,6 +224,8 @@ impl World {
     /// People do what the status asks of them: strangers' volumes and copies go, and missing objects come back where pods still run.
     pub(in super::super) fn mend(&mut self) {
         self.wrong_addresses.clear();
+        self.ask_to_recover(None);
+        let recovers = self.disaster || self.recovers() || self.recovering.is_some();
         self.pods.values_mut().for_each(|pod| pod.beside_fails = false);
         let mut known = BTreeMap::new();
         let named = |world: &Self, id| {
@@ -237,9 +254,12 @@ impl World {
             // One of which nobody knows whose it is, the operator leaves to people.
             let unknown = claim.is_useless() && claim.older && claim.mark.is_none();
             // A founding that came late, after the status with its ID was lost: the plan refuses, and says to delete it.
+            let given_up = self.bootstrapped
+                && !recovers
+                && self.identity.is_some_and(|id| ![0, id].contains(&claim.cluster));
             let unfounded =
                 !self.bootstrapped && self.identity.is_some_and(|id| ![0, id].contains(&claim.cluster));
-            if displaced || unknown || unfounded || claim.cluster == STRANGER {
+            if displaced || unknown || unfounded || given_up || claim.cluster == STRANGER {
                 claim.terminating = true;
                 self.end(ordinal);
             }

@@ -5,6 +5,7 @@ mod act;
 mod check;
 mod fault;
 mod pass;
+mod recover;
 mod see;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,8 @@ use std::time::Duration;
 use quorate_crds::{Disruptions, ReplaceableCause, ScaleDownPolicy};
 
 pub(super) use self::fault::Fault;
-use super::{Action, Budget, Course, Plan, Replacement, Wanted, plan};
+use self::recover::Runner;
+use super::{Action, Budget, Course, Plan, Recovery, Replacement, Wanted, plan};
 use crate::membership::{MemberId, Ordinal};
 use crate::observed::{ConfigurationState, Machine, Mark, NodeStatus, Observed, Recorded};
 
@@ -133,6 +135,11 @@ pub(super) struct World {
     claims: BTreeMap<Ordinal, Claim>,
     cluster: Option<Cluster>,
     last_id: u64,
+    /// The recovery in the status, and the pod that does it.
+    recovery: Option<Recovery>,
+    recovering: Option<Runner>,
+    /// A quorum is lost for good, and nothing has been done about it.
+    disaster: bool,
     /// Ticks that have passed, and since which of them each thing lasts that the operator has seen.
     now: u32,
     ages: BTreeMap<String, u32>,
@@ -151,6 +158,7 @@ impl World {
                     automatic: ReplaceableCause::ALL.into_iter().take(2).collect(),
                     patience: Some(PATIENCE),
                 },
+                recover: None,
             },
             identity: None,
             bootstrapped: false,
@@ -165,10 +173,18 @@ impl World {
             claims: BTreeMap::new(),
             cluster: None,
             last_id: 0,
+            recovery: None,
+            recovering: None,
+            disaster: false,
             now: 0,
             ages: BTreeMap::new(),
             chance: Chance::new(seed),
         }
+    }
+
+    /// The cluster's ID, as the status has it.
+    pub(super) fn id(&self) -> Option<u64> {
+        self.identity
     }
 
     fn fresh(&mut self) -> u64 {
@@ -186,7 +202,13 @@ impl World {
         if seen.earlier.is_some() {
             return (planned, seen);
         }
-        if let Some(Action::SetIdentity { .. }) = planned.action() {
+        let first = |action: &Action| {
+            matches!(
+                action,
+                Action::SetIdentity { .. } | Action::BeginRecovery(_) | Action::FinishRecovery(_)
+            )
+        };
+        if planned.action().is_some_and(first) {
             return (planned, seen);
         }
         // The step is planned with the `StatefulSet` as it has become, and the budget follows it.

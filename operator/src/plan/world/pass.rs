@@ -12,6 +12,7 @@ impl World {
         self.now += 1;
         self.run_controller();
         self.run_pods();
+        self.run_runner();
         self.run_cluster();
     }
 

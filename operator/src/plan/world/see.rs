@@ -77,6 +77,8 @@ impl World {
             stateful_set: self.set_state(),
             pods: pods.collect(),
             claims: claims.collect(),
+            recovery: self.recovery.clone(),
+            recovery_pod: self.see_recovery(),
             machines: self.claims.values().map(|claim| (machine_of(claim), claim.machine)).collect(),
             ..Observed::default()
         };
