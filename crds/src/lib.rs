@@ -23,6 +23,7 @@ mod resources;
 mod spec;
 mod status;
 mod storage;
+mod tls;
 mod trouble;
 
 pub use env::is_for_users;
@@ -37,6 +38,7 @@ pub use replacement::{ReplaceableCause, Replacement};
 pub use spec::{
     DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, PodUsers, RaftCluster, RaftClusterSpec,
 };
-pub use status::{MemberRole, MemberStatus, Phase, PlanStatus, RaftClusterStatus};
+pub use status::{Binding, MemberRole, MemberStatus, Phase, PlanStatus, RaftClusterStatus};
 pub use storage::{AccessMode, DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage};
+pub use tls::{ClientCertificates, ClientTls, Tls};
 pub use trouble::{Cause, TroubleStatus};

@@ -16,6 +16,7 @@ use crate::replacement::Replacement;
 use crate::resources;
 use crate::status::RaftClusterStatus;
 use crate::storage::Storage;
+use crate::tls::Tls;
 
 /// More voters make writes slower and no more available in practice.
 pub const MAX_REPLICAS: i32 = 9;
@@ -164,6 +165,10 @@ pub struct RaftClusterSpec {
     #[serde(default)]
     pub service: ClientService,
 
+    /// TLS between clients and the store.
+    #[serde(default)]
+    pub tls: Tls,
+
     /// Labels and annotations of the objects that the operator makes. Those of the pods are in `podTemplate`.
     #[serde(default)]
     pub metadata: SharedMetadata,
@@ -262,6 +267,7 @@ impl Default for RaftClusterSpec {
             users: PodUsers::default(),
             network_policy: NetworkAccess::default(),
             service: ClientService::default(),
+            tls: Tls::default(),
             metadata: SharedMetadata::default(),
             deletion_policy: DeletionPolicy::default(),
             paused: false,

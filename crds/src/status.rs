@@ -92,10 +92,21 @@ pub struct RaftClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// Ready, Quorate, Progressing, Degraded, Troubled, `SpecAccepted`, Reconciled and Paused.
+    /// The Secret that says how the cluster is reached: address, authority and certificate, as the Service Binding specification has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+
+    /// Ready, Quorate, Progressing, Degraded, Troubled, `SpecAccepted`, Reconciled, Paused and `CertificatesCurrent`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A Secret of the cluster's namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its name.
+    pub name: String,
 }
 
 /// One member of the cluster.

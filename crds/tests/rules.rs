@@ -345,3 +345,23 @@ fn only_a_recovery_that_was_asked_for_changes_the_id_of_a_cluster() {
         "recover.cluster is not this cluster's ID",
     );
 }
+
+#[test]
+fn tls_of_clients_is_the_operators_or_a_secrets() {
+    let tls = |client: Value| json!({"tls": {"client": client}});
+    for fine in [
+        json!({}),
+        json!({"clientCertificates": "Required"}),
+        json!({"secretName": "store"}),
+        json!({"names": ["store.example.com", "*.example.com", "203.0.113.7", "2001:db8::7", "store"]}),
+    ] {
+        assert_eq!(refusal("demo", tls(fine.clone())), None, "{fine}");
+    }
+    assert_refused(
+        refusal("demo", tls(json!({"secretName": "store", "names": ["a.example.com"]}))),
+        "have the names put into the certificate of tls.client.secretName",
+    );
+    for name in ["https://a.example.com", "a.example.com:2379", "", "a..b", "*"] {
+        assert_refused(refusal("demo", tls(json!({"names": [name]}))), "must hold DNS names");
+    }
+}

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -18,12 +17,12 @@ use serde_json::json;
 use crate::fence::Fence;
 use crate::membership::Ordinal;
 use crate::nodes::{AdminError, Target};
-use crate::observe::{Secrets, Sight};
+use crate::observe::Sight;
 use crate::observed::{ClaimState, Mark};
 use crate::plan::{Action, Means};
 use crate::quantity;
-use crate::resources::certificates::{self, CertificateError, Purpose};
 use crate::resources::{self, Blueprint, Objects};
+use crate::trust::CertificateError;
 
 /// Owns the fields that the operator sets.
 pub const FIELD_MANAGER: &str = "quorate-operator";
@@ -61,48 +60,10 @@ pub enum ApplyError {
     NoAddress(String),
 }
 
-/// Makes certificates that are missing, or that do not serve any more. Nodes take new ones up by themselves.
-pub async fn certificates(
-    client: &Client,
-    cluster: &RaftCluster,
-    secrets: &Secrets,
-) -> Result<(), ApplyError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let ca = match &secrets.ca {
-        Some(ca) => ca.clone(),
-        // Created, never applied: nothing may take the place of a CA that is there.
-        None => create(client, cluster, certificates::new_ca(cluster, now)?).await?,
-    };
-    leaf(client, cluster, Purpose::Admin, secrets.admin.as_ref(), &ca, now).await?;
-    leaf(client, cluster, Purpose::Nodes, secrets.peers.as_ref(), &ca, now).await
-}
-
-async fn leaf(
-    client: &Client,
-    cluster: &RaftCluster,
-    purpose: Purpose,
-    current: Option<&Secret>,
-    ca: &Secret,
-    now: Duration,
-) -> Result<(), ApplyError> {
-    if current.is_some_and(|current| certificates::is_current(cluster, purpose, current, ca, now)) {
-        return Ok(());
+impl From<rcgen::Error> for ApplyError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Certificate(error.into())
     }
-    let made = certificates::new_leaf(cluster, purpose, ca, now)?;
-    apply(client, cluster, &made).await?;
-    let namespace = cluster.namespace().unwrap_or_default();
-    tracing::info!(
-        cluster = format!("{namespace}/{}", cluster.name_any()),
-        secret = made.name_any(),
-        "made a certificate"
-    );
-    Ok(())
-}
-
-async fn create(client: &Client, cluster: &RaftCluster, secret: Secret) -> Result<Secret, ApplyError> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let created = Api::namespaced(client.clone(), &namespace).create(&PostParams::default(), &secret).await;
-    created.map_err(|source| ApplyError::Object { object: format!("Secret {}", secret.name_any()), source })
 }
 
 /// Applies the objects. One that is refused does not hold up the others; the first refusal is returned, and the `StatefulSet`
@@ -172,14 +133,21 @@ where
     let shown = || format!("{} {name}", K::kind(&()));
     let failed = |source| ApplyError::Object { object: shown(), source };
     if let Some(there) = api.get_metadata_opt(&name).await.map_err(failed)? {
-        if resources::is_of_an_earlier_cluster(cluster, &there.metadata) {
-            return Err(ApplyError::Earlier(shown()));
-        }
-        if !is_ours(cluster, &there.metadata) {
-            return Err(ApplyError::Foreign(shown()));
-        }
+        refuse_foreign(cluster, shown, &there.metadata)?;
     }
     api.patch(&name, &parameters, &Patch::Apply(object)).await.map_err(failed)
+}
+
+/// Refuses to write to an object that is there and none of the cluster's.
+pub(crate) fn refuse_foreign(
+    cluster: &RaftCluster,
+    shown: impl Fn() -> String,
+    metadata: &ObjectMeta,
+) -> Result<(), ApplyError> {
+    if resources::is_of_an_earlier_cluster(cluster, metadata) {
+        return Err(ApplyError::Earlier(shown()));
+    }
+    if is_ours(cluster, metadata) { Ok(()) } else { Err(ApplyError::Foreign(shown())) }
 }
 
 /// Whether the cluster owns an object, or an operator made it for a cluster of this name that is gone.

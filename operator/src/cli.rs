@@ -25,6 +25,11 @@ pub struct Cli {
     #[arg(long, env = "QUORATE_LEASE", default_value = "quorate-operator")]
     pub lease: String,
 
+    /// The domain of the Kubernetes cluster, which the long names in certificates end with. When it is left out or empty it is found in the resolver's
+    /// configuration.
+    #[arg(long, env = "QUORATE_CLUSTER_DOMAIN", default_value = "")]
+    pub cluster_domain: String,
+
     /// The name by which this replica of the operator holds the lease.
     #[arg(long, env = "POD_NAME")]
     pub name: Option<String>,

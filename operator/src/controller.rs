@@ -37,8 +37,9 @@ use crate::observe::{Sight, observe, stateful_set_state};
 use crate::plan::{self, Budget, Course, Plan, Step};
 use crate::recovery;
 use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED, Objects};
-use crate::status::{Findings, QUIET, news, status};
+use crate::status::{CERTIFICATES, Findings, QUIET, news, status};
 use crate::streams::Streams;
+use crate::trust::{self, Keeper, Report};
 use crate::validate::{Invalid, Valid, validate};
 
 /// A resource that may not be readable: one that is malformed must not end the watch of the others.
@@ -75,6 +76,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The image of nodes whose resource names none.
     pub node_image: String,
+    /// The domain of the Kubernetes cluster.
+    pub domain: String,
     /// Where the operator runs, and which of several it is.
     pub installation: Installation,
     /// How long what is wrong has lasted.
@@ -143,7 +146,10 @@ pub async fn run(
         .for_each(|result| {
             // Rounds that failed have been logged with their cluster; what is left are resources that are gone.
             match result {
-                Err(controller::Error::ObjectNotFound(gone)) => context.forget_gone(&gone),
+                Err(controller::Error::ObjectNotFound(gone)) => {
+                    context.forget_gone(&gone);
+                    tokio::spawn(forget_authorities(context.clone(), *gone));
+                }
                 Err(error) => tracing::debug!(%error, "a round did not take place"),
                 Ok(_) => {}
             }
@@ -164,9 +170,19 @@ impl Context {
         self.streams.forget(cluster);
         self.ages.forget(cluster);
         self.failures.lock().remove(cluster);
+        self.metrics.forget_certificates(cluster);
         let namespace = cluster.namespace.as_deref().unwrap_or_default();
         // With the dot before it: the name of another cluster may end like this one's.
         self.admin.forget(&resources::pod_host(&cluster.name, namespace, ""));
+    }
+}
+
+/// The authorities of a cluster are in the operator's namespace, where nothing takes them away with it. One that stays serves the next cluster of
+/// the name.
+async fn forget_authorities(context: Arc<Context>, gone: ObjectRef<DynamicObject>) {
+    let (home, namespace) = (&context.installation.namespace, gone.namespace.unwrap_or_default());
+    if let Err(error) = trust::forget(&context.client, home, &namespace, &gone.name).await {
+        tracing::debug!(%error, cluster = format!("{namespace}/{}", gone.name), "cannot delete the authorities");
     }
 }
 
@@ -237,14 +253,18 @@ impl Round<'_> {
             }
         }
         let look = self.context.ages.look(self.reference);
-        let mut sight = observe(client, &**admin, self.cluster, look).await.map_err(Error::Observe)?;
+        let mut sight = observe(client, &**admin, self.cluster, &installation.namespace, look)
+            .await
+            .map_err(Error::Observe)?;
         if self.cluster.metadata.deletion_timestamp.is_some() {
             return self.wind_up(&sight).await;
         }
         self.context.streams.watch(self.reference, sight.targets.values().cloned().collect());
-        match validate(self.cluster, &sight.observed, &self.context.node_image) {
+        let served = trust::can_serve_clients(self.cluster, &sight.secrets, Timestamp::now().as_second());
+        let valid = validate(self.cluster, &sight.observed, &self.context.node_image);
+        match valid.and_then(|valid| served.map(|()| valid)) {
             Ok(valid) => Box::pin(self.work(&mut sight, &valid)).await,
-            Err(invalid) => self.report(&sight, &invalid).await,
+            Err(invalid) => Box::pin(self.report(&mut sight, &invalid)).await,
         }
     }
 
@@ -266,11 +286,25 @@ impl Round<'_> {
             // What was read is not current any more. The change starts the next round.
             return Ok(Action::requeue(ACTED));
         }
-        let result = match &sight.observed.earlier {
+        let certificates = Box::pin(self.keep_certificates(sight)).await;
+        let (certificates, kept) =
+            certificates.map_or_else(|error| (None, Err(error)), |found| (found, Ok(())));
+        let result = match (&sight.observed.earlier, kept) {
             // What is there goes with its owner; what is made now could go with it.
-            Some(_) => Ok(()),
-            None if valid.wanted.paused => self.keep_safe(sight, valid, &plan).await,
-            None => Box::pin(self.apply(sight, valid, &mut plan)).await,
+            (Some(_), _) => Ok(()),
+            (None, kept) if valid.wanted.paused => {
+                let client = &self.context.client;
+                let budget = apply::budget(client, self.cluster, &self.objects(sight, valid, &plan)).await;
+                kept.and(budget).map_err(Unfinished::Objects)
+            }
+            // Pods wait for it.
+            (None, Err(error)) if !sight.secrets.has_what_pods_mount(self.cluster) => {
+                Err(Unfinished::Step(error))
+            }
+            (None, kept) => {
+                let applied = Box::pin(self.apply(sight, valid, &mut plan)).await;
+                applied.and(kept.map_err(Unfinished::Objects))
+            }
         };
         let problem = result.as_ref().err().map(ToString::to_string);
         let findings = Findings {
@@ -279,6 +313,7 @@ impl Round<'_> {
             spec: Ok(valid),
             plan: Some(&plan),
             problem: problem.as_deref(),
+            certificates: certificates.as_ref(),
             now: Timestamp::now(),
         };
         let written = self.write_status(&findings).await?;
@@ -293,6 +328,7 @@ impl Round<'_> {
             _ if !written => ACTED,
             // Whether it lasts, no event may say.
             None if sight.observed.troubles.iter().any(|trouble| trouble.lasting < QUIET) => PENDING,
+            None if certificates.is_some_and(|found| found.nodes_are_awaited) => PENDING,
             None => IDLE,
             Some(_) if plan.action().is_some() => ACTED,
             Some(_) => PENDING,
@@ -303,7 +339,6 @@ impl Round<'_> {
     /// new template has pods to replace, and what they are made from is not known before its controller has seen it.
     async fn apply(&self, sight: &mut Sight, valid: &Valid, plan: &mut Plan) -> Result<(), Unfinished> {
         let Context { client, admin, .. } = self.context;
-        apply::certificates(client, self.cluster, &sight.secrets).await.map_err(Unfinished::Step)?;
         let objects = self.objects(sight, valid, plan);
         // An object that is refused does not keep the cluster from changing its members.
         let (stateful_set, applied) = apply::objects(client, self.cluster, &objects).await;
@@ -344,12 +379,19 @@ impl Round<'_> {
         applied.and(grown).and(marked).map_err(Unfinished::Objects)
     }
 
-    /// What goes on while the cluster is paused: the budget follows the voters, and certificates do not expire.
-    async fn keep_safe(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Result<(), Unfinished> {
-        let Context { client, .. } = self.context;
-        let certificates = apply::certificates(client, self.cluster, &sight.secrets).await;
-        let budget = apply::budget(client, self.cluster, &self.objects(sight, valid, plan)).await;
-        certificates.and(budget).map_err(Unfinished::Objects)
+    /// Certificates do not expire, also while the cluster is paused, or its spec cannot be worked on.
+    async fn keep_certificates(&self, sight: &mut Sight) -> Result<Option<Report>, ApplyError> {
+        if sight.observed.earlier.is_some() {
+            return Ok(None);
+        }
+        let Context { client, installation, domain, metrics, .. } = self.context;
+        let keeper = Keeper { client, cluster: self.cluster, home: &installation.namespace, domain };
+        let report = keeper.keep(&mut sight.secrets, &sight.observed).await?;
+        metrics.certificates(self.reference, &report.terms);
+        for (reason, note) in &report.done {
+            self.context.events.normal(&self.cluster.object_ref(&()), reason, note).await;
+        }
+        Ok(Some(report))
     }
 
     /// A change that was asked for may be carried out late, even if its answer was lost: the budget that counts its voters stays until then.
@@ -383,13 +425,19 @@ impl Round<'_> {
     }
 
     /// A spec that cannot be worked on changes nothing but the status.
-    async fn report(&self, sight: &Sight, invalid: &Invalid) -> Result<Action, Error> {
+    async fn report(&self, sight: &mut Sight, invalid: &Invalid) -> Result<Action, Error> {
+        let certificates = Box::pin(self.keep_certificates(sight)).await;
+        if let Err(error) = &certificates {
+            tracing::warn!(cluster = short(self.reference), %error, "cannot keep the certificates");
+        }
+        let certificates = certificates.ok().flatten();
         let findings = Findings {
             cluster: self.cluster,
             seen: &sight.observed,
             spec: Err(invalid),
             plan: None,
             problem: None,
+            certificates: certificates.as_ref(),
             now: Timestamp::now(),
         };
         let written = self.write_status(&findings).await?;
@@ -495,6 +543,16 @@ impl Round<'_> {
                 events.warning(&about, invalid.reason(), &invalid.to_string()).await;
             }
             _ => {}
+        }
+        let certificates = |status: &RaftClusterStatus| {
+            let found = status.conditions.iter().find(|one| one.type_ == CERTIFICATES);
+            found.filter(|one| one.status == "False").map(|one| (one.reason.clone(), one.message.clone()))
+        };
+        if let Some((reason, message)) = certificates(after)
+            && certificates(before).map(|(reason, _)| reason).as_ref() != Some(&reason)
+        {
+            tracing::warn!(cluster = short(self.reference), reason, message, "certificates");
+            events.warning(&about, &reason, &message).await;
         }
         if let Some(Course::Refuse(needs)) =
             findings.plan.and_then(|plan| plan.step.as_ref()).map(|step| &step.course)

@@ -29,6 +29,7 @@ mod run;
 pub mod status;
 pub mod streams;
 pub mod trouble;
+pub mod trust;
 pub mod validate;
 
 pub use run::run;

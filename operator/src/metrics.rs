@@ -1,14 +1,18 @@
 //! What the operator counts, in the text format of Prometheus.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
+use kube::runtime::reflector::ObjectRef;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::controller::Guarded;
+use crate::trust::{TERMS, Term};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -19,6 +23,7 @@ pub struct Metrics {
     round_seconds: Histogram,
     steps: Family<Labels, Counter>,
     leading: Gauge<f64, AtomicU64>,
+    certificates: Family<Labels, Gauge<i64, AtomicI64>>,
 }
 
 impl Default for Metrics {
@@ -31,8 +36,11 @@ impl Default for Metrics {
         registry.register("reconciliations", "Rounds, by their result", rounds.clone());
         registry.register("reconciliation_seconds", "The time that rounds take", round_seconds.clone());
         registry.register("steps", "Steps of plans that were done, by kind", steps.clone());
+        let certificates = Family::<Labels, Gauge<i64, AtomicI64>>::default();
+        let ends = "When certificates end, in seconds since 1970, by what they are for";
+        registry.register("certificate_end_timestamp_seconds", ends, certificates.clone());
         registry.register("leading", "1 while this operator holds the lease", leading.clone());
-        Self { registry, rounds, round_seconds, steps, leading }
+        Self { registry, rounds, round_seconds, steps, leading, certificates }
     }
 }
 
@@ -54,10 +62,31 @@ impl Metrics {
         self.leading.set(if leading { 1.0 } else { 0.0 });
     }
 
+    /// How long the certificates of a cluster are good.
+    pub fn certificates(&self, cluster: &ObjectRef<Guarded>, terms: &[Term]) {
+        for what in TERMS {
+            let labels = certificate(cluster, what);
+            match terms.iter().find(|term| term.what == what) {
+                Some(term) => drop(self.certificates.get_or_create(&labels).set(term.not_after)),
+                None => drop(self.certificates.remove(&labels)),
+            }
+        }
+    }
+
+    /// A cluster is gone.
+    pub fn forget_certificates(&self, cluster: &ObjectRef<Guarded>) {
+        self.certificates(cluster, &[]);
+    }
+
     /// All metrics as text.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+fn certificate(cluster: &ObjectRef<Guarded>, what: &str) -> Labels {
+    let namespace = cluster.namespace.clone().unwrap_or_default();
+    vec![("namespace", namespace), ("name", cluster.name.clone()), ("certificate", what.to_owned())]
 }

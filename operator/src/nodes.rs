@@ -14,7 +14,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::membership::{Configuration, ConfigurationId, Member, MemberId};
 use crate::observed::{ConfigurationState, Holds, NodeStatus, Progress, Role};
-use crate::resources::certificates::Identity;
+use crate::trust::Identity;
 
 /// A node that does not answer within this is unreachable for this round. It holds up nobody else.
 const STATUS_DEADLINE: Duration = Duration::from_secs(3);
@@ -243,6 +243,7 @@ fn node_status(answer: admin::StatusResponse) -> NodeStatus {
         term: answer.term,
         leader_id: answer.leader_id,
         version: answer.version,
+        authorities: answer.peer_authorities,
         peer_address: answer.peer_address,
         client_urls: answer.client_urls,
         configuration: answer.configuration.and_then(configuration_state),

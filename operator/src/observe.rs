@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use quorate_crds::{RaftCluster, RaftClusterStatus, ScaleDownPolicy};
@@ -21,9 +22,9 @@ use crate::nodes::{Admin, Target};
 use crate::observed::{ClaimState, Mark, NodeStatus, Observed, PodState, Recorded, StatefulSetState};
 use crate::pod_state::{node, pod_state};
 use crate::recovery;
-use crate::resources::certificates::{self, Identity};
-use crate::resources::{self, PEER_PORT, are_ours, pod_host, selector};
+use crate::resources::{self, PEER_PORT, are_ours, connection_secret, pod_host, selector};
 use crate::trouble::troubles;
+use crate::trust::{Circle, Identity, Secrets, published_name, vault_name};
 
 /// The phase of a claim whose `PersistentVolume` is missing.
 pub(crate) const LOST: &str = "Lost";
@@ -44,46 +45,26 @@ pub struct Sight {
     pub taken: Instant,
 }
 
-/// The Secrets of a cluster.
-#[derive(Clone, Default)]
-pub struct Secrets {
-    /// The CA with its key.
-    pub ca: Option<Secret>,
-    /// The certificate of the nodes.
-    pub peers: Option<Secret>,
-    /// The operator's own certificate.
-    pub admin: Option<Secret>,
-}
-
-// What they hold stays out of logs.
-impl Debug for Secrets {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Secrets").finish_non_exhaustive()
-    }
-}
-
-/// Looks at a cluster. Nodes that do not answer are left out; an API server that does not is an error.
+/// Looks at a cluster, from an operator in the namespace `home`. Nodes that do not answer are left out; an API server that does not is an error.
 pub async fn observe(
     client: &Client,
     admin: &dyn Admin,
     cluster: &RaftCluster,
+    home: &str,
     mut look: Look<'_>,
 ) -> Result<Sight, kube::Error> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
-    let secret = |name| get::<Secret>(client, &namespace, name);
-    let (stateful_set, ca, peers, own) = futures::try_join!(
+    let (stateful_set, secrets) = futures::try_join!(
         get::<StatefulSet>(client, &namespace, name.clone()),
-        secret(certificates::ca_secret(&name)),
-        secret(certificates::peer_secret(&name)),
-        secret(certificates::admin_secret(&name)),
+        Box::pin(secrets(client, cluster, home)),
     )?;
     // Pods before claims: a claim is made before its pod, so a pod is never seen without the claim that it has.
     let pods = list::<Pod>(client, &namespace, &ListParams::default().labels(&selector(cluster))).await?;
     // By name, and not by label: the pods use a claim of the right name whoever made it.
     let claims = list::<PersistentVolumeClaim>(client, &namespace, &ListParams::default()).await?;
 
-    let identity = own.as_ref().and_then(|secret| Identity::from_secret(secret).ok()).map(Arc::new);
+    let identity = secrets.identity(Timestamp::now().as_second()).map(Arc::new);
     let pods: BTreeMap<_, _> = pods
         .iter()
         .filter_map(|pod| Some((ordinal_of(&name, &pod.name_any())?, lasting_pod(pod, &mut look))))
@@ -98,7 +79,6 @@ pub async fn observe(
         })
         .collect();
     let status = cluster.status.as_ref();
-    let secrets = Secrets { ca, peers, admin: own };
     let mut observed = Observed {
         identity: status.and_then(|status| u64::from_str_radix(status.cluster_id.as_ref()?, 16).ok()),
         bootstrapped: status.is_some_and(|status| status.bootstrapped),
@@ -127,14 +107,34 @@ pub async fn observe(
     Ok(Sight { observed, targets, secrets, taken })
 }
 
+/// What is published is read before what the operator keeps for itself: who writes by it writes over what it has seen.
+async fn secrets(client: &Client, cluster: &RaftCluster, home: &str) -> Result<Secrets, kube::Error> {
+    let name = cluster.name_any();
+    let namespace = cluster.namespace().unwrap_or_default();
+    let tls = cluster.spec.tls.client.as_ref();
+    let there = |secret: Option<String>| {
+        let namespace = &namespace;
+        async move {
+            match secret {
+                Some(secret) => get::<Secret>(client, namespace, secret).await,
+                None => Ok(None),
+            }
+        }
+    };
+    let (peers, clients, given, connection) = futures::try_join!(
+        there(Some(published_name(Circle::Peers, &name))),
+        there(tls.map(|_| published_name(Circle::Clients, &name))),
+        there(tls.and_then(|tls| tls.secret_name.clone())),
+        there(Some(connection_secret(&name))),
+    )?;
+    let vault = get::<Secret>(client, home, vault_name(&namespace, &name)).await?;
+    Ok(Secrets { vault, peers, clients, given, connection })
+}
+
 /// An object that an earlier cluster of this name owns: the garbage collector takes it away, whoever writes to it.
 fn earlier(cluster: &RaftCluster, set: Option<&StatefulSet>, secrets: &Secrets) -> Option<String> {
     let set = set.map(|set| (format!("StatefulSet {}", set.name_any()), &set.metadata));
-    let secrets = [&secrets.ca, &secrets.peers, &secrets.admin];
-    let secrets = secrets
-        .into_iter()
-        .flatten()
-        .map(|secret| (format!("Secret {}", secret.name_any()), &secret.metadata));
+    let secrets = secrets.owned().map(|secret| (format!("Secret {}", secret.name_any()), &secret.metadata));
     set.into_iter()
         .chain(secrets)
         .find(|(_, metadata)| resources::is_of_an_earlier_cluster(cluster, metadata))

@@ -184,6 +184,8 @@ pub struct NodeStatus {
     pub version: String,
     /// What its log and its state hold.
     pub holds: Holds,
+    /// The authorities that it trusts on its peer port: the SHA-256 of each, in hexadecimal, in the order of its file.
+    pub authorities: Vec<String>,
     /// `host:port` of its peer listener.
     pub peer_address: String,
     /// URLs of its client listener.

@@ -53,6 +53,7 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         streams,
         metrics: metrics.clone(),
         node_image: cli.node_image.clone(),
+        domain: domain(&cli.cluster_domain),
         installation: Installation { namespace: cli.namespace.clone(), lease: cli.lease.clone() },
         ages: Ages::default(),
         held: lease.held(),
@@ -66,6 +67,22 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         }
         () = lease.hold() => Err("another operator has taken the lease: it works now".into()),
     }
+}
+
+/// The domain of the Kubernetes cluster: as it is given, or as the resolver of a pod has it.
+fn domain(given: &str) -> String {
+    if !given.is_empty() {
+        return given.trim_matches('.').to_owned();
+    }
+    let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    searched(&resolver).unwrap_or_else(|| "cluster.local".to_owned())
+}
+
+/// Kubernetes has pods search `NAMESPACE.svc.DOMAIN svc.DOMAIN DOMAIN`.
+fn searched(resolver: &str) -> Option<String> {
+    let lists = resolver.lines().filter_map(|line| line.trim().strip_prefix("search"));
+    let mut domains = lists.flat_map(str::split_whitespace);
+    domains.find_map(|domain| Some(domain.strip_prefix("svc.")?.trim_end_matches('.').to_owned()))
 }
 
 fn start_logging(cli: &Cli) -> Result<(), Box<dyn Error>> {
@@ -101,4 +118,18 @@ fn end_signal() -> std::io::Result<watch::Receiver<bool>> {
 async fn told(mut end: watch::Receiver<bool>) {
     // An error means that nobody can say so any more, which ends everything too.
     let _ = end.wait_for(|told| *told).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_is_as_pods_resolve_names_with_it() {
+        let pod =
+            "search ns.svc.k8s.example svc.k8s.example k8s.example\nnameserver 10.0.0.10\noptions ndots:5\n";
+        assert_eq!(searched(pod), Some("k8s.example".to_owned()));
+        assert_eq!(searched("nameserver 1.1.1.1\nsearch example.com\n"), None, "not a pod's");
+        assert_eq!(domain(".other.example."), "other.example");
+    }
 }

@@ -5,7 +5,8 @@ mod troubles;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{
-    MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus, Remains, TroubleStatus,
+    Binding, MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus, Remains,
+    TroubleStatus,
 };
 
 pub use self::troubles::{QUIET, news};
@@ -13,7 +14,11 @@ use crate::membership::{MemberId, Ordinal, has_majority};
 use crate::observed::{Leader, Observed};
 use crate::plan::{Course, Plan, Step, StepKind};
 use crate::resources;
+use crate::trust::Report;
 use crate::validate::{Invalid, Valid};
+
+/// The condition that tells whether all certificates are good for a while.
+pub const CERTIFICATES: &str = "CertificatesCurrent";
 
 /// What a status is made from.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub struct Findings<'a> {
     pub plan: Option<&'a Plan>,
     /// What the API server or a node refused in this round.
     pub problem: Option<&'a str>,
+    /// What was found of the certificates, if they were looked at.
+    pub certificates: Option<&'a Report>,
     /// The time of this round.
     pub now: Timestamp,
 }
@@ -67,6 +74,10 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         recovery: before.recovery,
         replicas: i32::try_from(seen.pods.len()).unwrap_or(i32::MAX),
         selector: Some(resources::selector(cluster)),
+        binding: match findings.certificates {
+            Some(_) => Some(Binding { name: resources::connection_secret(&seen.name) }),
+            None => before.binding,
+        },
         conditions: conditions(findings, &facts, &troubles, &before.conditions),
         troubles,
     }
@@ -261,8 +272,12 @@ fn conditions(
         reconciled(findings),
         paused(findings),
     ];
+    let certificates = findings.certificates.map(|report| certificates(report, findings.now));
+    // What was not looked at is as it was.
+    let kept = before.iter().find(|old| old.type_ == CERTIFICATES && certificates.is_none()).cloned();
     verdicts
         .into_iter()
+        .chain(certificates)
         .map(|verdict| {
             let old = before.iter().find(|old| old.type_ == verdict.kind);
             let status = verdict.status;
@@ -276,7 +291,13 @@ fn conditions(
                 last_transition_time: since.unwrap_or(Time(findings.now)),
             }
         })
+        .chain(kept)
         .collect()
+}
+
+fn certificates(report: &Report, now: Timestamp) -> Verdict {
+    let judgement = report.judge(now.as_second());
+    verdict(CERTIFICATES, judgement.current, judgement.reason, judgement.message)
 }
 
 struct Verdict {

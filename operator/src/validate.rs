@@ -59,6 +59,14 @@ pub enum Invalid {
     /// The nodes would not start with it.
     #[error("spec.quota {0:?} is no number of bytes: write one such as 2Gi, or none")]
     Quota(String),
+    /// There is no certificate for the client port.
+    #[error("{what}. The cluster goes on as it is")]
+    ClientSecret {
+        /// For programs.
+        reason: &'static str,
+        /// What is wrong, and what to do.
+        what: String,
+    },
 }
 
 impl Invalid {
@@ -69,6 +77,7 @@ impl Invalid {
             Self::Name(_) => "NameTooLong",
             Self::LogFilter { .. } => "InvalidLogFilter",
             Self::Quota(_) => "InvalidQuota",
+            Self::ClientSecret { reason, .. } => reason,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Secret;
 use quorate_api::admin as pb;
 use quorate_api::admin::admin_server::{Admin as Service, AdminServer};
 use quorate_api::log;
@@ -16,7 +15,7 @@ use quorate_crds::{RaftCluster, RaftClusterSpec};
 use quorate_operator::membership::{Configuration, ConfigurationId, Member};
 use quorate_operator::nodes::{Admin, AdminError, Target, TlsAdmin};
 use quorate_operator::observed::Role;
-use quorate_operator::resources::certificates::{Identity, Purpose, is_current, new_ca, new_leaf};
+use quorate_operator::trust::{Identity, LEAF_LIFE, leaves, x509};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig};
@@ -34,8 +33,17 @@ fn cluster() -> RaftCluster {
     cluster
 }
 
-fn identity(secret: &Secret) -> Identity {
-    Identity::from_secret(secret).expect("a whole secret")
+fn authority() -> x509::Pair {
+    x509::authority("demo peer authority 1", now(), LEAF_LIFE).expect("an authority")
+}
+
+fn identity(request: &x509::Request, by: &x509::Pair) -> Identity {
+    let made = x509::leaf(request, by, now(), LEAF_LIFE).expect("a certificate");
+    Identity {
+        ca: by.certificate.clone().into_bytes(),
+        certificate: made.certificate.into_bytes(),
+        key: made.key.into_bytes(),
+    }
 }
 
 /// A node that leads a cluster of one.
@@ -117,9 +125,9 @@ impl Service for Node {
 
 /// A running node, and its operator's target.
 async fn start() -> Target {
-    let ca = new_ca(&cluster(), now()).expect("a CA");
-    let nodes = identity(&new_leaf(&cluster(), Purpose::Nodes, &ca, now()).expect("a certificate"));
-    let own = identity(&new_leaf(&cluster(), Purpose::Admin, &ca, now()).expect("a certificate"));
+    let by = authority();
+    let nodes = identity(&leaves::nodes(&cluster(), "cluster.local"), &by);
+    let own = identity(&leaves::admin(&cluster()), &by);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let tls = ServerTlsConfig::new()
@@ -208,17 +216,21 @@ async fn a_node_that_says_nothing_is_unreachable_and_holds_up_nobody() {
 #[test]
 fn certificates_are_renewed_in_time_and_when_their_names_change() {
     let day = Duration::from_hours(24);
-    let ca = new_ca(&cluster(), now()).expect("a CA");
-    let leaf = new_leaf(&cluster(), Purpose::Nodes, &ca, now()).expect("a certificate");
-    let serves =
-        |cluster: &RaftCluster, ca: &Secret, when| is_current(cluster, Purpose::Nodes, &leaf, ca, when);
-    assert!(serves(&cluster(), &ca, now()));
-    assert!(serves(&cluster(), &ca, now() + 240 * day));
-    assert!(!serves(&cluster(), &ca, now() + 250 * day), "a third of its time is left");
+    let by = authority();
+    let request = leaves::nodes(&cluster(), "cluster.local");
+    let leaf = x509::first(&identity(&request, &by).certificate).expect("a certificate");
+    let at = |when: Duration| i64::try_from(when.as_secs()).expect("a time");
+    let serves = |request: &x509::Request, when: Duration| leaves::serves(&leaf, request, at(when));
+    assert!(leaf.is_signed_by(&x509::first(by.certificate.as_bytes()).expect("an authority")));
+    assert!(serves(&request, now()));
+    assert!(serves(&request, now() + 240 * day));
+    assert!(!serves(&request, now() + 250 * day), "a third of its time is left");
     let mut moved = cluster();
     moved.metadata.namespace = Some("other".to_owned());
-    assert!(!serves(&moved, &ca, now()));
-    let other_ca = new_ca(&cluster(), now()).expect("a CA");
-    assert!(!serves(&cluster(), &other_ca, now()));
-    assert!(!is_current(&cluster(), Purpose::Admin, &leaf, &ca, now()), "it names servers");
+    assert!(!serves(&leaves::nodes(&moved, "cluster.local"), now()));
+    assert!(!serves(&leaves::nodes(&cluster(), "other.domain"), now()));
+    assert!(!serves(&leaves::admin(&cluster()), now()), "it names servers");
+    let short = x509::authority("short", now(), 2 * day).expect("an authority");
+    let leaf = x509::first(&identity(&request, &short).certificate).expect("a certificate");
+    assert!(leaf.not_after <= at(now() + 2 * day), "it does not outlive its authority");
 }

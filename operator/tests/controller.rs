@@ -53,6 +53,7 @@ async fn a_new_cluster_comes_up_in_order() {
     let log = stage.api.take_log();
     let order = [
         "raftclusters/demo/status",
+        "POST /api/v1/namespaces/quorate-system/secrets",
         "POST /api/v1/namespaces/ns/secrets",
         "services/demo-peers",
         "statefulsets/demo",
@@ -419,19 +420,20 @@ async fn a_cluster_made_anew_takes_its_retained_volumes_up() {
 
 #[tokio::test]
 async fn certificates_are_kept_and_made_anew_when_they_do_not_serve() {
+    const VAULT: &str = "/api/v1/namespaces/quorate-system/secrets/ns.demo.authorities";
+    const PEERS: &str = "/api/v1/namespaces/ns/secrets/demo-peer-tls";
     let stage = Stage::new(three());
     stage.until_ready().await;
-    let secret = |name: &str| format!("/api/v1/namespaces/ns/secrets/demo-{name}");
-    let get = |name: &str| stage.api.get(&secret(name)).expect("the secret")["data"].clone();
-    let (ca, peers) = (get("peer-ca"), get("peer-tls"));
+    let get = |path: &str| stage.api.get(path).expect("the secret")["data"].clone();
+    let (authorities, peers) = (get(VAULT), get(PEERS));
     stage.round().await.expect("the round succeeds");
-    assert_eq!((get("peer-ca"), get("peer-tls")), (ca.clone(), peers.clone()), "they are kept");
-    assert!(peers["ca.key"].is_null() && get("admin-tls")["ca.crt"] == ca["tls.crt"]);
-
-    stage.api.edit(&secret("peer-tls"), |secret| secret["data"]["tls.crt"] = "AAAA".into());
+    assert_eq!((get(VAULT), get(PEERS)), (authorities.clone(), peers.clone()), "they are kept");
+    assert_eq!(authorities["peer-signing.crt"], peers["ca.crt"]);
+    // A certificate that does not serve is made anew.
+    stage.api.edit(PEERS, |secret| secret["data"]["tls.crt"] = "AAAA".into());
     stage.round().await.expect("the round succeeds");
-    assert_eq!(get("peer-ca"), ca, "the CA stays");
-    assert_ne!(get("peer-tls"), peers);
+    assert_eq!(get(VAULT), authorities, "the authority stays");
+    assert_ne!(get(PEERS), peers);
 }
 
 #[tokio::test]

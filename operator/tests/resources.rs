@@ -254,6 +254,48 @@ fn clients_reach_the_store_while_an_application_beside_it_is_not_ready() {
 }
 
 #[test]
+fn clients_speak_tls_where_the_spec_says_so_and_raftctl_in_the_pod_does_too() {
+    let of = |tls: Value| {
+        let cluster = cluster("demo", json!({"tls": tls}));
+        let made = objects(blueprint(&cluster, "image"));
+        let protocol = made.client.spec.expect("a spec").ports.expect("ports")[0].app_protocol.clone();
+        (node(&cluster), protocol)
+    };
+    let variable = |node: &Value, name: &str| {
+        let all = node["env"].as_array().expect("variables");
+        all.iter().find(|variable| variable["name"] == name).map(|variable| variable["value"].clone())
+    };
+    let flag = |node: &Value, flag: &str| node["args"].as_array().expect("flags").contains(&flag.into());
+    let (clear, protocol) = of(json!({}));
+    assert_eq!(
+        (variable(&clear, "QUORATE_CLIENT_CERT"), protocol.as_deref()),
+        (None, Some("kubernetes.io/h2c"))
+    );
+    let url = "$(POD_NAME).demo-peers.ns.svc:2379";
+    assert!(flag(&clear, &format!("--advertise-client=http://{url}")));
+
+    let (open, protocol) = of(json!({"client": {}}));
+    assert_eq!(protocol.as_deref(), Some("https"));
+    assert!(flag(&open, &format!("--advertise-client=https://{url}")));
+    assert_eq!(variable(&open, "QUORATE_ENDPOINTS"), Some(format!("https://{url}").into()));
+    assert_eq!(variable(&open, "QUORATE_CLIENT_CERT"), Some("/etc/quorate/client/tls.crt".into()));
+    assert_eq!(variable(&open, "QUORATE_CLIENT_CA"), None, "the node would ask clients for certificates");
+    let (closed, _) = of(json!({"client": {"clientCertificates": "Required"}}));
+    assert_eq!(variable(&closed, "QUORATE_CLIENT_CA"), Some("/etc/quorate/client/ca.crt".into()));
+    assert!(
+        closed["volumeMounts"].as_array().expect("mounts").iter().any(|mount| mount["name"] == "client-tls")
+    );
+}
+
+#[test]
+fn only_members_speak_as_members_and_the_operator_changes_the_cluster() {
+    let args = node(&cluster("demo", json!({})))["args"].clone();
+    for flag in ["--peer-allowed-names=demo nodes", "--admin-allowed-names=demo admin"] {
+        assert!(args.as_array().expect("flags").contains(&flag.into()), "{flag} is not in {args}");
+    }
+}
+
+#[test]
 fn the_samples_are_valid() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples");
     let mut count = 0;

@@ -15,8 +15,8 @@ use quorate_crds::RaftCluster;
 use quorate_operator::membership::{Configuration, ConfigurationId, MemberId};
 use quorate_operator::nodes::{Admin, AdminError, Statuses, Target};
 use quorate_operator::observed::NodeStatus;
-use quorate_operator::resources::certificates::Identity;
 use quorate_operator::streams::Streams;
+use quorate_operator::trust::Identity;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 

@@ -29,9 +29,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* What users add. A variable of the chart's own would win or lose by its place in the list, and nobody would see it. */ -}}
 {{- define "quorate.env" -}}
-{{- $set := list "POD_NAME" "POD_NAMESPACE" "QUORATE_LEASE" "QUORATE_NODE_IMAGE" "QUORATE_WATCH_NAMESPACE" "QUORATE_LISTEN_HTTP" "QUORATE_LOG" "QUORATE_LOG_FORMAT" }}
+{{- $set := list "POD_NAME" "POD_NAMESPACE" "QUORATE_LEASE" "QUORATE_NODE_IMAGE" "QUORATE_WATCH_NAMESPACE" "QUORATE_LISTEN_HTTP" "QUORATE_CLUSTER_DOMAIN" "QUORATE_LOG" "QUORATE_LOG_FORMAT" }}
 {{- range .Values.operator.env }}
-{{- if has .name $set }}{{ fail (printf "operator.env must not hold %s: the chart sets it. Use node.image, watchNamespace, operator.log or operator.logFormat" .name) }}{{ end }}
+{{- if has .name $set }}{{ fail (printf "operator.env must not hold %s: the chart sets it. Use node.image, watchNamespace, clusterDomain, operator.log or operator.logFormat" .name) }}{{ end }}
 {{- end }}
 {{- with .Values.operator.env }}{{ toYaml . }}{{ end }}
 {{- end }}
@@ -61,7 +61,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
@@ -70,7 +70,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, patch, delete]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch]
+  verbs: [get, create, update]
 # Whether another installation, which looks after a cluster, is still there.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]

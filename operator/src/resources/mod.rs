@@ -1,6 +1,5 @@
 //! The objects of a cluster, as they should be: pure functions of the spec and the plan.
 
-pub mod certificates;
 mod network_policy;
 mod node;
 mod pdb;
@@ -95,13 +94,28 @@ pub fn peers_service(cluster: &str) -> String {
     format!("{cluster}-peers")
 }
 
+/// The name of the Service for clients.
+pub fn client_service(cluster: &str) -> String {
+    format!("{cluster}-client")
+}
+
+/// The name of the Service of the pod that leads.
+pub fn leader_service(cluster: &str) -> String {
+    format!("{cluster}-leader")
+}
+
+/// The name of the Secret that says how the cluster is reached.
+pub fn connection_secret(cluster: &str) -> String {
+    format!("{cluster}-connection")
+}
+
 /// The DNS name of a pod, as it stands in its certificate.
 pub fn pod_host(cluster: &str, namespace: &str, pod: &str) -> String {
     format!("{pod}.{}.{namespace}.svc", peers_service(cluster))
 }
 
 /// What users add goes first: the operator's own labels stand.
-fn metadata(cluster: &RaftCluster, name: String) -> ObjectMeta {
+pub(crate) fn metadata(cluster: &RaftCluster, name: String) -> ObjectMeta {
     let shared = &cluster.spec.metadata;
     ObjectMeta {
         name: Some(name),

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use quorate_crds::{RaftCluster, is_for_users};
+use quorate_crds::{ClientCertificates, RaftCluster, is_for_users};
 
 use super::{Blueprint, CLIENT_PORT, HTTP_PORT, PEER_PORT, pod_host};
 use crate::quantity;
+use crate::trust::{admin_name, member_name};
 
 /// The name of the container.
 pub const NODE: &str = "node";
@@ -20,6 +21,9 @@ pub(super) const DATA: &str = "data";
 pub(super) const PEER_TLS: &str = "peer-tls";
 pub(super) const DATA_DIRECTORY: &str = "/var/lib/quorate";
 const CERTIFICATE_DIRECTORY: &str = "/etc/quorate/peer";
+/// The volume of the certificate of the client port.
+pub(super) const CLIENT_TLS: &str = "client-tls";
+const CLIENT_DIRECTORY: &str = "/etc/quorate/client";
 
 /// For how long a node that is told to stop serves clients that do not know yet, in seconds: the endpoints of its Services change
 /// within that time, on large clusters too.
@@ -46,10 +50,7 @@ pub(super) fn container(blueprint: Blueprint<'_>) -> Container {
         env: Some(environment(cluster)),
         ports: Some(vec![port("client", CLIENT_PORT), port("peer", PEER_PORT), port("http", HTTP_PORT)]),
         resources: Some(cluster.spec.resources.clone().unwrap_or_else(modest)),
-        volume_mounts: Some(vec![
-            mount(DATA, DATA_DIRECTORY, false),
-            mount(PEER_TLS, CERTIFICATE_DIRECTORY, true),
-        ]),
+        volume_mounts: Some(mounts(cluster)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -66,6 +67,19 @@ pub(super) fn container(blueprint: Blueprint<'_>) -> Container {
     }
 }
 
+fn mounts(cluster: &RaftCluster) -> Vec<VolumeMount> {
+    let mut mounts = vec![mount(DATA, DATA_DIRECTORY, false), mount(PEER_TLS, CERTIFICATE_DIRECTORY, true)];
+    mounts.extend(cluster.spec.tls.client.as_ref().map(|_| mount(CLIENT_TLS, CLIENT_DIRECTORY, true)));
+    mounts
+}
+
+/// The URL of a pod's client port, for clients and for raftctl in the pod: the certificate carries this name.
+fn client_url(cluster: &RaftCluster) -> String {
+    let host = pod_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), "$(POD_NAME)");
+    let scheme = if cluster.spec.tls.client.is_some() { "https" } else { "http" };
+    format!("{scheme}://{host}:{CLIENT_PORT}")
+}
+
 fn arguments(cluster: &RaftCluster) -> Vec<String> {
     let spec = &cluster.spec;
     let host = pod_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), "$(POD_NAME)");
@@ -80,8 +94,10 @@ fn arguments(cluster: &RaftCluster) -> Vec<String> {
         ("listen-client", format!("[::]:{CLIENT_PORT}")),
         ("listen-peer", format!("[::]:{PEER_PORT}")),
         ("listen-http", format!("[::]:{HTTP_PORT}")),
-        ("advertise-client", format!("http://{host}:{CLIENT_PORT}")),
+        ("advertise-client", client_url(cluster)),
         ("advertise-peer", format!("{host}:{PEER_PORT}")),
+        ("peer-allowed-names", member_name(&cluster.name_any())),
+        ("admin-allowed-names", admin_name(&cluster.name_any())),
         ("stop-delay", STOP_DELAY_SECONDS.to_string()),
         ("auto-compaction-mode", spec.compaction.mode.flag().to_owned()),
         ("auto-compaction-retention", spec.compaction.retention()),
@@ -105,13 +121,24 @@ fn environment(cluster: &RaftCluster) -> Vec<EnvVar> {
         }),
     };
     // Not as arguments: raftctl in the pod reads them too.
-    let files = [("PEER_CERT", "tls.crt"), ("PEER_KEY", "tls.key"), ("PEER_CA", "ca.crt")];
-    let files = files.map(|(option, file)| EnvVar {
-        name: format!("QUORATE_{option}"),
-        value: Some(format!("{CERTIFICATE_DIRECTORY}/{file}")),
-        value_from: None,
-    });
-    let mut variables: Vec<_> = std::iter::once(pod_name).chain(files).collect();
+    let file = |option: &str, directory: &str, file: &str| variable(option, format!("{directory}/{file}"));
+    let mut variables = vec![
+        pod_name,
+        file("QUORATE_PEER_CERT", CERTIFICATE_DIRECTORY, "tls.crt"),
+        file("QUORATE_PEER_KEY", CERTIFICATE_DIRECTORY, "tls.key"),
+        file("QUORATE_PEER_CA", CERTIFICATE_DIRECTORY, "ca.crt"),
+    ];
+    if let Some(tls) = &cluster.spec.tls.client {
+        variables.extend([
+            file("QUORATE_CLIENT_CERT", CLIENT_DIRECTORY, "tls.crt"),
+            file("QUORATE_CLIENT_KEY", CLIENT_DIRECTORY, "tls.key"),
+            variable("QUORATE_ENDPOINTS", client_url(cluster)),
+        ]);
+        // To the node it says whose clients it lets in; raftctl does without, as it knows its node's certificate.
+        if tls.client_certificates == ClientCertificates::Required {
+            variables.push(file("QUORATE_CLIENT_CA", CLIENT_DIRECTORY, "ca.crt"));
+        }
+    }
     // An object that is older than the rules of its schema may hold others: `validate` says so.
     variables.extend(cluster.spec.env.iter().filter(|variable| is_for_users(&variable.name)).cloned());
     variables
@@ -137,6 +164,10 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
         timeout_seconds: Some(5),
         ..Probe::default()
     }
+}
+
+fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 
 fn port(name: &str, number: i32) -> ContainerPort {

@@ -12,8 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use quorate_crds::{PodUsers, RaftCluster};
 
-use super::node::{self, GRACE_PERIOD_SECONDS, NODE, PEER_TLS};
-use super::{Blueprint, certificates, labels, pod_selector};
+use super::node::{self, CLIENT_TLS, GRACE_PERIOD_SECONDS, NODE, PEER_TLS};
+use super::{Blueprint, labels, pod_selector};
+use crate::trust::{Circle, published_name};
 
 /// The user of the image: not root, and without a name.
 const USER: i64 = 65532;
@@ -83,15 +84,7 @@ fn own(cluster: &RaftCluster) -> PodSpec {
     // Where the platform gives each namespace a range of users, a number of ours is refused, and one is chosen where there is none.
     let user = (cluster.spec.users == PodUsers::Image).then_some(USER);
     PodSpec {
-        volumes: Some(vec![Volume {
-            name: PEER_TLS.to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(certificates::peer_secret(&cluster.name_any())),
-                default_mode: Some(0o440),
-                ..SecretVolumeSource::default()
-            }),
-            ..Volume::default()
-        }]),
+        volumes: Some(certificates(cluster)),
         affinity: Some(apart(cluster)),
         image_pull_secrets: Some(cluster.spec.image_pull_secrets.clone()).filter(|all| !all.is_empty()),
         automount_service_account_token: Some(false),
@@ -112,6 +105,20 @@ fn own(cluster: &RaftCluster) -> PodSpec {
         }),
         ..PodSpec::default()
     }
+}
+
+fn certificates(cluster: &RaftCluster) -> Vec<Volume> {
+    let volume = |name: &str, circle| Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(published_name(circle, &cluster.name_any())),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let clients = cluster.spec.tls.client.as_ref().map(|_| volume(CLIENT_TLS, Circle::Clients));
+    std::iter::once(volume(PEER_TLS, Circle::Peers)).chain(clients).collect()
 }
 
 /// Evenly over zones, as far as there is room: two zones of three voters hold one and two, not none and three. Hosts are kept apart by the affinity.

@@ -5,10 +5,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use quorate_crds::RaftCluster;
 
-use super::{CLIENT_PORT, HTTP_PORT, PEER_PORT, has_company, labels, metadata, peers_service};
+use super::{
+    CLIENT_PORT, HTTP_PORT, PEER_PORT, client_service, has_company, labels, metadata, peers_service,
+};
 
 /// What is spoken at the ports, for meshes and gateways: HTTP/2 without TLS, TLS, and HTTP.
-const CLIENT: (&str, i32, &str) = ("client", CLIENT_PORT, "kubernetes.io/h2c");
+const CLEAR_CLIENT: (&str, i32, &str) = ("client", CLIENT_PORT, "kubernetes.io/h2c");
+const TLS_CLIENT: (&str, i32, &str) = ("client", CLIENT_PORT, "https");
 const PEER: (&str, i32, &str) = ("peer", PEER_PORT, "https");
 const HTTP: (&str, i32, &str) = ("http", HTTP_PORT, "http");
 
@@ -17,24 +20,28 @@ pub(super) fn peers(cluster: &RaftCluster) -> Service {
     service(cluster, peers_service(&cluster.name_any()), |spec| {
         spec.cluster_ip = Some("None".to_owned());
         spec.publish_not_ready_addresses = Some(true);
-        spec.ports = Some([CLIENT, PEER, HTTP].map(port).into());
+        spec.ports = Some([client_port(cluster), PEER, HTTP].map(port).into());
     })
 }
 
 /// One address for clients. Any member serves any request.
 pub(super) fn client(cluster: &RaftCluster) -> Service {
     let wanted = &cluster.spec.service;
-    let mut service = service(cluster, format!("{}-client", cluster.name_any()), |spec| {
+    let mut service = service(cluster, client_service(&cluster.name_any()), |spec| {
         spec.type_ = wanted.kind.map(|kind| kind.as_str().to_owned());
         // A pod is not ready while an application beside its node is not. The store serves all the same: a member that cannot says so, and clients
         // go on to the next.
         spec.publish_not_ready_addresses = has_company(cluster).then_some(true);
-        spec.ports = Some(vec![port(CLIENT)]);
+        spec.ports = Some(vec![port(client_port(cluster))]);
     });
     if !wanted.annotations.is_empty() {
         service.metadata.annotations.get_or_insert_default().extend(wanted.annotations.clone());
     }
     service
+}
+
+fn client_port(cluster: &RaftCluster) -> (&'static str, i32, &'static str) {
+    if cluster.spec.tls.client.is_some() { TLS_CLIENT } else { CLEAR_CLIENT }
 }
 
 fn service(cluster: &RaftCluster, name: String, fill: impl FnOnce(&mut ServiceSpec)) -> Service {

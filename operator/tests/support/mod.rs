@@ -62,6 +62,7 @@ impl Stage {
             events: Events::new(client, Some("operator-0".to_owned())),
             metrics: Arc::new(Metrics::default()),
             node_image: "node:test".to_owned(),
+            domain: "k8s.example".to_owned(),
             installation: installation(OPERATOR),
             ages: Ages::default(),
             held: Held::default(),

@@ -30,6 +30,8 @@ struct World {
     /// Nodes that run and do not answer the operator.
     silent: Vec<u64>,
     forgotten: Vec<String>,
+    /// The authorities that nodes trust, by ordinal.
+    trusted: BTreeMap<u64, Vec<String>>,
 }
 
 impl Nodes {
@@ -54,6 +56,16 @@ impl Nodes {
     /// The node of a pod runs on, and does not answer the operator.
     pub(crate) fn silence(&self, ordinal: u64) {
         self.world.lock().silent.push(ordinal);
+    }
+
+    /// It answers again.
+    pub(crate) fn speak(&self, ordinal: u64) {
+        self.world.lock().silent.retain(|silent| *silent != ordinal);
+    }
+
+    /// The node of a pod has taken up these authorities.
+    pub(crate) fn trust(&self, ordinal: u64, authorities: Vec<String>) {
+        self.world.lock().trusted.insert(ordinal, authorities);
     }
 
     /// What the operator has closed its connections to.
@@ -148,6 +160,7 @@ impl World {
             member_id,
             version: "0.1.0".to_owned(),
             holds: Holds { last_term: 1, last_index: 40, commit_index: 40, revision: 7 },
+            authorities: self.trusted.get(&ordinal).cloned().unwrap_or_default(),
             peer_address: format!("demo-{ordinal}.demo-peers.ns.svc:2380"),
             ..NodeStatus::default()
         };
