@@ -286,6 +286,11 @@ impl Round<'_> {
             // What was read is not current any more. The change starts the next round.
             return Ok(Action::requeue(ACTED));
         }
+        if !self.context.held.is_fresh() {
+            // It stood still since the round began: another operator may work by now, on newer news.
+            tracing::debug!(cluster = short(self.reference), "the lease is to be renewed first");
+            return Ok(Action::requeue(ACTED));
+        }
         let certificates = Box::pin(self.keep_certificates(sight)).await;
         let (certificates, kept) =
             certificates.map_or_else(|error| (None, Err(error)), |found| (found, Ok(())));

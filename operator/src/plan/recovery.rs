@@ -67,9 +67,11 @@ pub enum Stage {
     Failed(String),
 }
 
-/// Whether the cluster's own pods have to be away.
+/// Whether the cluster's own pods have to be away: until the recovery has ended, and its pod has left the volume. A pod of a recovery
+/// that comes when they are back already takes none of them away: it finds the volume in use, or of the new cluster.
 pub(super) fn needs_quiet(seen: &Observed) -> bool {
-    under_way(seen).is_some() || seen.recovery_pod.is_some()
+    let away = seen.pods.is_empty() && seen.stateful_set.as_ref().is_none_or(|set| set.replicas == 0);
+    under_way(seen).is_some() || (seen.recovery_pod.is_some() && away)
 }
 
 /// The recovery that was begun and has not ended.

@@ -45,7 +45,9 @@ impl Replacement {
 
 /// The next step towards the replacement of a member whose volume is of no use.
 pub(super) fn lost_members(wanted: &Wanted, seen: &Observed, leader: Leader<'_>) -> Option<Step> {
-    let steps = seen.troubles.iter().filter_map(|trouble| {
+    // Those that leave are not replaced: they leave.
+    let stays = |trouble: &&Trouble| trouble.ordinal < wanted.replicas;
+    let steps = seen.troubles.iter().filter(stays).filter_map(|trouble| {
         let cause = ReplaceableCause::of(trouble.cause)?;
         let claim = seen.claims.get(&trouble.ordinal).filter(|claim| !claim.terminating)?;
         Some(replace(wanted, seen, leader, Case { trouble, cause, claim }))
@@ -81,7 +83,7 @@ fn replace(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, case: Case<'_>)
         let until = "the other voters to hold the quorum without it: bring its volume back if it can be had";
         return Step::refuse(kind, reason, until);
     }
-    if let Some(other) = under_way(seen, leader, ordinal) {
+    if let Some(other) = under_way(wanted, seen, leader, ordinal) {
         let until = format!("{other} to be replaced first: one member goes at a time");
         return Step::wait(kind, reason, until);
     }
@@ -130,21 +132,22 @@ fn runs_on(seen: &Observed, ordinal: Ordinal, claim: &ClaimState) -> Option<Step
     Some(Step::refuse(StepKind::ReplaceMember, reason, until))
 }
 
-/// Another pod whose member is being replaced: its claim is going or gone, or the new member has no vote yet.
-fn under_way(seen: &Observed, leader: Leader<'_>, ordinal: Ordinal) -> Option<String> {
+/// Another pod whose member is being replaced: its claim is going or gone, or the new member has not
+/// caught up. One that has may wait for its vote until this one is replaced too.
+fn under_way(wanted: &Wanted, seen: &Observed, leader: Leader<'_>, ordinal: Ordinal) -> Option<String> {
     let configuration = leader.configuration();
     let is_new = |other: &Ordinal| {
         let runs = seen.occupant(*other).map(|node| node.member_id);
         let sits =
             configuration.voters.iter().any(|id| configuration.ordinal(&seen.name, *id) == Some(*other));
-        sits && runs.is_some_and(|id| !configuration.voters.contains(&id))
+        sits && runs.is_some_and(|id| !configuration.voters.contains(&id) && !stays_well(seen, leader, id))
     };
     // One that still serves waits for this one.
     let serves = |other: &Ordinal| members_of(seen, leader, *other).any(|id| stays_well(seen, leader, id));
     let goes =
         |other: &Ordinal| seen.claims.get(other).is_some_and(|claim| claim.terminating) && !serves(other);
     let gone = |other: &Ordinal| seen.pods.contains_key(other) && !seen.claims.contains_key(other);
-    let mut all = seen.pods.keys().copied().chain(seen.claims.keys().copied());
+    let mut all = 0..wanted.replicas;
     let other = all.find(|other| *other != ordinal && (is_new(other) || goes(other) || gone(other)))?;
     Some(seen.pod_name(other))
 }

@@ -96,6 +96,7 @@ fn a_recovery_goes_on_after_a_crash_at_each_effect_and_founds_one_cluster() {
         // Each operator begins with what it sees, and draws an ID of its own.
         fresh += 1;
         let found = plan(&wanted, &seen, fresh);
+        seen.stateful_set.as_mut().expect("a set").replicas = found.pods;
         let Some(action) = found.action() else {
             assert_eq!(found.pods, 0, "no pod beside a recovery: {found:?}");
             seen.pods.clear();

@@ -114,3 +114,18 @@ fn one_member_is_replaced_at_a_time() {
         Course::Wait("demo-2 to be replaced first: one member goes at a time".to_owned())
     );
 }
+
+#[test]
+fn a_member_that_leaves_is_not_replaced_and_holds_up_nobody() {
+    let long = Duration::from_hours(1);
+    let seen = lost(Cause::Damaged, long);
+    assert!(!matches!(step(&seen, 2).kind, StepKind::ReplaceMember), "{:?}", step(&seen, 2));
+    let mut both = lost(Cause::VolumeOnGoneNode, long);
+    both.claims.get_mut(&2).expect("a claim").terminating = true;
+    let calm = calm(5);
+    for ordinal in [3, 4] {
+        both.pods.insert(ordinal, calm.pods[&ordinal].clone());
+    }
+    let found = plan(&wants(2), &both, 99);
+    assert!(found.step.is_none_or(|step| step.kind != StepKind::ReplaceMember));
+}

@@ -110,7 +110,7 @@ impl World {
     }
 
     /// The budget that goes with a change stays until the change has been seen, however late it is carried out.
-    fn hold_budget(&mut self) {
+    pub(super) fn hold_budget(&mut self) {
         let Some(cluster) = &self.cluster else { return };
         let Configuration { voters, outgoing, .. } = &cluster.state.configuration;
         let halves = [voters, outgoing].into_iter().filter(|half| !half.is_empty());

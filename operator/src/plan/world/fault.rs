@@ -49,6 +49,16 @@ pub(in super::super) enum Fault {
     Disaster(Vec<Ordinal>),
     /// A person asks for a new cluster of this member, where the quorum is lost for good.
     Recover(Ordinal),
+    /// Somebody removes a member by hand, as `etcdctl member remove` does.
+    RemoveMember(Ordinal),
+    /// Somebody adds a learner by hand that no pod runs.
+    AddMember,
+    /// A volume is put back to an earlier day.
+    RestoreVolume(Ordinal),
+    /// The spec lets the pods of one voter or two go, or not any more.
+    Allow(bool),
+    /// An operator that lost its lease acts on what it saw some rounds ago.
+    SecondOperator,
     /// At the address of a pod another one answers.
     WrongAddress(Ordinal, Ordinal),
     /// A volume is put in the place of another: a copy of it.
@@ -147,6 +157,10 @@ impl World {
                     self.suffer_disaster(&all);
                 }
             }
+            Fault::RemoveMember(_) | Fault::AddMember | Fault::RestoreVolume(_) | Fault::Allow(_) => {
+                self.suffer_hands(fault, late);
+            }
+            Fault::SecondOperator => self.act_on_old_news(late),
             Fault::Recover(ordinal) => self.ask_to_recover(Some(*ordinal)),
             Fault::LoseMachine(ordinal, for_good)
                 if (!for_good && !self.is_doomed(*ordinal)) || self.can_lose(&[*ordinal].into(), late) =>

@@ -4,6 +4,7 @@
 mod act;
 mod check;
 mod fault;
+mod hands;
 mod pass;
 mod recover;
 mod see;
@@ -135,6 +136,8 @@ pub(super) struct World {
     claims: BTreeMap<Ordinal, Claim>,
     cluster: Option<Cluster>,
     last_id: u64,
+    /// What was seen in the rounds before, and what was wanted.
+    news: Vec<(Observed, Wanted)>,
     /// The recovery in the status, and the pod that does it.
     recovery: Option<Recovery>,
     recovering: Option<Runner>,
@@ -173,6 +176,7 @@ impl World {
             claims: BTreeMap::new(),
             cluster: None,
             last_id: 0,
+            news: Vec::new(),
             recovery: None,
             recovering: None,
             disaster: false,
@@ -195,6 +199,7 @@ impl World {
     /// One round of the operator. Returns the action that was planned.
     pub(super) fn round(&mut self, lossy: bool) -> (Plan, Observed) {
         let mut seen = self.observe(lossy);
+        self.remember(&seen);
         let fresh = 1_000_000 + self.fresh();
         let planned = plan(&self.wanted, &seen, fresh);
         self.check(&planned);

@@ -36,6 +36,13 @@ impl World {
 
     /// A person asks for a new cluster where nothing else helps: of this member, or of any.
     pub(super) fn ask_to_recover(&mut self, wish: Option<Ordinal>) {
+        let led = self.cluster.as_ref().is_some_and(|cluster| {
+            cluster.leader.is_some() && cluster.state.configuration.has_quorum(|id| self.runs(id))
+        });
+        if led && wish.is_none() && !self.recovers() {
+            // The plan has said that nothing is lost.
+            (self.wanted.recover, self.disaster) = (None, false);
+        }
         let Some(cluster) = self.identity.filter(|_| self.disaster) else { return };
         // What was begun with one member goes on, unless a person wants another.
         let asked = self.wanted.recover.as_ref().is_some_and(|request| request.cluster == cluster);
