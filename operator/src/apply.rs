@@ -18,10 +18,11 @@ use crate::fence::Fence;
 use crate::membership::Ordinal;
 use crate::nodes::{AdminError, Target};
 use crate::observe::Sight;
-use crate::observed::{ClaimState, Mark};
+use crate::observed::{ClaimState, Mark, Observed};
 use crate::plan::{Action, Means};
 use crate::quantity;
 use crate::resources::{self, Blueprint, Objects};
+use crate::roles;
 use crate::trust::CertificateError;
 
 /// Owns the fields that the operator sets.
@@ -73,9 +74,10 @@ pub async fn objects(
     cluster: &RaftCluster,
     objects: &Objects,
 ) -> (Option<StatefulSet>, Result<(), ApplyError>) {
-    let (peers, clients, policy, pdb) = futures::join!(
+    let (peers, clients, leader, policy, pdb) = futures::join!(
         apply(client, cluster, &objects.peers),
         apply(client, cluster, &objects.client),
+        apply(client, cluster, &objects.leader),
         Box::pin(network_policy(client, cluster, objects.network_policy.as_ref())),
         apply(client, cluster, &objects.pdb),
     );
@@ -84,7 +86,16 @@ pub async fn objects(
         Ok(stateful_set) => (Some(stateful_set), Ok(())),
         Err(error) => (None, Err(error)),
     };
-    (stateful_set, peers.map(drop).and(clients.map(drop)).and(policy).and(pdb.map(drop)).and(refused))
+    (
+        stateful_set,
+        peers
+            .map(drop)
+            .and(clients.map(drop))
+            .and(leader.map(drop))
+            .and(policy)
+            .and(pdb.map(drop))
+            .and(refused),
+    )
 }
 
 /// Applies the policy, or takes away the one that was there before the spec wanted none: policies add up, so one that is left behind would
@@ -175,6 +186,23 @@ pub async fn volume_sizes(client: &Client, cluster: &RaftCluster, sight: &Sight)
             object: format!("PersistentVolumeClaim {name}"),
             source,
         })?;
+    }
+    Ok(())
+}
+
+/// Labels the pods by what their members are. A pod that is gone, or another one by now, is seen in the next round.
+pub async fn roles(client: &Client, cluster: &RaftCluster, seen: &Observed) -> Result<(), ApplyError> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api = Api::<Pod>::namespaced(client.clone(), &namespace);
+    for (ordinal, role) in roles::changes(seen) {
+        let Some(pod) = seen.pods.get(&ordinal) else { continue };
+        let name = seen.pod_name(ordinal);
+        let patch = json!({"metadata": {"uid": pod.uid, "labels": {resources::ROLE_LABEL: role}}});
+        match api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(source) => return Err(ApplyError::Object { object: format!("Pod {name}"), source }),
+        }
     }
     Ok(())
 }

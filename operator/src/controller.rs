@@ -360,6 +360,7 @@ impl Round<'_> {
             }
         }
         let grown = apply::volume_sizes(client, self.cluster, sight).await;
+        let labelled = apply::roles(client, self.cluster, &sight.observed).await;
         let marks = plan::marks(&valid.wanted, &sight.observed);
         let marked = apply::marks(client, self.cluster, sight, &marks).await;
         if let Some(step) = &plan.step
@@ -375,13 +376,13 @@ impl Round<'_> {
             if let Outcome::Later(until) = done {
                 tracing::debug!(cluster = short(self.reference), step = kind, until, "not yet");
                 plan.step = Some(Step { course: Course::Wait(until), ..step.clone() });
-                return applied.and(grown).and(marked).map_err(Unfinished::Objects);
+                return applied.and(grown).and(labelled).and(marked).map_err(Unfinished::Objects);
             }
             tracing::info!(cluster = short(self.reference), step = kind, reason = step.reason, "done");
             self.context.metrics.step(&kind);
             self.context.events.normal(&self.cluster.object_ref(&()), &kind, &step.reason).await;
         }
-        applied.and(grown).and(marked).map_err(Unfinished::Objects)
+        applied.and(grown).and(labelled).and(marked).map_err(Unfinished::Objects)
     }
 
     /// Certificates do not expire, also while the cluster is paused, or its spec cannot be worked on.

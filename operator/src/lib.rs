@@ -25,6 +25,7 @@ mod pod_state;
 pub mod quantity;
 mod recovery;
 pub mod resources;
+pub mod roles;
 mod run;
 pub mod status;
 pub mod streams;

@@ -105,6 +105,8 @@ pub struct PodState {
     pub ready: bool,
     /// All of it is ready. It is what Kubernetes counts.
     pub pod_ready: bool,
+    /// What its label says that its member is.
+    pub role: Option<String>,
     /// Its address, once it has one.
     pub ip: Option<String>,
     /// It has had its time to come up: nobody waits for it any more.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 
 use crate::observed::PodState;
-use crate::resources::NODE;
+use crate::resources::{NODE, ROLE_LABEL};
 
 /// The label that names the revision of the template that a pod was made from.
 const REVISION_LABEL: &str = "controller-revision-hash";
@@ -26,6 +26,7 @@ pub(crate) fn pod_state(pod: &Pod) -> PodState {
     PodState {
         uid: pod.uid().unwrap_or_default(),
         revision: pod.labels().get(REVISION_LABEL).cloned(),
+        role: pod.labels().get(ROLE_LABEL).cloned(),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         pending: is_pending(status, node),
         ready,

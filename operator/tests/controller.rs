@@ -99,6 +99,33 @@ async fn a_new_leader_reaches_the_status_in_one_round() {
 }
 
 #[tokio::test]
+async fn the_label_of_the_leader_moves_with_it_and_is_written_once() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let role = |ordinal: u32| {
+        let pod = stage.api.get(&format!("/api/v1/namespaces/ns/pods/demo-{ordinal}")).expect("the pod");
+        pod["metadata"]["labels"]["quorate.dev/role"].clone()
+    };
+    stage.round().await.expect("the round succeeds");
+    assert_eq!([role(0), role(1), role(2)], [json!("leader"), json!("follower"), json!("follower")]);
+    stage.nodes.lead(2);
+    stage.api.take_log();
+    stage.round().await.expect("the round succeeds");
+    assert_eq!([role(0), role(1), role(2)], [json!("follower"), json!("follower"), json!("leader")]);
+    let log = stage.api.take_log();
+    let pods: Vec<_> = log.iter().filter(|line| line.contains("/pods/")).collect();
+    let patch = |ordinal: u32| format!("PATCH /api/v1/namespaces/ns/pods/demo-{ordinal}");
+    assert_eq!(pods, [&patch(0), &patch(2)], "the old one first");
+    stage.round().await.expect("the round succeeds");
+    let log = stage.api.take_log();
+    assert!(!log.iter().any(|line| line.contains("/pods/")), "{log:#?}");
+    let selector = stage.api.get("/api/v1/namespaces/ns/services/demo-leader").expect("the Service")["spec"]
+        ["selector"]
+        .clone();
+    assert_eq!(selector["quorate.dev/role"], "leader");
+}
+
+#[tokio::test]
 async fn what_is_said_again_is_counted_and_what_is_new_is_said() {
     let stage = Stage::new(three());
     stage.until_ready().await;

@@ -42,6 +42,7 @@ fn all(blueprint: Blueprint<'_>) -> String {
     [
         yaml(&made.peers),
         yaml(&made.client),
+        yaml(&made.leader),
         yaml(&made.network_policy.expect("a policy")),
         yaml(&made.pdb),
         yaml(&made.stateful_set),

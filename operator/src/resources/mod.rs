@@ -32,6 +32,8 @@ pub const HTTP_PORT: i32 = 2381;
 
 /// The label that names the cluster of an object.
 pub const CLUSTER_LABEL: &str = "quorate.dev/cluster";
+/// On a pod: what its member is, `leader`, `follower` or `learner`, as far as the operator has heard.
+pub const ROLE_LABEL: &str = "quorate.dev/role";
 /// On a claim: the cluster whose member its volume holds, in hexadecimal.
 pub const CLUSTER_ID_ANNOTATION: &str = "quorate.dev/cluster-id";
 /// On a claim: the member that its volume holds, in hexadecimal.
@@ -65,6 +67,8 @@ pub struct Objects {
     pub peers: Service,
     /// One address for clients.
     pub client: Service,
+    /// The address of the member that leads.
+    pub leader: Service,
     /// Who may talk to which port. None where the spec wants none.
     pub network_policy: Option<NetworkPolicy>,
     /// How many pods may be evicted at once.
@@ -78,6 +82,7 @@ pub fn objects(blueprint: Blueprint<'_>) -> Objects {
     Objects {
         peers: services::peers(blueprint.cluster),
         client: services::client(blueprint.cluster),
+        leader: services::leader(blueprint.cluster),
         network_policy: blueprint
             .cluster
             .spec

@@ -6,8 +6,10 @@ use kube::ResourceExt;
 use quorate_crds::RaftCluster;
 
 use super::{
-    CLIENT_PORT, HTTP_PORT, PEER_PORT, client_service, has_company, labels, metadata, peers_service,
+    CLIENT_PORT, HTTP_PORT, PEER_PORT, ROLE_LABEL, client_service, has_company, labels, leader_service,
+    metadata, peers_service,
 };
+use crate::roles::LEADER;
 
 /// What is spoken at the ports, for meshes and gateways: HTTP/2 without TLS, TLS, and HTTP.
 const CLEAR_CLIENT: (&str, i32, &str) = ("client", CLIENT_PORT, "kubernetes.io/h2c");
@@ -38,6 +40,17 @@ pub(super) fn client(cluster: &RaftCluster) -> Service {
         service.metadata.annotations.get_or_insert_default().extend(wanted.annotations.clone());
     }
     service
+}
+
+/// The address of the member that leads, as its label says: after an election it lags behind for as long as the operator, and the endpoints, take to
+/// hear of it. Any member serves any request, so that costs a hop and no answer.
+pub(super) fn leader(cluster: &RaftCluster) -> Service {
+    service(cluster, leader_service(&cluster.name_any()), |spec| {
+        let label = (ROLE_LABEL.to_owned(), LEADER.to_owned());
+        spec.selector.get_or_insert_default().extend([label]);
+        spec.publish_not_ready_addresses = has_company(cluster).then_some(true);
+        spec.ports = Some(vec![port(client_port(cluster))]);
+    })
 }
 
 fn client_port(cluster: &RaftCluster) -> (&'static str, i32, &'static str) {
