@@ -46,6 +46,8 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
     let leader = seen.leader();
     let facts = Facts::of(findings, leader);
     let troubles = troubles::told(seen, &before.troubles, findings.now);
+    let lost = facts.quorum == Quorum::Lost && seen.bootstrapped && has_no_quorum(&before, findings.now);
+    let remains = if lost { remains(seen, &before.remains) } else { Vec::new() };
     RaftClusterStatus {
         observed_generation: cluster.metadata.generation,
         cluster_id: before.cluster_id,
@@ -66,11 +68,7 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         phase: phase(findings, &facts, before.phase),
         version: version(seen).or(before.version),
         plan: plan_status(findings.plan),
-        remains: if facts.quorum == Quorum::Lost && seen.bootstrapped {
-            remains(seen, &before.remains)
-        } else {
-            Vec::new()
-        },
+        remains,
         recovery: before.recovery,
         replicas: i32::try_from(seen.pods.len()).unwrap_or(i32::MAX),
         selector: Some(resources::selector(cluster)),
@@ -176,6 +174,13 @@ fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
     let mut members: Vec<_> = configuration.ids().into_iter().filter_map(member).collect();
     members.sort_by(|a, b| (a.ordinal, &a.id).cmp(&(b.ordinal, &b.id)));
     members
+}
+
+/// Whether there has been no quorum for a while: an election is no time to tell what each member holds.
+fn has_no_quorum(before: &RaftClusterStatus, now: Timestamp) -> bool {
+    let quorate = before.conditions.iter().find(|known| known.type_ == "Quorate" && known.status == "False");
+    let lasting = |known: &Condition| now.duration_since(known.last_transition_time.0).unsigned_abs();
+    quorate.is_some_and(|known| lasting(known) >= QUIET)
 }
 
 /// What the members hold: those that answer, and what the others have said last.
