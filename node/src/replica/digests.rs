@@ -9,9 +9,11 @@
 //!   before, and the others go on.
 //! - Where voters differ and no digest can get a quorum any more, or none has got it for [`OPEN_FOR`], nobody can tell who is right: the members are *divided*.
 //!   All of them refuse writes and linearizable reads. Serializable reads go on: by them people see what each holds. When a member is removed
-//!   whose state is not to be kept, what is left has its quorum again.
+//!   whose state is not to be kept, what is left has its quorum again. What a quorum holds at a newer entry ends it: that is decided, whatever was held
+//!   before.
 //!
-//! What a corrupt member holds counts for nothing in this. A digest is that of one level, and only those of the same level are compared. A snapshot
+//! What a corrupt member holds counts for nothing in this. With another's snapshot a member takes its state, and what it held before is none of its
+//! own any more. A digest is that of one level, and only those of the same level are compared. A snapshot
 //! that comes from another member is refused if what others hold contradicts it: else those that differ could become the majority. Where nobody can tell
 //! that ends after [`OPEN_FOR`]: then the leader's is taken, for without it a member that lacks both could not even help to remove one of those that differ.
 
@@ -60,6 +62,8 @@ pub(super) struct Digests {
     refused_since: Option<u64>,
     /// Something has come since it was judged last.
     is_news: bool,
+    /// By which configuration that was.
+    judged_by: Configuration,
     /// The others have not been told the newest.
     is_untold: bool,
     /// The leader that was known when they were, and its term.
@@ -100,6 +104,13 @@ impl Digests {
         self.own.sort_unstable_by_key(|digest| digest.id.index);
         self.own.drain(..self.own.len().saturating_sub(KEPT));
         (self.is_news, self.is_untold) = (true, true);
+    }
+
+    /// The state has become that of another's snapshot, which is held from now on.
+    fn replace(&mut self, digest: Digest) {
+        self.own.clear();
+        self.hold(digest);
+        self.refused_since = None;
     }
 
     fn told(&mut self, from: MemberId, mut digests: Vec<Digest>, is_corrupt: bool) {
@@ -147,14 +158,18 @@ impl Digests {
         let mut corrupt: BTreeSet<MemberId> =
             self.told.iter().filter(|(_, told)| told.is_corrupt).map(|(id, _)| *id).collect();
         corrupt.extend(self.is_corrupt().then_some(me));
-        let mut own = None;
+        let (mut own, mut decided) = (None, None);
         for (at, claims) in &all {
             let Some(agreed) = agreed(claims, configuration) else { continue };
+            decided = Some(at);
             corrupt.extend(claims.iter().filter(|(_, hash)| **hash != agreed).map(|(id, _)| *id));
             own = own.or_else(|| self.differs(*at, agreed));
         }
         let (mut divided, mut open) = (None, None);
-        for ((index, _), claims) in &all {
+        for (at @ (index, _), claims) in &all {
+            if Some(at) < decided {
+                continue;
+            }
             match split(claims, configuration, &corrupt) {
                 Split::None => {}
                 Split::Open => open = open.or(Some((*index, claims))),
@@ -174,11 +189,20 @@ impl Digests {
             (_, None, None) => Agreement::Whole,
         };
         self.is_news = false;
+        if self.judged_by != *configuration {
+            self.judged_by = configuration.clone();
+        }
         let before = (
             std::mem::replace(&mut self.agreement, agreement),
             std::mem::replace(&mut self.suspects, suspects),
         );
         (before.0, &before.1) != (self.agreement, &self.suspects)
+    }
+
+    /// Whether it may be judged otherwise than it was.
+    fn is_to_be_judged(&self, configuration: &Configuration, now: u64) -> bool {
+        let is_late_now = self.open_since.is_some_and(|since| now == since + OPEN_FOR);
+        self.is_news || is_late_now || self.judged_by != *configuration
     }
 
     /// Where this member's own differs from what a quorum has agreed upon.
@@ -232,7 +256,12 @@ impl Replica {
     /// This member has one snapshot more.
     pub(super) fn hold(&mut self, manifest: &Manifest) {
         self.digests.hold(Digest::of(manifest));
-        self.digests.refused_since = None;
+        self.compare();
+    }
+
+    /// This member's state is that of another's snapshot from now on.
+    pub(super) fn hold_another(&mut self, manifest: &Manifest) {
+        self.digests.replace(Digest::of(manifest));
         self.compare();
     }
 
@@ -274,10 +303,8 @@ impl Replica {
     /// Time passes.
     pub(super) fn tick_digests(&mut self) {
         let members = &self.status.configuration;
-        let known = self.digests.told.len();
         self.digests.told.retain(|id, _| members.is_member(*id));
-        self.digests.is_news |= self.digests.told.len() != known;
-        if self.digests.is_news || self.digests.open_since.is_some() || self.is_divided() {
+        if self.digests.is_to_be_judged(members, self.now) {
             self.compare();
         }
         let (term, leader) = self.raft.leadership();
@@ -382,6 +409,42 @@ mod tests {
         assert_eq!(judged(&mut digests, &[1, 2, 3], 10 + OPEN_FOR), (Agreement::Divided(5), vec![1, 2]));
         digests.told(MemberId(3), vec![digest(5, 9)], false);
         assert_eq!(judged(&mut digests, &[1, 2, 3], 11 + OPEN_FOR), (Agreement::Whole, vec![2]));
+    }
+
+    #[test]
+    fn what_a_quorum_holds_at_a_newer_entry_ends_a_division() {
+        let mut digests = member(9, &[(2, 7)]);
+        judged(&mut digests, &[1, 2, 3], 0);
+        assert_eq!(judged(&mut digests, &[1, 2, 3], OPEN_FOR).0, Agreement::Divided(5));
+        digests.hold(digest(6, 8));
+        digests.told(MemberId(3), vec![digest(6, 8)], false);
+        assert_eq!(judged(&mut digests, &[1, 2, 3], OPEN_FOR), (Agreement::Whole, vec![]));
+        // What divides them behind it does.
+        digests.hold(digest(7, 9));
+        digests.told(MemberId(2), vec![digest(7, 6)], false);
+        digests.told(MemberId(3), vec![digest(6, 8), digest(7, 5)], false);
+        assert_eq!(judged(&mut digests, &[1, 2, 3], OPEN_FOR).0, Agreement::Divided(7));
+    }
+
+    #[test]
+    fn with_another_s_snapshot_a_member_is_as_whole_as_that() {
+        let mut digests = member(9, &[(2, 7)]);
+        judged(&mut digests, &[1, 2, 3], 0);
+        digests.replace(digest(8, 7));
+        digests.told(MemberId(3), vec![digest(5, 7)], false);
+        assert_eq!(judged(&mut digests, &[1, 2, 3], 0), (Agreement::Whole, vec![]));
+        assert_eq!(digests.own, [digest(8, 7)]);
+    }
+
+    #[test]
+    fn members_are_judged_anew_when_something_has_changed() {
+        let mut digests = member(9, &[(2, 7)]);
+        let three = of(&[1, 2, 3]);
+        assert!(digests.is_to_be_judged(&three, 0), "they have said what they hold");
+        digests.judge(ME, &three, 10);
+        assert!((10..10 + OPEN_FOR).all(|now| !digests.is_to_be_judged(&three, now)));
+        assert!(digests.is_to_be_judged(&three, 10 + OPEN_FOR), "a minute is over");
+        assert!(digests.is_to_be_judged(&of(&[1, 2]), 11), "a voter was removed");
     }
 
     #[test]

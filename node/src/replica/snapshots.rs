@@ -122,8 +122,8 @@ impl Replica {
         let Snapshot { id, configuration, configuration_id } = snapshot;
         self.fetcher.ended(*id);
         self.adopted(*id);
-        self.hold(&manifest);
         if !self.raft.installed(snapshot) {
+            self.hold(&manifest);
             self.jobs.push(Job::Discard(state));
             return;
         }
@@ -132,6 +132,8 @@ impl Replica {
             "a snapshot of the past takes the place of nothing"
         );
         tracing::info!(index = id.index, term = id.term, bytes = manifest.bytes(), "installed a snapshot");
+        self.hold_another(&manifest);
+        self.jobs.push(Job::Outdate(*id));
         self.handed = id.index;
         self.membership.committed(configuration_id.index, configuration);
         self.tail.reset();

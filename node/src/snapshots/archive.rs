@@ -182,6 +182,15 @@ impl Archive {
         }
     }
 
+    /// Removes all that are older than `id`.
+    pub(super) fn outdate(&mut self, id: LogId) {
+        let kept = self.kept.iter().map(|kept| kept.manifest.id());
+        let older: Vec<LogId> = kept.filter(|kept| kept.index < id.index).collect();
+        for id in older {
+            self.discard(id);
+        }
+    }
+
     /// Removes all files but the newest [`KEPT`] that are good, and those that were asked for since the last one came.
     fn remove_others(&mut self) -> Result<(), SnapshotError> {
         let mut older = self.kept.len().saturating_sub(KEPT);

@@ -259,6 +259,19 @@ fn two_are_kept() {
 }
 
 #[test]
+fn what_was_taken_before_goes_when_the_state_becomes_another_s() {
+    let mut member = Member::new();
+    let (older, newer) = (member.take(1), member.take(2));
+    member.worker.push(Job::Outdate(newer.id()));
+    while member.worker.is_busy() {
+        assert!(member.worker.step().is_none());
+    }
+    assert!(member.read(older.id(), Part::Manifest).is_none());
+    assert_eq!(member.files().len(), 1);
+    assert_eq!(open(member.dir.path()).manifests().map(Manifest::id).collect::<Vec<_>>(), [newer.id()]);
+}
+
+#[test]
 fn a_snapshot_of_a_state_that_was_replaced_is_not_taken() {
     let mut member = Member::new();
     member.put(0..200);

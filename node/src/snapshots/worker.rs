@@ -32,6 +32,9 @@ pub enum Job {
     Read(MemberId, LogId, Part),
     /// Remove what is kept only for members that may be fetching it: the room is needed.
     Tidy,
+    /// Remove the snapshots that are older than this one, which another member made and whose state has taken the place of this member's: they are of
+    /// a state that is not its own any more, and the log does not go on from them.
+    Outdate(LogId),
     /// Let a state go that nobody needs: that takes a while.
     Discard(Box<Store>),
 }
@@ -206,6 +209,10 @@ impl Worker {
             Job::Read(to, id, part) => Some(Report::Read(to, id, part, self.read(id, part))),
             Job::Tidy => {
                 self.archive.tidy();
+                None
+            }
+            Job::Outdate(id) => {
+                self.archive.outdate(id);
                 None
             }
             Job::Discard(store) => {

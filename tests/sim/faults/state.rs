@@ -55,6 +55,8 @@ impl World {
         let host = self.hosts.get_mut(&id).expect("it has reported");
         let manifest = match report {
             Report::Received(manifest, state) => {
+                // What it held before is none of its own any more.
+                host.held.clear();
                 if differs(state) && !std::mem::replace(&mut host.differs, true) {
                     self.coverage.count("states that came to differ with a snapshot");
                 }
