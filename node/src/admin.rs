@@ -176,7 +176,9 @@ impl Admin for AdminService {
         let id = id.map_err(|error| match &error {
             ChangeError::NotNow(reason) => self.not_now(reason),
             ChangeError::Stale { .. } => Status::aborted(error.to_string()),
-            ChangeError::InProgress | ChangeError::Lagging(_) => Status::unavailable(error.to_string()),
+            ChangeError::InProgress | ChangeError::Lagging(_) | ChangeError::TooFewAnswer => {
+                Status::unavailable(error.to_string())
+            }
             ChangeError::Invalid(_) => Status::invalid_argument(error.to_string()),
         })?;
         Ok(Response::new(pb::ChangeMembershipResponse { id: Some(configuration_id(id)) }))

@@ -57,6 +57,7 @@ pub(crate) const NAMES: &[&str] = &[
     "changes refused: stale",
     "changes refused: in progress",
     "changes refused: a new voter lags",
+    "changes refused: too few of the new voters answer",
     "changes refused: impossible",
     "changes refused: does not lead",
     // Transfers.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::common::Common;
 use crate::leader::Leader;
+use crate::progress::Follower;
 use crate::{ChangeError, Configuration, LogId, MemberId, Payload};
 
 impl Leader {
@@ -35,6 +36,9 @@ impl Leader {
         if wanted == *common.membership.current() {
             return Ok(current);
         }
+        if wanted.voters != common.membership.current().voters && !self.can_finish(common, &wanted) {
+            return Err(ChangeError::TooFewAnswer);
+        }
         let next = enter(common.membership.current(), wanted);
         Ok(self.append_configuration(common, next))
     }
@@ -51,6 +55,16 @@ impl Leader {
             self.append_configuration(common, next);
         }
         leave
+    }
+
+    /// Whether a majority of the voters wanted follows this leader: it has answered an append of this term, was heard lately, and lacks nothing
+    /// that it acknowledged. From the moment that the change is appended nothing is committed without one. So a member must not be taken out while
+    /// another that is needed then is away: together they would be more failures than the cluster survives.
+    fn can_finish(&self, common: &Common, wanted: &Configuration) -> bool {
+        let patience = common.config.election_ticks;
+        let follows =
+            |follower: &Follower| follower.matched > 0 && follower.is_active(patience) && !follower.lost;
+        wanted.quorum(|id| id == common.id() || self.followers.get(&id).is_some_and(follows))
     }
 
     fn append_configuration(&mut self, common: &mut Common, next: Configuration) -> LogId {

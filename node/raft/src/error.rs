@@ -39,6 +39,12 @@ pub enum ChangeError {
     /// A new voter is too far behind: the majority it becomes part of would have to wait for it. Ask again later.
     #[error("{0} has not caught up with the log yet: ask again when it has")]
     Lagging(MemberId),
+    /// No majority of the voters wanted has answered lately, or it lacks what it acknowledged: the change could not be finished, nor anything else
+    /// that is asked behind it. Ask again when more of them are up.
+    #[error(
+        "too few of the voters that are to be answer this leader: the change could not be finished. Ask again when more of them are up"
+    )]
+    TooFewAnswer,
     /// The configuration wanted cannot be.
     #[error("{0}")]
     Invalid(String),

@@ -252,6 +252,7 @@ fn refusal(error: &ChangeError) -> &'static str {
         ChangeError::Stale { .. } => "changes refused: stale",
         ChangeError::InProgress => "changes refused: in progress",
         ChangeError::Lagging(_) => "changes refused: a new voter lags",
+        ChangeError::TooFewAnswer => "changes refused: too few of the new voters answer",
         ChangeError::Invalid(_) => "changes refused: impossible",
     }
 }
