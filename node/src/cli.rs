@@ -1,6 +1,7 @@
 //! The node's command line. Each flag can also be set in the environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
@@ -9,8 +10,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::address::{Address, Scheme};
 use crate::level::{Level, Levels};
-use crate::retention::{Mode, Retention};
+use crate::retention::{self, Mode, Retention};
 use crate::tls::TlsFiles;
+
+/// The shortest time after which watches are told how far they are, as in etcd.
+const LEAST_PROGRESS: Duration = Duration::from_millis(100);
 
 /// See [`crate::process::Exit`].
 const EXIT_CODES: &str = "\
@@ -119,6 +123,10 @@ pub struct Cli {
     #[arg(long, value_name = "RETENTION", env = "QUORATE_AUTO_COMPACTION_RETENTION", default_value = "0")]
     pub auto_compaction_retention: String,
 
+    /// How often watches that ask for it are told how far they are, when nothing else was told to them: a time as in 1h30m, of at least 100ms.
+    #[arg(long, value_name = "TIME", env = "QUORATE_WATCH_PROGRESS_NOTIFY_INTERVAL", default_value = "10m", value_parser = progress)]
+    pub watch_progress_notify_interval: Duration,
+
     /// How much this member is to lead: a leader hands over to a voter with a higher priority that keeps up. It is a wish, and costs
     /// no availability: whoever can lead leads.
     #[arg(long, value_name = "N", env = "QUORATE_PRIORITY", default_value_t = 0)]
@@ -204,6 +212,12 @@ pub enum QuotaBytes {
     Most(u64),
     /// No limit.
     None,
+}
+
+/// How often progress is told.
+fn progress(text: &str) -> Result<Duration, String> {
+    let time = retention::duration(text).filter(|time| *time >= LEAST_PROGRESS);
+    time.ok_or_else(|| format!("not a time of at least 100ms, as in 10m or 1m30s: {text}"))
 }
 
 fn quota(text: &str) -> Result<QuotaBytes, String> {
@@ -322,7 +336,7 @@ mod tests {
         }
         let retention = |args: &[&str]| parse(args).map(|cli| cli.retention().unwrap());
         assert_eq!(retention(&[]).unwrap(), None);
-        let hour = Retention::Period(std::time::Duration::from_hours(1));
+        let hour = Retention::Period(Duration::from_hours(1));
         assert_eq!(retention(&["--auto-compaction-retention", "1"]).unwrap(), Some(hour));
         let by_revision = ["--auto-compaction-mode", "revision", "--auto-compaction-retention"];
         assert_eq!(retention(&[&by_revision[..], &["9"]].concat()).unwrap(), Some(Retention::Revisions(9)));

@@ -46,7 +46,7 @@ impl Retention {
 }
 
 /// A time as Go writes it: numbers with units, one behind the other, as in 1h30m or 1.5h.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (mut rest, mut sum) = (text, Duration::ZERO);
     if rest.is_empty() {
         return None;

@@ -12,6 +12,7 @@ mod ours;
 mod quota;
 mod request;
 mod sequence;
+mod watch;
 
 use std::env;
 
@@ -25,7 +26,7 @@ const SEQUENCES: u64 = 400;
 #[test]
 fn the_store_answers_as_etcd_does() {
     let mut etcd = Etcd::start();
-    let seeds = seeds();
+    let seeds = seeds(SEQUENCES);
     println!("{} sequences from seed {}", seeds.len(), seeds[0]);
     let mut requests = 0;
     for seed in seeds {
@@ -38,12 +39,12 @@ fn the_store_answers_as_etcd_does() {
     println!("{requests} requests had equal answers: {:#?}", etcd.tally());
 }
 
-/// One seed to replay, or consecutive ones from a random start.
-fn seeds() -> Vec<u64> {
+/// One seed to replay, or consecutive ones from a random start: so many, unless it is said how many.
+fn seeds(sequences: u64) -> Vec<u64> {
     let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
     if let Some(seed) = number("QUORATE_SEED") {
         return vec![seed];
     }
     let first = u64::from(rand::rng().random::<u32>());
-    (first..first + number("QUORATE_SEQUENCES").unwrap_or(SEQUENCES)).collect()
+    (first..first + number("QUORATE_SEQUENCES").unwrap_or(sequences)).collect()
 }

@@ -41,7 +41,7 @@ fn a_full_quota_tells_the_same_story_as_etcds() {
     assert_eq!(theirs, ours);
 }
 
-fn start_etcd(directory: &TempDir) -> (Process, String) {
+pub(crate) fn start_etcd(directory: &TempDir) -> (Process, String) {
     let (client, peer) = (format!("http://{}", ports::free()), format!("http://{}", ports::free()));
     let folder = tempfile::tempdir_in(directory.path()).expect("a directory for etcd");
     let mut command = etcd::command(&folder.keep(), &client, &peer);
@@ -50,7 +50,7 @@ fn start_etcd(directory: &TempDir) -> (Process, String) {
     (Process::start("etcd", command, &log).expect("etcd starts"), client)
 }
 
-fn start_node(directory: &TempDir) -> (Process, String) {
+pub(crate) fn start_node(directory: &TempDir) -> (Process, String) {
     let program = binaries::workspace("quorate-node", "QUORATE_NODE").expect("a node to compare");
     let client = ports::free();
     let mut command = Command::new(program);

@@ -5,6 +5,7 @@
 //! | `gateway` | requests of clients, in batches: one for each runtime that serves them |
 //! | `mailbox`, `event` | whatever else can happen to a node |
 //! | `view` | what a node shows of itself |
+//! | `watches` | who wants to hear of which changes: one for each runtime that serves clients |
 //! | `health` | whether the process works, also before there is a view |
 
 pub(crate) mod event;
@@ -12,3 +13,4 @@ pub mod gateway;
 pub mod health;
 pub(crate) mod mailbox;
 pub mod view;
+pub mod watches;

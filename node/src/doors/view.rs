@@ -159,6 +159,7 @@ struct Shared {
     commit: AtomicU64,
     applied: AtomicU64,
     revision: AtomicI64,
+    news: watch::Sender<i64>,
     state_bytes: AtomicU64,
     status: watch::Sender<Arc<NodeStatus>>,
     contacts: Mutex<BTreeMap<u64, String>>,
@@ -176,6 +177,7 @@ impl NodeView {
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             revision: AtomicI64::new(0),
+            news: watch::Sender::new(0),
             state_bytes: AtomicU64::new(0),
             status: watch::Sender::new(Arc::new(status)),
             contacts: Mutex::default(),
@@ -253,6 +255,11 @@ impl NodeView {
         self.shared.status.subscribe()
     }
 
+    /// Tells of every revision from now on; those in between may be left out.
+    pub fn news(&self) -> watch::Receiver<i64> {
+        self.shared.news.subscribe()
+    }
+
     /// How many have subscribed.
     #[cfg(test)]
     pub(crate) fn receivers(&self) -> usize {
@@ -266,6 +273,9 @@ impl NodeView {
         self.shared.commit.fetch_max(applied, Ordering::Relaxed);
         self.shared.applied.store(applied, Ordering::Release);
         self.shared.revision.store(revision, Ordering::Release);
+        if self.shared.news.receiver_count() > 0 {
+            self.shared.news.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+        }
     }
 
     /// Replaces what tells how much the state takes.

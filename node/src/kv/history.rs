@@ -206,6 +206,13 @@ impl History {
         upto
     }
 
+    /// The number of the first version that the main revision `revision` or a later one has made. Looks at a segment.
+    pub(super) fn first_of(&self, revision: i64) -> u64 {
+        let from = self.last_since(revision - 1).map_or(0, |segment| segment.first);
+        let mut behind = self.iter_from(from).skip_while(|(_, version)| version.modified().main < revision);
+        behind.next().map_or(self.end(), |(at, _)| at.number())
+    }
+
     /// The last segment that begins at `revision` or before.
     fn last_since(&self, revision: i64) -> Option<&Segment> {
         let begins = |segment: &Segment| segment.since.is_some_and(|since| since <= revision);

@@ -12,6 +12,7 @@
 
 mod alarms;
 mod applying;
+mod changes;
 pub mod check;
 mod compaction;
 mod compares;
@@ -45,6 +46,7 @@ use quorate_api::etcdserverpb as pb;
 use crate::level::Level;
 
 pub use self::applying::Applying;
+pub use self::changes::{Change, Changes, Interrupted};
 pub use self::compaction::Collected;
 pub use self::garbage::Garbage;
 pub use self::growth::growth;

@@ -81,6 +81,8 @@ pub(crate) struct ClientPort {
     pub(crate) streams: u32,
     /// What answers may hold of the memory, in bytes.
     pub(crate) answering: usize,
+    /// How often watches that ask for it are told how far they are.
+    pub(crate) progress: Duration,
     /// What the requests that are on their way in to one thread may hold of it.
     pub(crate) arriving: usize,
 }
@@ -115,7 +117,8 @@ impl Clients {
             runtime.spawn_blocking(|| ());
             let (lane, accepted) = net::lane();
             lanes.push(lane);
-            let services = Services::new(gateway.clone(), port.view.clone(), port.peer_scheme, bounds);
+            let view = port.view.clone();
+            let services = Services::new(gateway.clone(), view, port.peer_scheme, bounds, port.progress);
             let (handshakes, settings) = (handshakes.clone(), settings.clone());
             let (stop, stopped) = oneshot::channel();
             let serve = move || {

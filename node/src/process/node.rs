@@ -238,6 +238,7 @@ impl Node {
             connections: tables.client.clone(),
             streams: cli.max_concurrent_streams,
             answering: answering(quota),
+            progress: cli.watch_progress_notify_interval,
             arriving: usize::try_from(waiting).unwrap_or(usize::MAX),
         };
         let clients = Clients::start(listen(taken.client)?, &port, gateways, ports.handle())?;

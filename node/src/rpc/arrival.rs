@@ -18,8 +18,8 @@ use tonic::Status;
 use super::error;
 use super::services::MAX_MESSAGE_BYTES;
 
-/// How long the one message of a request may take to arrive: for 2 MiB, some 70 kB a second.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a message may take to arrive: for 2 MiB, some 70 kB a second.
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A compression flag, and the length.
 const HEADER_BYTES: usize = 5;
@@ -78,6 +78,12 @@ impl Budget {
         if let Some(held) = &self.connection {
             held.fetch_sub(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// What is held of it.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// An empty share.
@@ -170,7 +176,7 @@ where
 
 /// Reads the lengths of messages as they pass, so that one that is too large is refused as etcd refuses it.
 #[derive(Debug, Default)]
-struct Lengths {
+pub(super) struct Lengths {
     header: [u8; HEADER_BYTES],
     /// Of the header of the next message.
     read: usize,
@@ -179,7 +185,7 @@ struct Lengths {
 }
 
 impl Lengths {
-    fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    pub(super) fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
         while !data.is_empty() {
             let take = if self.left > 0 { self.left } else { HEADER_BYTES - self.read };
             let (now, rest) = data.split_at(take.min(data.len()));

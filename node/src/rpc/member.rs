@@ -48,11 +48,15 @@ impl Member {
         if !learners_too && self.is_learner() {
             return Err(not_for_learners());
         }
-        let requires_leader = request.metadata().get("hasleader").is_some_and(|value| value == "true");
-        if requires_leader && self.view.status().leader.is_none() {
+        if Self::requires_leader(request) && self.view.status().leader.is_none() {
             return Err(RequestError::NoLeader.into());
         }
         Ok(())
+    }
+
+    /// Whether a client would rather be refused than be kept waiting where there is no leader.
+    pub(super) fn requires_leader<T>(request: &Request<T>) -> bool {
+        request.metadata().get("hasleader").is_some_and(|value| value == "true")
     }
 
     /// Whether this node's state is that of a cluster: what was removed, never belonged to one, or holds something else than the others, tells

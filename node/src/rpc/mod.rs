@@ -10,6 +10,7 @@ mod health;
 mod kv;
 mod maintenance;
 mod member;
+mod messages;
 mod pieces;
 mod read;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod services;
 #[cfg(test)]
 mod tests;
 mod unary;
+mod watch;
 
 pub use self::member::PeerScheme;
 pub use self::services::{Bounds, Services, is_stream};

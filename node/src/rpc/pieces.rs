@@ -140,7 +140,7 @@ pub(super) fn encode(message: &impl Message) -> Bytes {
 }
 
 /// What follows the message of a call that has succeeded.
-fn success() -> Frame<Bytes> {
+pub(super) fn success() -> Frame<Bytes> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
     Frame::trailers(trailers)

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -11,6 +12,7 @@ use parking_lot::RwLock;
 use proptest::prelude::*;
 use prost::Message as _;
 use quorate_api::etcdserverpb as pb;
+use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::{Code, Status};
 
@@ -22,7 +24,7 @@ use crate::kv::Store;
 fn services() -> Services {
     let status = NodeStatus { member_id: 1, role: Role::Leader, leader: Some(1), ..NodeStatus::default() };
     let gateway = Gateway::local(Arc::new(RwLock::new(Store::new())));
-    Services::new(gateway, NodeView::new(status), PeerScheme::Http, Bounds::LEAST)
+    Services::new(gateway, NodeView::new(status), PeerScheme::Http, Bounds::LEAST, Duration::from_mins(10))
 }
 
 /// A message with gRPC's header: not compressed, and so long.
@@ -43,10 +45,27 @@ where
     if let Some(status) = Status::from_header_map(response.headers()) {
         return status;
     }
+    if path == WATCH {
+        return watched(response.into_body()).await;
+    }
     let trailers = response.into_body().collect().await.unwrap().trailers().cloned().unwrap_or_default();
     Status::from_header_map(&trailers).expect("every answer ends with a status")
 }
 
+/// What a call tells that goes on: some of it. Its status, if it ends.
+async fn watched(mut body: Body) -> Status {
+    for _ in 0..20 {
+        if let Poll::Ready(Some(frame)) = futures::poll!(body.frame())
+            && let Ok(trailers) = frame.unwrap().into_trailers()
+        {
+            return Status::from_header_map(&trailers).expect("every answer ends with a status");
+        }
+        tokio::task::yield_now().await;
+    }
+    Status::ok("it goes on")
+}
+
+const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const PUT: &str = "/etcdserverpb.KV/Put";
 
 #[tokio::test]
@@ -129,7 +148,7 @@ const PATHS: [&str; 19] = [
     "/etcdserverpb.Maintenance/Snapshot",
     "/etcdserverpb.Maintenance/Downgrade",
     "/etcdserverpb.Cluster/MemberAdd",
-    "/etcdserverpb.Watch/Watch",
+    WATCH,
     "/etcdserverpb.KV/Nothing",
     "",
 ];
@@ -240,6 +259,33 @@ fn txn() -> impl Strategy<Value = pb::TxnRequest> {
         .prop_map(|(compare, success, failure)| pb::TxnRequest { compare, success, failure })
 }
 
+/// A request to begin a watch, or to end one.
+fn watches() -> impl Strategy<Value = pb::WatchRequest> {
+    use pb::watch_request::RequestUnion;
+    let create =
+        (bytes(), bytes(), number(), number(), any::<[bool; 3]>(), prop::collection::vec(0..3, 0..3));
+    let create = create.prop_map(
+        |(key, range_end, start_revision, watch_id, [progress_notify, prev_kv, fragment], filters)| {
+            let create = pb::WatchCreateRequest {
+                key,
+                range_end,
+                start_revision,
+                progress_notify,
+                filters,
+                prev_kv,
+                watch_id,
+                fragment,
+            };
+            RequestUnion::CreateRequest(create)
+        },
+    );
+    let cancel =
+        number().prop_map(|watch_id| RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }));
+    let progress = Just(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
+    let request = prop::option::weighted(0.9, prop_oneof![4 => create, 1 => cancel, 1 => progress]);
+    request.prop_map(|request_union| pb::WatchRequest { request_union })
+}
+
 /// A path, and a message: one that belongs there, with anything in its fields, or any bytes.
 fn request() -> impl Strategy<Value = (usize, Vec<u8>)> {
     let compaction = (number(), any::<bool>())
@@ -249,7 +295,10 @@ fn request() -> impl Strategy<Value = (usize, Vec<u8>)> {
         member_id,
         alarm: alarm % 4,
     });
+    let watch = watches()
+        .prop_map(|request| (PATHS.iter().position(|path| *path == WATCH).unwrap(), request.encode_to_vec()));
     prop_oneof![
+        watch,
         range().prop_map(|request| (0, request.encode_to_vec())),
         put().prop_map(|request| (1, request.encode_to_vec())),
         deletion().prop_map(|request| (2, request.encode_to_vec())),

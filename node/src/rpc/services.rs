@@ -24,13 +24,20 @@ use super::kv::KvService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
 use super::unary;
+use super::watch::WatchService;
 use crate::doors::gateway::Gateway;
 use crate::doors::view::NodeView;
+use crate::doors::watches::Watches;
 use crate::kv::check::MAX_REQUEST_BYTES;
 
 /// The services that answer, by name.
-pub(super) const SERVED: [&str; 4] =
-    ["etcdserverpb.KV", "etcdserverpb.Maintenance", "etcdserverpb.Cluster", "grpc.health.v1.Health"];
+pub(super) const SERVED: [&str; 5] = [
+    "etcdserverpb.KV",
+    "etcdserverpb.Watch",
+    "etcdserverpb.Maintenance",
+    "etcdserverpb.Cluster",
+    "grpc.health.v1.Health",
+];
 
 /// Bytes of a message that is received: as in etcd, somewhat more than a request may have, so that one that is a little too
 /// large gets the error that says so.
@@ -71,6 +78,7 @@ pub fn is_stream(path: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Services {
     kv: Arc<KvService>,
+    watch: Arc<WatchService>,
     maintenance: MaintenanceServer<MaintenanceService>,
     cluster: ClusterServer<ClusterService>,
     health: HealthServer<HealthService>,
@@ -81,16 +89,29 @@ pub struct Services {
 }
 
 impl Services {
-    /// Services that reach the replica through `gateway` and show what `view` shows, within `bounds`.
-    pub fn new(gateway: Gateway, view: NodeView, peer_scheme: PeerScheme, bounds: Bounds) -> Self {
-        let answers = Budget::new(bounds.answering.max(Bounds::LEAST.answering));
+    /// Services that reach the replica through `gateway` and show what `view` shows, within `bounds`. Watches that ask for it are told how far they
+    /// are about every `progress`.
+    pub fn new(
+        gateway: Gateway,
+        view: NodeView,
+        peer_scheme: PeerScheme,
+        bounds: Bounds,
+        progress: Duration,
+    ) -> Self {
+        let answering = bounds.answering.max(Bounds::LEAST.answering);
+        let answers = Budget::new(answering);
+        let arriving = Budget::new(bounds.arriving.max(Bounds::LEAST.arriving));
+        let watches = Watches::new(gateway.clone(), view.clone(), progress, answering / 4);
         let member = Member { gateway, view: view.clone(), peer_scheme, answers };
+        let (held, arrives) = (Budget::new(answering), arriving.clone());
+        let watch = WatchService { member: member.clone(), watches, held, arriving: arrives };
         Self {
             kv: Arc::new(KvService::new(member.clone())),
+            watch: Arc::new(watch),
             maintenance: MaintenanceServer::new(MaintenanceService::new(member.clone())),
             cluster: ClusterServer::new(ClusterService::new(member.clone())),
             health: HealthServer::new(HealthService::new(view)),
-            arriving: Budget::new(bounds.arriving.max(Bounds::LEAST.arriving)),
+            arriving,
             member,
         }
     }
@@ -99,9 +120,13 @@ impl Services {
     #[must_use]
     pub fn of_connection(&self) -> Self {
         let member = Member { answers: self.member.answers.of_connection(), ..self.member.clone() };
+        let arriving = self.arriving.of_connection();
+        let (watches, held) = (self.watch.watches.clone(), self.watch.held.of_connection());
+        let watch = WatchService { member: member.clone(), watches, held, arriving: arriving.clone() };
         Self {
             kv: Arc::new(KvService::new(member.clone())),
-            arriving: self.arriving.of_connection(),
+            watch: Arc::new(watch),
+            arriving,
             member,
             ..self.clone()
         }
@@ -133,12 +158,13 @@ where
             return Box::pin(ready(Ok(unimplemented(path).into_http())));
         };
         let share = self.arriving.share();
-        let request = request.map(|body| Arrival::new(body, share));
+        let one = |request: http::Request<B>| request.map(|body| Arrival::new(body, share));
         match service {
-            Served::Kv(method) => method.call(Arc::clone(&self.kv), timeout, request),
-            Served::Maintenance => within(timeout, self.maintenance.call(request).map(always)),
-            Served::Cluster => within(timeout, self.cluster.call(request).map(always)),
-            Served::Health => within(timeout, self.health.call(request).map(always)),
+            Served::Kv(method) => method.call(Arc::clone(&self.kv), timeout, one(request)),
+            Served::Watch => Box::pin(ready(Ok(self.watch.call(request)))),
+            Served::Maintenance => within(timeout, self.maintenance.call(one(request)).map(always)),
+            Served::Cluster => within(timeout, self.cluster.call(one(request)).map(always)),
+            Served::Health => within(timeout, self.health.call(one(request)).map(always)),
         }
     }
 }
@@ -164,6 +190,7 @@ fn always<T>(answered: Result<T, Infallible>) -> T {
 #[derive(Debug, Clone, Copy)]
 enum Served {
     Kv(KvMethod),
+    Watch,
     Maintenance,
     Cluster,
     Health,
@@ -175,6 +202,7 @@ impl Served {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         match service {
             "etcdserverpb.KV" => KvMethod::of(method).map(Served::Kv),
+            "etcdserverpb.Watch" if method == "Watch" => Some(Served::Watch),
             "etcdserverpb.Maintenance" => Some(Served::Maintenance),
             "etcdserverpb.Cluster" => Some(Served::Cluster),
             "grpc.health.v1.Health" => Some(Served::Health),

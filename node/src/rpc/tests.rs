@@ -1,6 +1,7 @@
 //! What clients see of the services: headers, errors, and what is not served.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -348,7 +349,7 @@ async fn health_follows_readiness() {
     let view = NodeView::new(NodeStatus { unready: Some(Unready::NoLeader), ..status(LEADER) });
     let health = HealthService::new(view.clone());
     let about = |service: &str| Request::new(HealthCheckRequest { service: service.to_owned() });
-    let unknown = health.check(about("etcdserverpb.Watch")).await.expect_err("not served");
+    let unknown = health.check(about("etcdserverpb.Lease")).await.expect_err("not served");
     assert_eq!(unknown.code(), Code::NotFound);
     let mut watch = health.watch(about("etcdserverpb.KV")).await.expect("a stream").into_inner();
     for (unready, expected) in
@@ -364,8 +365,9 @@ async fn health_follows_readiness() {
 #[tokio::test]
 async fn what_is_not_served_is_named() {
     let member = member_with(status(LEADER));
-    let mut services = Services::new(member.gateway, member.view, PeerScheme::Http, Bounds::LEAST);
-    for path in ["/etcdserverpb.Watch/Watch", "/v3lockpb.Lock/Lock", "/etcdserverpb.KV/RangeStream"] {
+    let mut services =
+        Services::new(member.gateway, member.view, PeerScheme::Http, Bounds::LEAST, Duration::from_mins(10));
+    for path in ["/etcdserverpb.Watch/Nothing", "/v3lockpb.Lock/Lock", "/etcdserverpb.KV/RangeStream"] {
         let request = http::Request::post(path).body(Body::empty()).expect("a request");
         let response = services.call(request).await.expect("always answered");
         let status = Status::from_header_map(response.headers()).expect("an error without a message");

@@ -7,8 +7,8 @@ use std::future::poll_fn;
 use std::pin::pin;
 
 use bytes::BytesMut;
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use hyper::body::{Body as HttpBody, Bytes};
 use prost::Message;
 use tonic::body::Body;
@@ -47,11 +47,16 @@ where
     Q: Message + Default,
 {
     let (parts, body) = request.into_parts();
-    if let Some(encoding) = parts.headers.get("grpc-encoding").filter(|encoding| *encoding != "identity") {
+    if let Some(encoding) = compression(&parts.headers) {
         return Err(error::compressed(encoding));
     }
     let message = Q::decode(message(body).await?).map_err(|error| Status::internal(error.to_string()))?;
     Ok(Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, message))
+}
+
+/// How the messages of a request are compressed, if they are.
+pub(super) fn compression(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get("grpc-encoding").filter(|encoding| *encoding != "identity")
 }
 
 /// The bytes of the one message of `body`, in a buffer of their own: the connection's is not kept for them.
