@@ -68,9 +68,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, patch, delete]
+{{- if .Values.secretsOf }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames:
+  {{- range $cluster := .Values.secretsOf }}
+  {{- range $secret := list "peer-tls" "client-tls" "connection" }}
+  - {{ $cluster }}-{{ $secret }}
+  {{- end }}
+  {{- end }}
+  verbs: [get, update]
+# The API server does not know the name of what is created before it is there.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- else }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, update]
+{{- end }}
 # Whether another installation, which looks after a cluster, is still there.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -79,4 +95,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch, list]
+{{- end }}
+
+{{- define "quorate.viewRules" -}}
+- {apiGroups: [quorate.dev], resources: [raftclusters, raftclusters/status], verbs: [get, list, watch]}
+{{- end }}
+
+{{- define "quorate.editRules" -}}
+- {apiGroups: [quorate.dev], resources: [raftclusters], verbs: [create, update, patch, delete, deletecollection]}
+- {apiGroups: [quorate.dev], resources: [raftclusters/scale], verbs: [get, update, patch]}
 {{- end }}
