@@ -29,3 +29,4 @@ mod soak;
 mod strangers;
 mod tls;
 mod versions;
+mod watches;
