@@ -27,6 +27,9 @@ use super::table::{Asked, Slot, Waiting, Word};
 /// The most bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 << 10;
 
+/// What waits to be sent of one answer, in bytes, before more of it is asked for: there may be thousands whose clients do not read.
+const UNSENT_BYTES: usize = 64 << 10;
+
 /// How a port speaks HTTP/2.
 #[derive(Debug, Clone)]
 pub(crate) struct Http2 {
@@ -72,6 +75,7 @@ where
         .keep_alive_timeout(settings.keepalive_timeout)
         .max_concurrent_streams(settings.streams)
         .max_header_list_size(HEADER_BYTES)
+        .max_send_buf_size(UNSENT_BYTES)
         .initial_stream_window_size(settings.window)
         .initial_connection_window_size(settings.window);
     let mut server = pin!(builder.serve_connection(TokioIo::new(io), answer));

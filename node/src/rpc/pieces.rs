@@ -121,7 +121,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-fn counted(bytes: Bytes, share: Option<Share>) -> Bytes {
+pub(super) fn counted(bytes: Bytes, share: Option<Share>) -> Bytes {
     match share {
         Some(share) => Bytes::from_owner(Counted { bytes, _share: share }),
         None => bytes,

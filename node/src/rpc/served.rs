@@ -79,6 +79,43 @@ async fn a_time_that_is_over_is_deadline_exceeded() {
 }
 
 #[tokio::test]
+async fn changes_that_are_not_read_count_and_more_are_refused() {
+    let mut services = services();
+    let create = pb::WatchCreateRequest { key: "k".into(), ..pb::WatchCreateRequest::default() };
+    let create =
+        pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
+    let mut streams = Vec::new();
+    for _ in 0..80 {
+        let body = Unfinished(Some(Bytes::from(framed(&create.encode_to_vec()))));
+        let request = http::Request::post(WATCH).body(body).unwrap();
+        let mut body = services.call(request).await.unwrap().into_body();
+        assert!(body.frame().await.is_some(), "it begins");
+        streams.push(body);
+    }
+    let put = pb::PutRequest { key: "k".into(), value: vec![0; 1 << 20].into(), ..pb::PutRequest::default() };
+    let put = Full::new(Bytes::from(framed(&put.encode_to_vec())));
+    assert_eq!(call(&mut services, PUT, None, put).await.code(), Code::Ok);
+    // No applier tells of it here.
+    services.news();
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for body in &mut streams {
+        loop {
+            let frame = body.frame().await.unwrap().unwrap();
+            match frame.into_data() {
+                Ok(data) if data.len() < 1 << 20 => {}
+                Ok(data) => break held.push(data),
+                Err(frame) => {
+                    let status = Status::from_header_map(&frame.into_trailers().unwrap()).unwrap();
+                    assert_eq!(status.message(), "etcdserver: too many requests");
+                    break refused += 1;
+                }
+            }
+        }
+    }
+    assert!((60..64).contains(&held.len()) && refused > 0, "{} of 64 MiB, {refused} refused", held.len());
+}
+
+#[tokio::test]
 async fn a_message_that_is_too_large_is_resource_exhausted() {
     let bytes = framed(&vec![0; (2 << 20) + 1]);
     let status = call(&mut services(), PUT, None, Full::new(Bytes::from(bytes))).await;

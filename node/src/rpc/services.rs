@@ -132,6 +132,13 @@ impl Services {
         }
     }
 
+    /// The state has changed.
+    #[cfg(test)]
+    pub(super) fn news(&self) {
+        let view = &self.member.view;
+        view.publish_applied(view.applied_index() + 1, self.member.gateway.store().read().revision());
+    }
+
     /// Counts how often an answer was refused because others hold too much.
     pub fn refused_answers(&self) -> &Arc<AtomicU64> {
         self.member.answers.refused()

@@ -24,7 +24,7 @@ use super::arrival::{Budget, Share};
 use super::error;
 use super::member::Member;
 use super::messages::Messages;
-use super::pieces::{HEADER_BYTES, encode, success};
+use super::pieces::{HEADER_BYTES, counted, encode, success};
 use super::unary::compression;
 use crate::doors::watches::{End, Events, Filter, NotCreated, Told, Wanted, WatchStream, Watches};
 use crate::kv::check::MAX_REQUEST_BYTES;
@@ -75,6 +75,7 @@ impl WatchService {
             held: HashMap::new(),
             out: VecDeque::new(),
             sent: 0,
+            refused: None,
             ended: false,
         };
         let mut response = http::Response::new(Body::new(call));
@@ -95,6 +96,8 @@ struct Call<B> {
     out: VecDeque<Bytes>,
     /// Since others had their turn, in bytes.
     sent: usize,
+    /// There is no memory for what is to be told: it ends.
+    refused: Option<Status>,
     ended: bool,
 }
 
@@ -120,6 +123,9 @@ where
             }
             if this.ended {
                 return Poll::Ready(None);
+            }
+            if let Some(status) = this.refused.take() {
+                return Poll::Ready(Some(Ok(this.end(&status))));
             }
             if let Err(status) = this.read_requests(cx) {
                 return Poll::Ready(Some(Ok(this.end(&status))));
@@ -226,18 +232,34 @@ where
 
     /// Has changes told: in one answer, unless they may be divided and are too large for that.
     fn tell_events(&mut self, watch_id: i64, revision: i64, events: &[Events], divide: bool) {
-        let answer = pb::WatchResponse { watch_id, ..self.answer(revision) };
-        if !divide {
-            let parts: Vec<Bytes> = events.iter().map(|events| events.fields.clone()).collect();
-            return self.send(&answer, &parts);
+        let bytes = events.iter().map(|events| events.fields.len()).sum();
+        let mut share = self.service.member.answers.share();
+        if bytes > COPIED && !share.grow(bytes) {
+            return self.refused = Some(error::too_many_requests());
         }
+        let answer = pb::WatchResponse { watch_id, ..self.answer(revision) };
+        if divide {
+            self.send_divided(answer, events);
+        } else {
+            let parts: Vec<Bytes> = events.iter().map(|events| events.fields.clone()).collect();
+            self.send(&answer, &parts);
+        }
+        // What waits for a client that does not read it is given back when the last of it has gone.
+        if bytes > COPIED
+            && let Some(last) = self.out.pop_back()
+        {
+            self.out.push_back(counted(last, Some(share)));
+        }
+    }
+
+    fn send_divided(&mut self, answer: pb::WatchResponse, events: &[Events]) {
         let mut pieces = divided(events, MAX_REQUEST_BYTES, answer.encoded_len() + 2);
         let last = pieces.pop();
-        let fragment = pb::WatchResponse { fragment: true, ..answer.clone() };
+        let fragment = pb::WatchResponse { fragment: true, ..answer };
         for parts in &pieces {
             self.send(&fragment, parts);
         }
-        self.send(&answer, &last.unwrap_or_default());
+        self.send(&pb::WatchResponse { fragment: false, ..fragment }, &last.unwrap_or_default());
     }
 
     /// Sends an answer whose events are these fields: with few bytes of its own before what is shared.
