@@ -108,6 +108,25 @@ async fn members() {
     first.put_surely("key", "value").await;
 }
 
+/// What runs before a pod ends: it hands over where its own node leads, and is no failure elsewhere.
+#[tokio::test]
+async fn leadership_is_handed_over_only_where_it_is() {
+    let alone = Home::new("n1").start(&["--bootstrap"]);
+    alone.put_surely("a", "0").await;
+    assert!(said(&alone, &["transfer", "--if-here"]).starts_with("this member is the only voter"));
+
+    let nodes = support::cluster_of_three().await;
+    let leads = support::leader(&nodes).await;
+    let other = &nodes[(leads + 1) % nodes.len()];
+    assert!(said(other, &["transfer", "--if-here"]).starts_with("this member does not lead"));
+    eventually("another leads", async || {
+        // Given up after an election timeout, as may be on a busy machine, it is asked for again.
+        let _ = tried(&nodes[leads], &["transfer", "--if-here"]);
+        (nodes[leads].status().await.role() == quorate_api::admin::Role::Follower).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn nobody_there() {
     let node = Home::new("n1").start(&["--bootstrap"]);

@@ -154,6 +154,30 @@ async fn raftctl_shows_its_certificate() {
     assert!(!raftctl(&stranger.flags(dir.path()), &["status"]).0, "nor with those of another authority");
 }
 
+/// In a node's container raftctl has the node's environment: no authority where clients show no certificate.
+#[tokio::test]
+async fn raftctl_trusts_the_certificate_of_the_node_whose_environment_it_has() {
+    let authority = Authority::new();
+    let home = Home::new("n1");
+    // The certificate and its key, and not the authority.
+    let flags: Vec<_> = authority.flags(home.dir.path()).into_iter().skip(6).take(4).collect();
+    let node =
+        home.start(&[&["--bootstrap"][..], &flags.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    let raftctl = |flags: &[String], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raftctl"));
+        let endpoint = format!("https://{}", node.client);
+        command.env_clear().args(["--endpoints", &endpoint]).args(args).args(flags);
+        let output = command.output().expect("raftctl runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    eventually("raftctl puts", async || raftctl(&flags, &["put", "a", "1"]).ok()).await;
+    assert_eq!(raftctl(&flags, &["get", "a"]), Ok("a\n1\n".to_owned()));
+    let dir = tempfile::tempdir().expect("a directory");
+    let of_another: Vec<_> = authority.flags(dir.path()).into_iter().skip(6).take(4).collect();
+    raftctl(&of_another, &["get", "a"]).expect_err("another certificate is not that of the node");
+}
+
 /// Members, raftctl and etcdctl with keys on P-521: of an authority, and one that is its own.
 #[tokio::test]
 async fn keys_on_the_curve_p521_work_as_with_etcd() {

@@ -218,6 +218,21 @@ fn node_is_the_first_to_start_beside_containers_of_the_users_and_ordinary_withou
 }
 
 #[test]
+fn leadership_is_handed_over_before_an_application_takes_its_time_to_end() {
+    let hook = |cluster: &RaftCluster| {
+        let pod = objects(blueprint(cluster, "image")).stateful_set.spec.and_then(|set| set.template.spec);
+        let pod = pod.expect("a pod");
+        let all = pod.init_containers.into_iter().flatten().chain(pod.containers);
+        let node = all.into_iter().find(|container| container.name == "node").expect("the node");
+        node.lifecycle.and_then(|lifecycle| lifecycle.pre_stop?.exec?.command)
+    };
+    let beside = with_application(json!({"containers": [{"name": "shop", "image": "shop"}]}));
+    let command = hook(&beside).expect("a command");
+    assert_eq!(command, ["/usr/local/bin/raftctl", "transfer", "--if-here"]);
+    assert_eq!(hook(&with_application(json!({}))), None, "alone it is told to stop at once");
+}
+
+#[test]
 fn users_of_the_platform_are_its_to_choose() {
     let context = |spec: Value| {
         let set = serde_json::to_value(objects(blueprint(&cluster("demo", spec), "image")).stateful_set);

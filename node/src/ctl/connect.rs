@@ -61,6 +61,13 @@ impl Admins {
         Err(CtlError::Unreachable(reasons.join("; ")))
     }
 
+    /// The first of the endpoints, and what it knows.
+    pub(super) async fn here(&self) -> Result<(String, StatusResponse), CtlError> {
+        let none = || CtlError::Unreachable("no endpoint: give --peer-endpoints".to_owned());
+        let endpoint = self.endpoints.first().ok_or_else(none)?;
+        Ok((endpoint.clone(), self.status(endpoint).await?))
+    }
+
     /// The leader's address, and what it knows. Followers and waiting nodes among the endpoints lead there.
     pub(super) async fn leader(&self) -> Result<(String, StatusResponse), CtlError> {
         let mut last = None;
@@ -105,14 +112,10 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(global: &Global, timeout: Duration) -> Result<Self, CtlError> {
-        let mut tls = None;
-        if let Some(ca) = &global.client_ca {
-            let own = global.client_cert.as_deref().zip(global.client_key.as_deref());
-            tls = Some(tls::client(ca, own)?);
-        } else if global.client_cert.is_some() {
-            let what = "--client-cert is given without --client-ca, the authority that the node's own certificate is checked with";
-            return Err(CtlError::Usage(what.to_owned()));
-        }
+        // Without an authority the certificate itself is trusted: in a node's container it is what that node shows.
+        let own = global.client_cert.as_deref().zip(global.client_key.as_deref());
+        let trusted = global.client_ca.as_deref().or(global.client_cert.as_deref());
+        let tls = trusted.map(|trusted| tls::client(trusted, own)).transpose()?;
         Ok(Self { tls, endpoints: global.endpoints.clone(), timeout })
     }
 

@@ -66,9 +66,22 @@ pub(super) async fn promote(
     pursue(admins, output, &Goal::Voter(id), seconds).await
 }
 
-/// Has leadership handed over, to `member` or to whom the leader chooses.
-pub(super) async fn transfer(admins: &Admins, output: Output, member: Option<&str>) -> Result<(), CtlError> {
-    let (address, leader) = admins.leader().await?;
+/// Has leadership handed over, to `member` or to whom the leader chooses. With `if_here` only by the first of the endpoints.
+pub(super) async fn transfer(
+    admins: &Admins,
+    output: Output,
+    member: Option<&str>,
+    if_here: bool,
+) -> Result<(), CtlError> {
+    let (address, leader) = if if_here { admins.here().await? } else { admins.leader().await? };
+    if if_here && let Some(why) = stays(&leader) {
+        return match output {
+            Output::Text => Ok(print::text(&format!("{why}: nothing is handed over\n"))?),
+            Output::Json => {
+                Ok(print::json(&json!({ "leader_id": print::id(leader.leader_id), "term": leader.term }))?)
+            }
+        };
+    }
     let current = configuration(&leader)?;
     let target = match member {
         Some(member) => goal::find(current, member).map_err(CtlError::Cluster)?.id,
@@ -87,6 +100,19 @@ pub(super) async fn transfer(admins: &Admins, output: Output, member: Option<&st
         }
     }
     Ok(())
+}
+
+/// Why there is nothing to hand over, if so.
+fn stays(node: &StatusResponse) -> Option<&'static str> {
+    let voters =
+        node.configuration.as_ref().and_then(|c| c.configuration.as_ref()).map_or(0, |c| c.voters.len());
+    if node.cluster_id == 0 || node.leader_id != node.member_id {
+        Some("this member does not lead")
+    } else if voters < 2 {
+        Some("this member is the only voter")
+    } else {
+        None
+    }
 }
 
 /// Goes step by step, saying what is waited for, until the goal is reached.

@@ -59,7 +59,7 @@ struct Global {
     )]
     peer_endpoints: Vec<String>,
 
-    /// The certificate to show to client ports (PEM).
+    /// The certificate to show to client ports (PEM). Without --client-ca it is also the one that they have to show, as those do that share it.
     #[arg(long, global = true, value_name = "FILE", env = "QUORATE_CLIENT_CERT", requires = "client_key")]
     client_cert: Option<PathBuf>,
 
@@ -170,6 +170,10 @@ enum Command {
     Transfer {
         /// The name or ID of the voter that is to lead [default: the one that is furthest].
         member: Option<String>,
+        /// Only if the first of --peer-endpoints leads, and another voter is there to take over. If not, there is nothing to do, which is no failure: for
+        /// what runs when a machine or a pod is about to end.
+        #[arg(long)]
+        if_here: bool,
     },
 }
 
@@ -294,8 +298,9 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
             recover::recover(output, &dir, &wish)
         }
         Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
-        Command::Transfer { member } => {
-            membership::transfer(&Admins::new(&global, timeout)?, output, member.as_deref()).await
+        Command::Transfer { member, if_here } => {
+            let admins = Admins::new(&global, timeout)?;
+            membership::transfer(&admins, output, member.as_deref(), if_here).await
         }
         Command::Level(LevelCommand::Raise { to }) => {
             level::raise(&Admins::new(&global, timeout)?, output, to).await

@@ -178,6 +178,8 @@ fn fingerprint(certificate: &CertificateDer<'static>) -> String {
     })
 }
 
+/// The authorities first: files that are exchanged together have a certificate then that is no older than what is trusted. Who sees in the status that
+/// the node trusts new authorities relies on that.
 fn read(files: &TlsFiles) -> Result<Pem, TlsError> {
     let ca = files.ca.as_deref().map(read_file).transpose()?;
     Ok(Pem { cert: read_file(&files.cert)?, key: read_file(&files.key)?, ca })

@@ -1,8 +1,8 @@
 //! The node's container: its flags, its environment, its probes.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Probe,
-    ResourceRequirements, SecurityContext, VolumeMount,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, Lifecycle,
+    LifecycleHandler, ObjectFieldSelector, Probe, ResourceRequirements, SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -64,6 +64,19 @@ pub(super) fn container(blueprint: Blueprint<'_>) -> Container {
         // Its last line says why it ended: the status of the cluster passes it on.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
+    }
+}
+
+/// What a node does when the end of its pod begins: beside other containers it is told to stop only after their end, and would lead until then, with
+/// the others waiting for it.
+pub(super) fn hand_over() -> Lifecycle {
+    let command = ["/usr/local/bin/raftctl", "transfer", "--if-here"].map(str::to_owned).into();
+    Lifecycle {
+        pre_stop: Some(LifecycleHandler {
+            exec: Some(ExecAction { command: Some(command) }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
     }
 }
 

@@ -43,7 +43,8 @@ pub fn has_company(cluster: &RaftCluster) -> bool {
     cluster.spec.pod_template.spec.containers.iter().any(|container| container.name != NODE)
 }
 
-/// How long a pod has for its end, in seconds. The node's share comes after that of the user's containers, which end first.
+/// How long a pod has for its end, in seconds. The node's share comes after that of the user's containers, which end first. Leadership is handed over at
+/// the beginning of it all, beside them; the node does so once more when it is told to stop, as it may have been elected again.
 fn grace_period(cluster: &RaftCluster) -> i64 {
     let said = cluster.spec.pod_template.spec.termination_grace_period_seconds;
     if has_company(cluster) {
@@ -71,6 +72,7 @@ fn pod(blueprint: Blueprint<'_>) -> PodSpec {
     pod.merge_from(over);
     if has_company(cluster) {
         node.restart_policy = Some("Always".to_owned());
+        node.lifecycle = Some(node::hand_over());
         pod.init_containers.get_or_insert_default().insert(0, node);
     } else {
         pod.containers.insert(0, node);

@@ -42,6 +42,8 @@ pub(crate) const STEPS: &[Step] = &[
     ("the_history_is_linearizable_and_nothing_is_lost", Story::history),
     ("a_change_that_cannot_be_done_is_refused", Story::shrunken_volume),
     ("a_deleted_cluster_leaves_its_volumes", Story::delete),
+    ("an_authority_is_replaced_while_clients_speak_tls", Story::certificates),
+    ("a_job_works_only_where_the_member_leads", Story::leader_job),
     ("the_operator_is_uninstalled", Story::uninstall),
 ];
 
@@ -328,6 +330,73 @@ impl Story {
         } else {
             Err(claims)
         }
+    }
+
+    /// The sample, as it stands: its job runs beside every member, and works beside one.
+    #[allow(clippy::unused_self, reason = "a step")]
+    fn leader_job(&mut self) -> Result<(), String> {
+        // Somebody's cluster has no image of the samples.
+        if context().is_some() {
+            return Ok(());
+        }
+        let sample = include_str!("../../../manifests/samples/leader-job.yaml");
+        apply(&sample.replace("  name: jobs", &format!("  name: jobs\n  namespace: {NAMESPACE}")))?;
+        let said = || -> Result<Vec<String>, String> {
+            (0..3)
+                .map(|ordinal| {
+                    let pod = format!("jobs-{ordinal}");
+                    kubectl(&["logs", &pod, "--namespace", NAMESPACE, "--container", "job"])
+                })
+                .collect()
+        };
+        wait_for("runs of the job, none of them done twice", LONG, || {
+            let said = said()?.join("\n");
+            let mut runs: Vec<_> = said.lines().filter_map(|line| line.split_once(": run ")).collect();
+            let all = runs.len();
+            runs.sort_unstable_by_key(|(_, run)| *run);
+            runs.dedup_by_key(|(_, run)| *run);
+            if all >= 3 && runs.len() == all { Ok(()) } else { Err(said) }
+        })?;
+        kubectl(&["delete", "raftcluster", "jobs", "--namespace", NAMESPACE, "--timeout", TIMEOUT]).map(drop)
+    }
+
+    /// With TLS for clients: raftctl in a pod shows a certificate of the same authority. Then the members' authority is replaced, and no pod with it.
+    #[allow(clippy::unused_self, reason = "a step")]
+    fn certificates(&mut self) -> Result<(), String> {
+        let spec = "{replicas: 3, storage: {size: 128Mi}, tls: {client: {clientCertificates: Required}}}";
+        apply(&manifest("secure", spec))?;
+        let cluster = "raftcluster/secure";
+        let in_namespace = ["--namespace", NAMESPACE];
+        let ready = ["wait", "--for=condition=Ready", cluster, "--timeout", TIMEOUT];
+        kubectl(&[&ready[..], &in_namespace].concat())?;
+        let raftctl = |arguments: &[&str]| {
+            kubectl(&[&["exec", "secure-1"], &in_namespace[..], &["--", "raftctl"], arguments].concat())
+        };
+        wait_for("a put over TLS", SOON, || raftctl(&["put", "over", "tls"]))?;
+        let authority = || {
+            let secret = ["get", "secret", "secure-peer-tls", "--output", "jsonpath={.data.ca\\.crt}"];
+            kubectl(&[&secret[..], &in_namespace].concat())
+        };
+        let pods = || (0..3).map(|o| pod(NAMESPACE, &format!("secure-{o}"))).collect::<Result<Vec<_>, _>>();
+        let (old, before) = (authority()?, pods()?);
+        kubectl(&[&["annotate", cluster, "quorate.dev/rotate-authorities=1"][..], &in_namespace].concat())?;
+        wait_for("another authority, and one alone", LONG, || {
+            let reason = [
+                "get",
+                cluster,
+                "--output",
+                "jsonpath={.status.conditions[?(@.type=='CertificatesCurrent')].reason}",
+            ];
+            let reason = kubectl(&[&reason[..], &in_namespace].concat())?;
+            // The clients' authority waits for 30 days; the members' is the first to be said while it waits.
+            let now = authority()?;
+            if now != old && now.len() < old.len() * 3 / 2 { Ok(()) } else { Err(reason) }
+        })?;
+        if pods()? != before {
+            return Err(format!("the pods were {before:?} and are {:?}", pods()?));
+        }
+        wait_for("a read over TLS", SOON, || raftctl(&["get", "over"]))?;
+        kubectl(&[&["delete", cluster, "--timeout", TIMEOUT][..], &in_namespace].concat()).map(drop)
     }
 
     fn uninstall(&mut self) -> Result<(), String> {

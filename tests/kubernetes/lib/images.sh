@@ -5,6 +5,7 @@ PAUSE_IMAGE=localhost/pause:1
 COREDNS_IMAGE=localhost/coredns:$(module_version github.com/coredns/coredns)
 NODE_IMAGE=${NODE_IMAGE:-${IMAGE_REGISTRY:-ghcr.io/quorate}/quorate-node:$VERSION}
 OPERATOR_IMAGE=${OPERATOR_IMAGE:-${IMAGE_REGISTRY:-ghcr.io/quorate}/quorate-operator:$VERSION}
+SAMPLES_IMAGE=${IMAGE_REGISTRY:-ghcr.io/quorate}/quorate-samples:$VERSION
 
 # make_image ARCHIVE NAME BUILDAH-ARGUMENTS...
 make_image() {
@@ -38,9 +39,10 @@ project_images() {
   compile_static "$binaries"
   project_image node "$NODE_IMAGE" "$binaries"/{quorate-node,raftctl}
   project_image operator "$OPERATOR_IMAGE" "$binaries/quorate-operator"
+  project_image samples "$SAMPLES_IMAGE" "$binaries"/{leader_job,visits}
 }
 
-BINARIES=(quorate-node raftctl quorate-operator)
+BINARIES=(quorate-node raftctl quorate-operator examples/leader_job examples/visits)
 
 # Static binaries run in an empty file system. They are compiled in the cache, where another checkout finds the
 # dependencies, and copied only when they have changed.
@@ -54,11 +56,11 @@ compile_static() { # DIRECTORY
   if [[ $(uname -m) == aarch64 ]]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
   say "compiling Quorate ($profile; up to 10 min the first time)"
   (cd "$CHECKOUT" && RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo build --locked --profile "$profile" --target "$target" --package quorate-node --package quorate-operator --bins) ||
+    cargo build --locked --profile "$profile" --target "$target" --package quorate-node --package quorate-operator --bins --examples) ||
     die "compiling Quorate failed"
   mkdir -p "$1"
   for binary in "${BINARIES[@]}"; do
-    cmp -s "$compiled/$binary" "$1/$binary" || cp "$compiled/$binary" "$1/"
+    cmp -s "$compiled/$binary" "$1/${binary##*/}" || cp "$compiled/$binary" "$1/"
   done
 }
 
