@@ -61,7 +61,7 @@ async fn work(term: u64) -> Result<Option<u64>, Box<dyn Error>> {
     let runs = get(&mut store, RUNS).await?;
     let next = runs.as_ref().and_then(|(runs, _)| runs.parse::<u64>().ok()).unwrap_or(0) + 1;
     let unchanged = |key: &str, found: Option<&(String, i64)>| pb::Compare {
-        key: key.into(),
+        key: key.to_owned().into(),
         target: pb::compare::CompareTarget::Mod.into(),
         result: pb::compare::CompareResult::Equal.into(),
         // Zero for a key that does not exist.
@@ -83,12 +83,12 @@ fn text(term: u64) -> String {
 
 /// A key's value, and the revision of its last change.
 async fn get(store: &mut KvClient<Channel>, key: &str) -> Result<Option<(String, i64)>, tonic::Status> {
-    let range = pb::RangeRequest { key: key.into(), ..Default::default() };
+    let range = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
     let found = store.range(range).await?.into_inner().kvs.into_iter().next();
     Ok(found.map(|found| (String::from_utf8_lossy(&found.value).into_owned(), found.mod_revision)))
 }
 
 fn put(key: &str, value: String) -> pb::RequestOp {
-    let request = pb::PutRequest { key: key.into(), value: value.into(), ..Default::default() };
+    let request = pb::PutRequest { key: key.to_owned().into(), value: value.into(), ..Default::default() };
     pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(request)) }
 }

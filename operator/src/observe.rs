@@ -124,7 +124,7 @@ async fn secrets(client: &Client, cluster: &RaftCluster, home: &str) -> Result<S
     let (peers, clients, given, connection) = futures::try_join!(
         there(Some(published_name(Circle::Peers, &name))),
         there(tls.map(|_| published_name(Circle::Clients, &name))),
-        there(tls.and_then(|tls| tls.secret_name.clone())),
+        async { readable(there(tls.and_then(|tls| tls.secret_name.clone())).await) },
         there(Some(connection_secret(&name))),
     )?;
     let vault = get::<Secret>(client, home, vault_name(&namespace, &name)).await?;
@@ -178,6 +178,17 @@ fn targets(
         Some((ordinal, Target { address, host, identity: identity.clone() }))
     };
     pods.iter().filter_map(target).collect()
+}
+
+/// A Secret of the user's that the operator has no right to read is as good as missing: the cluster goes on, and its condition names it.
+fn readable(found: Result<Option<Secret>, kube::Error>) -> Result<Option<Secret>, kube::Error> {
+    match found {
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::warn!(reason = %status.message, "a Secret that a cluster names may not be read");
+            Ok(None)
+        }
+        found => found,
+    }
 }
 
 async fn get<K>(client: &Client, namespace: &str, name: String) -> Result<Option<K>, kube::Error>

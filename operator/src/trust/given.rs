@@ -35,7 +35,7 @@ pub(super) fn check(
     }
     let Some(secret) = secret else {
         let what = format!(
-            "there is no Secret {name} in the cluster's namespace, which spec.tls.client.secretName names: create it, or have cert-manager do so"
+            "there is no Secret {name} in the cluster's namespace, which spec.tls.client.secretName names: create it, or have cert-manager do so; or the operator has no right to read it (secretsOf in the chart)"
         );
         return Err(("SecretMissing", what));
     };
