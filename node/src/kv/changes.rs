@@ -2,8 +2,11 @@
 //!
 //! The history has it in the order in which it happened, so a reader is a place in the history and holds nothing of it, however far it is behind.
 
+use std::sync::Arc;
+
 use quorate_api::mvccpb::{Event, KeyValue, event::EventType};
 
+use super::pins::Pin;
 use super::revision::Revision;
 use super::steps::Steps;
 use super::version::Version;
@@ -21,6 +24,9 @@ pub struct Changes {
     at: Option<(Incarnation, u64)>,
     /// Some of the revision `next` has been read.
     is_within: bool,
+    /// Whether what it has not read is kept, whatever is compacted, and how.
+    keeps: bool,
+    pin: Option<Arc<Pin>>,
 }
 
 /// Why a reader cannot go on as it was.
@@ -42,7 +48,12 @@ pub struct Change<'a> {
 impl Changes {
     /// Of the revision `from` and all later ones.
     pub fn since(from: i64) -> Self {
-        Self { next: from, at: None, is_within: false }
+        Self { next: from, at: None, is_within: false, keeps: false, pin: None }
+    }
+
+    /// The same for a reader that reads on soon: from the first time on, what it has not read is kept for it, as long as there is memory.
+    pub fn kept_since(from: i64) -> Self {
+        Self { keeps: true, ..Self::since(from) }
     }
 
     /// The first revision that has not been read as a whole.
@@ -65,11 +76,23 @@ impl Changes {
         &mut self,
         store: &Store,
         steps: usize,
+        take: impl FnMut(Change<'_>) -> bool,
+    ) -> Result<bool, Interrupted> {
+        let read = self.read(store, steps, take);
+        self.pin = self.keeps.then(|| Arc::new(store.pin(self.next - 1)));
+        read
+    }
+
+    fn read(
+        &mut self,
+        store: &Store,
+        steps: usize,
         mut take: impl FnMut(Change<'_>) -> bool,
     ) -> Result<bool, Interrupted> {
         // At level 1 deletions of exactly the compacted revision are gone as well.
         let least = store.compacted().max(store.compaction.deletions);
-        if self.next < least {
+        let is_kept = self.pin.as_deref().is_some_and(|pin| store.is_pinned_by(pin));
+        if self.next < least && !is_kept {
             return Err(Interrupted::Compacted(least));
         }
         if self.is_at_end(store) {
@@ -104,7 +127,7 @@ impl Changes {
         match &self.at {
             Some((state, at)) if *state == store.incarnation() => Ok(*at),
             Some(_) if self.is_within => {
-                *self = Self::since(self.next);
+                *self = Self { keeps: self.keeps, ..Self::since(self.next) };
                 Err(Interrupted::Replaced)
             }
             _ => {

@@ -55,9 +55,9 @@ pub use self::points::SnapshotPolicy;
 pub use self::range::RangeScan;
 pub use self::read_txn::ReadTxn;
 pub use self::rebuild::{Rebuild, RebuildError};
-pub use self::steps::MAX_STEPS;
 #[cfg(test)]
 pub(crate) use self::steps::looks;
+pub use self::steps::{BYTES_OF_A_STEP, MAX_STEPS};
 pub use self::store::{Incarnation, Store};
 
 /// What an applied command answers. Headers carry the revision only; the service fills in the rest.

@@ -9,7 +9,7 @@
 pub const MAX_STEPS: usize = 10_000;
 
 /// So many bytes that are copied or compared are a step.
-pub(super) const BYTES_OF_A_STEP: usize = 512;
+pub const BYTES_OF_A_STEP: usize = 512;
 
 /// How many steps a piece of work may still take.
 #[derive(Debug)]

@@ -81,6 +81,19 @@ where
         Ok(())
     }
 
+    /// A message was taken: what is left of the share is for what has arrived of others.
+    fn give_back(&mut self) {
+        self.share = None;
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+        } else {
+            let mut share = self.arriving.share();
+            // It was granted a moment ago.
+            share.grow(self.bytes.len());
+            self.share = Some(share);
+        }
+    }
+
     /// The first message, if all of it is there.
     fn whole(&mut self) -> Option<Result<Q, Status>> {
         let ([flag, length @ ..], rest) = self.bytes.split_first_chunk::<HEADER_BYTES>()?;
@@ -98,9 +111,7 @@ where
         let message = Q::decode(&self.bytes[..length]).map_err(|error| Status::internal(error.to_string()));
         self.bytes.advance(length);
         self.late = None;
-        if self.bytes.is_empty() {
-            (self.bytes, self.share) = Default::default();
-        }
+        self.give_back();
         Some(message)
     }
 }

@@ -25,9 +25,9 @@ use super::error;
 use super::member::Member;
 use super::messages::Messages;
 use super::pieces::{HEADER_BYTES, counted, encode, success};
+use super::services::MAX_MESSAGE_BYTES;
 use super::unary::compression;
 use crate::doors::watches::{End, Events, Filter, NotCreated, Told, Wanted, WatchStream, Watches};
-use crate::kv::check::MAX_REQUEST_BYTES;
 
 /// The ID of no watch: an answer is about all of a stream, or about one that there is not.
 const NO_WATCH: i64 = -1;
@@ -37,6 +37,9 @@ const WATCH_BYTES: usize = 512;
 
 /// Answers that are smaller are copied into one buffer.
 const COPIED: usize = 4 << 10;
+
+/// So many requests are taken at a time.
+const REQUESTS: usize = 64;
 
 /// After so many bytes others of the thread have their turn.
 const TURN: usize = 64 << 10;
@@ -153,6 +156,7 @@ where
 {
     /// Takes the requests that have come.
     fn read_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
+        let mut taken = 0;
         while self.stream.takes_requests()
             && let Some(requests) = &mut self.requests
             && let Poll::Ready(request) = requests.poll_next(cx)
@@ -160,6 +164,11 @@ where
             match request {
                 None => self.requests = None,
                 Some(request) => self.asked(request?),
+            }
+            taken += 1;
+            if taken == REQUESTS {
+                cx.waker().wake_by_ref();
+                break;
             }
         }
         Ok(())
@@ -253,7 +262,7 @@ where
     }
 
     fn send_divided(&mut self, answer: pb::WatchResponse, events: &[Events]) {
-        let mut pieces = divided(events, MAX_REQUEST_BYTES, answer.encoded_len() + 2);
+        let mut pieces = divided(events, MAX_MESSAGE_BYTES, answer.encoded_len() + 2);
         let last = pieces.pop();
         let fragment = pb::WatchResponse { fragment: true, ..answer };
         for parts in &pieces {

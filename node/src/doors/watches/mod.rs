@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 pub use self::filter::{End, Filter};
 pub use self::group::Events;
@@ -101,10 +101,7 @@ impl WatchStream {
 
     /// Asks how far all watches of the stream are.
     pub fn ask_progress(&self) {
-        let mut state = self.shared.state.lock();
-        // What was acknowledged before counts.
-        state.advance(&self.shared.gateway.store().read());
-        state.ask_progress(self.id);
+        self.shared.state.lock().ask_progress(self.id);
     }
 
     /// Whether the stream takes another request now.
@@ -116,6 +113,10 @@ impl WatchStream {
     /// What there is to tell next.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Told> {
         let mut state = self.shared.state.lock();
+        if state.streams.get(&self.id).is_some_and(|stream| stream.asks) {
+            // What was acknowledged before it was asked counts.
+            state.advance(&self.shared.gateway.store().read());
+        }
         match state.turn(self.id, self.shared.gateway.store()) {
             Turn::Told(told) => Poll::Ready(told),
             Turn::Later => {
@@ -147,7 +148,7 @@ impl Drop for WatchStream {
 async fn run(shared: Arc<Shared>) {
     let mut standing = shared.view.subscribe();
     let mut leaderless = None;
-    let mut ticks = interval(shared.progress);
+    let mut ticks = interval_at(Instant::now() + shared.progress, shared.progress);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if shared.state.lock().streams.is_empty() {

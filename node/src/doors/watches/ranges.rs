@@ -14,8 +14,9 @@ use super::filter::{End, Filter};
 /// A group of watches.
 pub(super) type GroupId = u64;
 
-/// How many ranges may wait, beside an eighth of those in the array.
+/// How many ranges may wait: so many and an eighth of those in the array, and no more than [`MOST_WAITING`].
 const WAITING: usize = 32;
+const MOST_WAITING: usize = 256;
 
 /// The filters of all groups.
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl Ranges {
             End::Before(end) => Some(end.clone()),
         };
         self.waiting.push(Range { start: filter.start.clone(), end, group });
-        if self.waiting.len() > WAITING + self.tree.len() / 8 {
+        if self.waiting.len() > (WAITING + self.tree.len() / 8).min(MOST_WAITING) {
             self.plant();
         }
     }
@@ -76,10 +77,10 @@ impl Ranges {
             self.waiting.swap_remove(at);
             return;
         }
-        // Those of one start lie side by side, in no order.
-        let first = self.tree.partition_point(|node| node.range.start < filter.start);
-        let node = self.tree[first..].iter_mut().find(|node| node.range.group == group);
-        self.gone += usize::from(node.is_some_and(|node| take(&mut node.lives)));
+        let place = |node: &Node| (&node.range.start, node.range.group).cmp(&(&filter.start, group));
+        if let Ok(at) = self.tree.binary_search_by(place) {
+            self.gone += usize::from(take(&mut self.tree[at].lives));
+        }
         if self.gone * 2 > self.tree.len() {
             self.plant();
         }
@@ -98,7 +99,7 @@ impl Ranges {
     fn plant(&mut self) {
         let old = take(&mut self.tree).into_iter().filter(|node| node.lives).map(|node| node.range);
         let mut ranges: Vec<Range> = old.chain(take(&mut self.waiting)).collect();
-        ranges.sort_unstable_by(|a, b| a.start.cmp(&b.start));
+        ranges.sort_unstable_by(|a, b| (&a.start, a.group).cmp(&(&b.start, b.group)));
         let node = |range: Range| Node { lives: true, last: range.end.clone(), range };
         self.tree = ranges.into_iter().map(node).collect();
         self.gone = 0;

@@ -9,7 +9,7 @@ use super::group::{Draft, Group, StreamId};
 use super::ranges::{GroupId, Ranges};
 use super::stream::{Ended, NotCreated, Pace, Read, Stream, Told, Wanted};
 use crate::doors::gateway::RequestError;
-use crate::kv::{Changes, Interrupted, Store};
+use crate::kv::{BYTES_OF_A_STEP, Changes, Interrupted, Store};
 
 /// Steps under one hold of the state's lock.
 const STEPS: usize = 4096;
@@ -19,6 +19,13 @@ const MOST_HELD: usize = 8 << 20;
 
 /// A batch that is larger is not laid down: each watch reads it from the history.
 const LARGEST: usize = 1 << 20;
+
+/// Changes that are laid down under one hold of the state's lock, each counted for every group that wants it. One version goes beyond it by as many as there
+/// are groups.
+const LAID_AT_ONCE: usize = 4096;
+
+/// From how many batches on it is looked which of them have gone with their groups.
+const RECENT: usize = 4096;
 
 /// What there is to tell at a time: changes, while others of the thread have their turn.
 pub(super) enum Turn {
@@ -41,14 +48,22 @@ pub(super) struct State {
     changes: Changes,
     /// What groups are to be told when a revision has been read to its end.
     drafts: BTreeMap<GroupId, Laid>,
+    /// What those take, in bytes.
+    drafted: usize,
+    /// All up to this revision has been handed to the groups.
+    handed: i64,
     /// All batches, oldest first: some have gone with their groups.
     recent: VecDeque<(GroupId, u64)>,
+    /// How many there may be until it is looked which have gone.
+    most_recent: usize,
     /// What they take, in bytes.
     held: usize,
     next_stream: StreamId,
     next_group: GroupId,
     /// What one answer may take at most, in bytes.
     most: usize,
+    /// Under one hold of the state's lock.
+    steps: usize,
 }
 
 /// What is laid down for a group, since which revision; none if it is too large.
@@ -67,17 +82,33 @@ impl State {
             ranges: Ranges::default(),
             changes: Changes::since(0),
             drafts: BTreeMap::new(),
+            drafted: 0,
+            handed: 0,
             recent: VecDeque::new(),
+            most_recent: RECENT,
             held: 0,
             next_stream: 0,
             next_group: 0,
             most,
+            steps: STEPS,
         }
     }
 
-    /// All up to this revision has been laid down for the groups.
-    fn seen(&self) -> i64 {
-        self.changes.next() - 1
+    /// The groups go on behind `revision`: nobody has wanted to know what lies before.
+    fn begin_behind(&mut self, revision: i64) {
+        self.changes = Changes::kept_since(revision + 1);
+        self.handed = revision;
+    }
+
+    /// The first revision of which the groups have read nothing.
+    fn unread(&self) -> i64 {
+        self.changes.next() + i64::from(self.changes.is_within())
+    }
+
+    /// The same, with less under one hold of the state's lock.
+    #[cfg(test)]
+    pub(super) fn in_steps(self, steps: usize) -> Self {
+        Self { steps, ..self }
     }
 
     /// What is laid down takes so many bytes.
@@ -105,8 +136,7 @@ impl State {
     /// Adds a watch to a stream, or says there why not. Its ID. The state is at `revision`.
     pub(super) fn create(&mut self, id: StreamId, wanted: &Wanted, revision: i64) -> Option<i64> {
         if self.groups.is_empty() {
-            // Nobody has wanted to know what lies before.
-            self.changes = Changes::since(revision + 1);
+            self.begin_behind(revision);
         }
         let stream = self.streams.get_mut(&id)?;
         let watch = match stream.id_for(wanted) {
@@ -125,12 +155,12 @@ impl State {
             self.groups.insert(self.next_group, Group::new(wanted.filter.clone()));
             self.next_group
         });
+        // What the groups have begun to read may lie behind it: whoever is new reads that by itself.
+        let is_there = next >= self.unread();
         let of = self.groups.get_mut(&group)?;
         of.members.insert((id, watch));
-        // What the groups have begun to read may lie behind it: whoever is new reads that by itself.
-        let is_there =
-            next > self.changes.next() || (next == self.changes.next() && !self.changes.is_within());
-        stream.add(watch, group, wanted, next, is_there.then(|| of.next()));
+        let place = is_there.then(|| of.next());
+        self.streams.get_mut(&id)?.add(watch, group, wanted, next, place);
         Some(watch)
     }
 
@@ -146,21 +176,17 @@ impl State {
 
     /// The client of a stream wants to know how far it has been told. Where a watch is behind, or begins later, it is told nothing.
     pub(super) fn ask_progress(&mut self, id: StreamId) {
-        let seen = self.seen();
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.progress.is_none()
-            && !stream.watches.is_empty()
-            && stream.watches.values().all(|watch| watch.follows(seen))
-        {
-            stream.progress = Some(seen);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.asks = true;
+            stream.wake();
         }
-        stream.wake();
     }
 
     /// Tells those watches how far they are that want it and were told nothing since this was done last.
     pub(super) fn tell_progress(&mut self) {
-        let seen = self.seen();
-        for stream in self.streams.values_mut() {
+        let seen = self.handed;
+        // Who has not taken what was told before is told no more.
+        for stream in self.streams.values_mut().filter(|stream| stream.control.is_empty()) {
             let mut told = Vec::new();
             for (id, watch) in stream.watches.iter_mut().filter(|(_, watch)| watch.progress != Pace::Never) {
                 let is_due = std::mem::replace(&mut watch.progress, Pace::Due) == Pace::Due;
@@ -188,32 +214,10 @@ impl State {
     /// Lays down some of what has changed, for all groups. Whether there is more.
     pub(super) fn advance(&mut self, store: &Store) -> bool {
         if self.groups.is_empty() {
-            self.changes = Changes::since(store.revision() + 1);
+            self.begin_behind(store.revision());
             return false;
         }
-        let Self { changes, ranges, groups, drafts, .. } = self;
-        let mut found = Vec::new();
-        let read = changes.advance(store, STEPS, |change| {
-            ranges.of(change.key(), &mut found);
-            let (revision, is_deletion) = (change.revision(), change.is_deletion());
-            for id in &found {
-                let filter = &groups[id].filter;
-                if !filter.wants(is_deletion) {
-                    continue;
-                }
-                let laid = drafts
-                    .entry(*id)
-                    .or_insert_with(|| Laid { first: revision, draft: Some(Draft::default()) });
-                if let Some(draft) = &mut laid.draft {
-                    draft.add(revision, &change.event(filter.previous));
-                    if draft.bytes() > LARGEST {
-                        laid.draft = None;
-                    }
-                }
-            }
-            true
-        });
-        match read {
+        match self.lay_down(store) {
             Ok(at_end) => {
                 if !self.changes.is_within() {
                     self.hand_out();
@@ -222,25 +226,61 @@ impl State {
             }
             Err(Interrupted::Replaced) => {
                 let next = self.changes.next();
-                self.drafts
-                    .values_mut()
-                    .filter_map(|laid| laid.draft.as_mut())
-                    .for_each(|draft| draft.forget(next));
+                for draft in self.drafts.values_mut().filter_map(|laid| laid.draft.as_mut()) {
+                    self.drafted -= draft.bytes();
+                    draft.forget(next);
+                    self.drafted += draft.bytes();
+                }
                 true
             }
             Err(Interrupted::Compacted(_)) => {
-                // Each watch finds out by itself whether that concerns it.
+                // Memory was short. Each watch finds out by itself whether that concerns it.
                 let first = self.changes.next();
                 self.drafts = self.groups.keys().map(|id| (*id, Laid { first, draft: None })).collect();
+                self.begin_behind(store.revision());
                 self.hand_out();
-                self.changes = Changes::since(store.revision() + 1);
                 false
             }
         }
     }
 
+    fn lay_down(&mut self, store: &Store) -> Result<bool, Interrupted> {
+        let Self { changes, ranges, groups, drafts, drafted, steps, .. } = self;
+        let (mut found, mut laid_down) = (Vec::new(), 0);
+        changes.advance(store, *steps, |change| {
+            if laid_down > LAID_AT_ONCE {
+                return false;
+            }
+            ranges.of(change.key(), &mut found);
+            laid_down += found.len();
+            let (revision, is_deletion) = (change.revision(), change.is_deletion());
+            for id in &found {
+                let filter = &groups[id].filter;
+                if !filter.wants(is_deletion) {
+                    continue;
+                }
+                let new = || Laid { first: revision, draft: Some(Draft::default()) };
+                let laid = drafts.entry(*id).or_insert_with(new);
+                let Some(draft) = &mut laid.draft else { continue };
+                let before = draft.bytes();
+                if before > LARGEST || *drafted > MOST_HELD {
+                    *drafted -= before;
+                    laid.draft = None;
+                    continue;
+                }
+                draft.add(revision, &change.event(filter.previous));
+                let added = draft.bytes() - before;
+                *drafted += added;
+                laid_down += added / BYTES_OF_A_STEP;
+            }
+            true
+        })
+    }
+
     /// Gives what was laid down to the groups: each is whole revisions.
     fn hand_out(&mut self) {
+        self.handed = self.changes.next() - 1;
+        self.drafted = 0;
         for (id, Laid { first, draft }) in std::mem::take(&mut self.drafts) {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             let number = group.next();
@@ -265,43 +305,58 @@ impl State {
         {
             self.held -= self.groups.get_mut(&group).map_or(0, |group| group.drop_batch(number));
         }
+        if self.recent.len() > self.most_recent {
+            let Self { recent, groups, .. } = self;
+            recent.retain(|(id, number)| groups.get(id).is_some_and(|group| group.batch(*number).is_some()));
+            self.most_recent = RECENT.max(2 * recent.len());
+        }
     }
 
     /// What the stream `id` has to tell next.
     pub(super) fn turn(&mut self, id: StreamId, store: &RwLock<Store>) -> Turn {
-        let seen = self.seen();
+        let (unread, handed) = (self.unread(), self.handed);
         let Self { streams, groups, most, .. } = self;
-        let Some(stream) = streams.get_mut(&id) else { return Turn::Told(Told::End(RequestError::Stopping)) };
+        let Some(stream) = streams.get_mut(&id) else {
+            return Turn::Told(Told::End(RequestError::Stopping));
+        };
         if let Some(told) = stream.control.pop_front() {
             return Turn::Told(told);
         }
-        if let Some(revision) = stream.told_progress(groups) {
+        if let Some(revision) = stream.told_progress(groups, handed) {
             return Turn::Told(Told::Progress(None, revision));
         }
-        let Some(number) = stream.next_in_turn() else { return Turn::Nothing };
+        let Some(number) = stream.next_in_turn() else {
+            return if stream.asks { Turn::Later } else { Turn::Nothing };
+        };
         let Some(watch) = stream.watches.get_mut(&number) else { return Turn::Later };
-        let Read { events, more } = match watch.read(&groups[&watch.group], store, seen, *most) {
+        let Read { events, more, holds } = match watch.read(&groups[&watch.group], store, unread, *most) {
             Ok(read) => read,
             Err(ended) => {
                 stream.stopped.insert(number);
                 self.remove(id, number);
                 return Turn::Told(match ended {
                     Ended::Compacted(revision) => Told::Compacted(number, revision),
-                    Ended::TooLarge => Told::TooLarge(number, seen),
+                    Ended::TooLarge => Told::TooLarge(number, handed),
                 });
             }
         };
-        let (fragment, told_up_to) = (watch.fragment, seen.max(watch.next - 1));
-        if !events.is_empty() && watch.progress == Pace::Due {
-            watch.progress = Pace::Told;
+        let fragment = watch.fragment;
+        let revision = if more { watch.next - 1 } else { handed.max(watch.next - 1) };
+        if !events.is_empty() {
+            stream.told = stream.told.max(watch.next - 1);
+            if watch.progress == Pace::Due {
+                watch.progress = Pace::Told;
+            }
         }
-        if more {
+        if holds {
+            stream.goes_on_with(number);
+        } else if more {
             stream.has_news(number);
         }
         if events.is_empty() {
             return Turn::Later;
         }
-        Turn::Told(Told::Events { id: number, revision: told_up_to, events, fragment })
+        Turn::Told(Told::Events { id: number, revision, events, fragment })
     }
 
     /// Removes a watch. False if there is none.
@@ -320,8 +375,13 @@ impl State {
         {
             self.ranges.remove(&group.filter, id);
             self.by_filter.remove(&group.filter);
-            self.drafts.remove(&id);
+            let draft = self.drafts.remove(&id).and_then(|laid| laid.draft);
+            self.drafted -= draft.map_or(0, |draft| draft.bytes());
             self.held -= group.bytes();
+        }
+        if self.groups.is_empty() {
+            // Nothing is kept for nobody.
+            self.changes = Changes::since(0);
         }
     }
 }

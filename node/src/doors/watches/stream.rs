@@ -12,7 +12,7 @@ use crate::doors::gateway::RequestError;
 use crate::kv::{Changes, Interrupted, Store};
 
 /// Steps under one hold of the state's lock, for a watch that is behind.
-const STEPS: usize = 4096;
+const STEPS: usize = 2048;
 
 /// As many bytes are enough for one answer, in whole revisions.
 const ENOUGH: usize = 64 << 10;
@@ -91,8 +91,14 @@ pub(super) struct Stream {
     pub(super) next_id: i64,
     /// It ends when no leader is known.
     pub(super) requires_leader: bool,
-    /// Its client wants to know when all up to this revision has been told.
-    pub(super) progress: Option<i64>,
+    /// Its client has asked how far it has been told.
+    pub(super) asks: bool,
+    /// It is to know when all up to this revision has been told.
+    progress: Option<i64>,
+    /// The watches before this one have been told all that.
+    checked: i64,
+    /// The newest revision of which something was told.
+    pub(super) told: i64,
     /// It is to end.
     pub(super) has_ended: bool,
 }
@@ -101,7 +107,7 @@ pub(super) struct Stream {
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) group: GroupId,
-    /// The first revision that it was to be told of.
+    /// The revision that it was to begin with; 0 for the next.
     start: i64,
     /// The first revision that it has not been told of.
     pub(super) next: i64,
@@ -145,6 +151,8 @@ pub(super) struct Read {
     pub(super) events: Vec<Events>,
     /// There may be more.
     pub(super) more: bool,
+    /// It holds what is not enough for an answer yet.
+    pub(super) holds: bool,
 }
 
 /// Why a watch cannot go on.
@@ -161,7 +169,7 @@ impl Stream {
     pub(super) fn add(&mut self, id: i64, group: GroupId, wanted: &Wanted, next: i64, place: Option<u64>) {
         let watch = Watch {
             group,
-            start: next,
+            start: wanted.start,
             next,
             place: place.map_or_else(|| Place::history(next), Place::Group),
             is_queued: false,
@@ -179,6 +187,15 @@ impl Stream {
             self.queue.push_back(id);
         }
         self.wake();
+    }
+
+    /// Watch `id` comes next: it holds something.
+    pub(super) fn goes_on_with(&mut self, id: i64) {
+        if let Some(watch) = self.watches.get_mut(&id)
+            && !std::mem::replace(&mut watch.is_queued, true)
+        {
+            self.queue.push_front(id);
+        }
     }
 
     /// Says `told` before any change.
@@ -224,11 +241,33 @@ impl Stream {
         None
     }
 
-    /// The revision up to which its client wants to know that all has been told, if it has been.
-    pub(super) fn told_progress(&mut self, groups: &HashMap<GroupId, Group>) -> Option<i64> {
-        let revision = self.progress?;
+    /// The revision up to which its client wants to know that all has been told, if it has been. All up to `handed` is with the groups.
+    pub(super) fn told_progress(&mut self, groups: &HashMap<GroupId, Group>, handed: i64) -> Option<i64> {
+        if std::mem::take(&mut self.asks)
+            && self.progress.is_none()
+            && !self.watches.is_empty()
+            && self.watches.values().all(|watch| watch.follows(handed))
+        {
+            (self.progress, self.checked) = (Some(handed), i64::MIN);
+        }
+        let mut revision = self.progress?;
+        if revision < self.told {
+            // It would go back behind what was told meanwhile.
+            if handed < self.told {
+                self.asks = true;
+                return None;
+            }
+            revision = handed;
+            (self.progress, self.checked) = (Some(revision), i64::MIN);
+        }
         let has_told = |watch: &Watch| watch.has_told(revision, &groups[&watch.group]);
-        self.watches.values().all(has_told).then(|| self.progress.take()).flatten()
+        match self.watches.range(self.checked..).find(|(_, watch)| !has_told(watch)) {
+            Some((id, _)) => {
+                self.checked = *id;
+                None
+            }
+            None => self.progress.take(),
+        }
     }
 }
 
@@ -239,9 +278,9 @@ impl Place {
 }
 
 impl Watch {
-    /// Whether it has begun before revision `seen`, and follows its group.
+    /// Whether it has begun by revision `seen`, and follows its group.
     pub(super) fn follows(&self, seen: i64) -> bool {
-        matches!(self.place, Place::Group(_)) && self.start <= seen + 1
+        matches!(self.place, Place::Group(_)) && self.start <= seen
     }
 
     /// Whether all changes up to `revision`, which its group has seen, have been told.
@@ -253,12 +292,12 @@ impl Watch {
         }
     }
 
-    /// Reads what there is to tell: some of it. The group has seen all up to revision `seen`; no answer takes more than `most` bytes.
+    /// Reads what there is to tell: some of it. The groups have read nothing of revision `unread`, nor behind it; no answer takes more than `most` bytes.
     pub(super) fn read(
         &mut self,
         group: &Group,
         store: &RwLock<Store>,
-        seen: i64,
+        unread: i64,
         most: usize,
     ) -> Result<Read, Ended> {
         match &mut self.place {
@@ -286,12 +325,12 @@ impl Watch {
                 if !behind.changes.is_within() && (behind.draft.bytes() == 0 || !read.events.is_empty()) {
                     self.next = behind.changes.next();
                 }
-                // What the group has not seen yet comes as a batch, and what was read of it before is left out of that.
-                let is_there = self.next > seen;
+                // What the groups have not begun to read comes as a batch. What they have read before may be in none that this one gets.
+                let is_there = self.next >= unread;
                 if is_there {
                     self.place = Place::Group(group.next());
                 }
-                Ok(Read { more: !is_there, ..read })
+                Ok(Read { more: !is_there, holds: read.holds && !is_there, ..read })
             }
         }
     }
@@ -324,6 +363,6 @@ impl Behind {
         }
         let is_enough = at_end || (draft.bytes() >= ENOUGH && !changes.is_within());
         let events = (is_enough && draft.bytes() > 0).then(|| draft.finish().since(0));
-        Ok(Read { events: events.into_iter().collect(), more: true })
+        Ok(Read { events: events.into_iter().collect(), more: true, holds: draft.bytes() > 0 })
     }
 }

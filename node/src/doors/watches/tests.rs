@@ -285,6 +285,7 @@ enum Step {
     Cancel(usize),
     Advance,
     Turns(usize),
+    AskProgress,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -298,6 +299,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..9_usize).prop_map(Step::Cancel),
         4 => Just(Step::Advance),
         6 => (0..9_usize).prop_map(Step::Turns),
+        1 => Just(Step::AskProgress),
     ]
 }
 
@@ -372,6 +374,7 @@ impl Run {
             Step::Advance => {
                 self.state.advance(&self.store.read());
             }
+            Step::AskProgress => self.state.ask_progress(self.stream),
             Step::Turns(turns) => {
                 let _ = (0..turns).take_while(|_| self.turn()).count();
             }
@@ -393,9 +396,23 @@ impl Run {
                 watch.compacted = Some(revision);
                 self.cancelled.push(watch);
             }
+            Turn::Told(Told::Progress(None, revision)) => self.progress(revision),
             Turn::Later | Turn::Told(_) => {}
         }
         true
+    }
+
+    /// All up to `revision` is said to have been told, and nothing behind it.
+    fn progress(&self, revision: i64) {
+        for watch in self.watches.values() {
+            let wants = |(key, value, made, _): &&Seen| {
+                *made >= watch.start
+                    && *made <= revision
+                    && watch.filter.covers(key.as_bytes())
+                    && watch.filter.wants(value.is_none())
+            };
+            assert_eq!(self.happened.iter().filter(wants).count(), watch.seen.len(), "up to {revision}");
+        }
     }
 
     fn check(&self, watch: &Expected, is_whole: bool) {
@@ -423,8 +440,9 @@ impl Run {
 
 proptest! {
     #[test]
-    fn each_change_is_told_once_and_in_order(level in 1..=2_u32, steps in prop::collection::vec(step(), 0..200)) {
-        let mut state = State::new(MOST);
+    fn each_change_is_told_once_and_in_order(level in 1..=2_u32, small in any::<bool>(), steps in prop::collection::vec(step(), 0..200)) {
+        // Pieces end within revisions.
+        let mut state = if small { State::new(MOST).in_steps(3) } else { State::new(MOST) };
         let stream = state.open(false);
         let mut run = Run {
             store: RwLock::new(store_at(level)),
