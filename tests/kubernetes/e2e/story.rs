@@ -363,7 +363,7 @@ impl Story {
     /// With TLS for clients: raftctl in a pod shows a certificate of the same authority. Then the members' authority is replaced, and no pod with it.
     #[allow(clippy::unused_self, reason = "a step")]
     fn certificates(&mut self) -> Result<(), String> {
-        let spec = "{replicas: 3, storage: {size: 128Mi}, tls: {client: {clientCertificates: Required}}}";
+        let spec = "{replicas: 3, storage: {size: 512Mi}, tls: {client: {clientCertificates: Required}}}";
         apply(&manifest("secure", spec))?;
         let cluster = "raftcluster/secure";
         let in_namespace = ["--namespace", NAMESPACE];
