@@ -147,6 +147,7 @@ impl State {
             }
         };
         stream.say(Told::Created(Ok(watch), revision));
+        stream.told = stream.told.max(revision);
         let next = if wanted.start == 0 { revision + 1 } else { wanted.start };
         let group = self.by_filter.get(&wanted.filter).copied().unwrap_or_else(|| {
             self.next_group += 1;

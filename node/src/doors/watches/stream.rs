@@ -97,7 +97,7 @@ pub(super) struct Stream {
     progress: Option<i64>,
     /// The watches before this one have been told all that.
     checked: i64,
-    /// The newest revision of which something was told.
+    /// The newest revision that was told: progress does not go back behind it.
     pub(super) told: i64,
     /// It is to end.
     pub(super) has_ended: bool,

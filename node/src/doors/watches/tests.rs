@@ -255,6 +255,23 @@ fn progress_is_told_when_all_before_it_has_been() {
     assert!(matches!(all[..], [Told::Created(Ok(2), 2)]), "one begins later: {all:?}");
 }
 
+/// The groups may not have read yet what the answer to a new watch has told.
+#[test]
+fn progress_does_not_go_back_behind_what_a_new_watch_was_told() {
+    let (store, mut state) = (RwLock::new(Store::new()), State::new(MOST));
+    let stream = state.open(false);
+    state.create(stream, &wanted(filter("a", End::One), 0), 1);
+    put(&store, "c", "1");
+    state.create(stream, &wanted(filter("b", End::One), 0), 2);
+    state.ask_progress(stream);
+    let before: Vec<_> = (0..9).map(|_| state.turn(stream, &store)).collect();
+    let is_progress = |turn: &Turn| matches!(turn, Turn::Told(Told::Progress(..)));
+    assert!(!before.iter().any(is_progress));
+    state.advance(&store.read());
+    let all = drain(&mut state, stream, &store);
+    assert!(matches!(all[..], [Told::Progress(None, 2)]), "{all:?}");
+}
+
 #[test]
 fn ids_are_what_was_asked_for_or_the_next_that_is_free() {
     let (store, mut state) = (RwLock::new(Store::new()), State::new(MOST));
