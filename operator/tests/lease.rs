@@ -73,6 +73,21 @@ async fn of_two_that_take_a_free_lease_at_once_one_has_it() {
     assert!(tokio::time::timeout(A_WHILE, both).await.is_err(), "only one can have it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn renewal_is_one_request() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let api = Arc::new(Api::new(log));
+    let first = Arc::new(operator(&api, "first"));
+    first.acquire().await;
+    api.refuse("GET", 500);
+    api.take_log();
+    let holds = tokio::spawn(async move { first.hold().await });
+    tokio::time::sleep(A_WHILE).await;
+    let renewals = api.take_log();
+    assert!(renewals.len() >= 2 && renewals.iter().all(|line| line.starts_with("PUT")), "{renewals:#?}");
+    holds.abort();
+}
+
 fn operator(api: &Arc<Api>, name: &str) -> OperatorLease {
     OperatorLease::new(api.client(), "system", "quorate-operator", name.to_owned())
 }
