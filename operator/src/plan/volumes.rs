@@ -34,6 +34,10 @@ fn mark(
 ) -> Option<Mark> {
     let cluster = leader.status.cluster_id;
     let configuration = leader.configuration();
+    // Of what somebody has put there only people know whether it is needed: scaling leaves it alone, also when nobody sees it any more.
+    if let Some(other) = seen.nodes.get(&ordinal).filter(|node| ![0, cluster].contains(&node.cluster_id)) {
+        return Some(Mark { cluster: other.cluster_id, member: other.member_id, removed: None });
+    }
     if let Some(node) = seen.occupant(ordinal).filter(|node| configuration.contains(node.member_id)) {
         return Some(Mark { cluster, member: node.member_id, removed: None });
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quorate_crds::Cause;
 
 use super::*;
+use crate::observed::Mark;
 use crate::trouble::Trouble;
 
 fn claim(uid: &str) -> ClaimState {
@@ -28,6 +29,25 @@ fn lost_claims_stay_while_there_is_no_quorum() {
 fn a_claim_that_held_no_member_of_this_cluster_stays() {
     let mut seen = calm(3);
     seen.claims.insert(3, ClaimState { older: true, ..claim("older") });
+    assert_eq!(plan(&wants(3), &seen, 99).step, None);
+}
+
+#[test]
+fn a_volume_on_which_another_cluster_was_seen_says_so_and_stays_when_its_pod_is_scaled_away() {
+    let mut seen = calm(3);
+    seen.claims.insert(3, claim("made for a fourth member"));
+    assert!(matches!(step(&seen, 3).course, Course::Act(Action::DeleteClaim { ordinal: 3, .. })));
+    let pod = seen.pods[&2].clone();
+    seen.pods.insert(3, PodState { uid: "pod-3".to_owned(), ..pod });
+    let stranger =
+        NodeStatus { cluster_id: 77, member_id: 7, name: "demo-3".to_owned(), ..seen.nodes[&2].clone() };
+    seen.nodes.insert(3, stranger);
+    let mark = Mark { cluster: 77, member: 7, removed: None };
+    assert_eq!(marks(&wants(4), &seen).get(&3), Some(&mark));
+
+    seen.claims.get_mut(&3).expect("a claim").mark = Some(mark);
+    seen.pods.remove(&3);
+    seen.nodes.remove(&3);
     assert_eq!(plan(&wants(3), &seen, 99).step, None);
 }
 
