@@ -25,6 +25,7 @@ mod status;
 mod storage;
 mod tls;
 mod trouble;
+mod upgrade;
 
 pub use env::is_for_users;
 pub use lifecycle::Disruptions;
@@ -39,6 +40,7 @@ pub use spec::{
     DeletionPolicy, ImagePullPolicy, MAX_NAME_LENGTH, MAX_REPLICAS, PodUsers, RaftCluster, RaftClusterSpec,
 };
 pub use status::{Binding, MemberRole, MemberStatus, Phase, PlanStatus, RaftClusterStatus};
-pub use storage::{AccessMode, DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage};
+pub use storage::{AccessMode, DEFAULT_SIZE, MIN_SIZE, ScaleDownPolicy, Storage, StorageStatus};
 pub use tls::{ClientCertificates, ClientTls, Tls};
 pub use trouble::{Cause, TroubleStatus};
+pub use upgrade::{LevelStatus, Upgrade, UpgradeState, UpgradeStatus, UpgradeStrategy};

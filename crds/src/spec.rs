@@ -17,6 +17,7 @@ use crate::resources;
 use crate::status::RaftClusterStatus;
 use crate::storage::Storage;
 use crate::tls::Tls;
+use crate::upgrade::Upgrade;
 
 /// More voters make writes slower and no more available in practice.
 pub const MAX_REPLICAS: i32 = 9;
@@ -80,14 +81,22 @@ pub const MAX_NAME_LENGTH: usize = 52;
     ),
     validation = Rule::new(
         "!has(self.status) || !has(self.status.recovery) || (has(oldSelf.status) && has(oldSelf.status.recovery) && oldSelf.status.recovery == self.status.recovery) || (has(self.spec.recover) && self.spec.recover.cluster == self.status.recovery.from && self.spec.recover.member == self.status.recovery.member)"
-    ).message("status.recovery begins only with what spec.recover asks for")
+    ).message("status.recovery begins only with what spec.recover asks for"),
+    validation = Rule::new(
+        "!isQuantity(self.spec.storage.size) || !isQuantity(oldSelf.spec.storage.size) \
+         || quantity(self.spec.storage.size).compareTo(quantity(oldSelf.spec.storage.size)) >= 0 \
+         || (has(self.status) && has(self.status.storage) && isQuantity(self.status.storage.size) \
+         && quantity(self.spec.storage.size).compareTo(quantity(self.status.storage.size)) >= 0)"
+    ).message(
+        "storage.size cannot shrink: volumes only grow. Keep the size, or write what status.storage.size says the volumes have"
+    )
 )]
 pub struct RaftClusterSpec {
     /// How many voters the cluster has, 1 to 9. An odd number is best: 3 voters survive the loss of one, 5 of two. An even
     /// number works, and survives no more failures than one voter less.
     #[serde(default = "default_replicas")]
     #[x_kube(validation = Rule::new("self >= 1").message(
-        "replicas must be at least 1: to stop a cluster and keep its data, delete it with deletionPolicy Retain"
+        "replicas must be at least 1: to stop a cluster and keep its data, set hibernate to true"
     ))]
     #[x_kube(validation = Rule::new("self <= 9").message(
         "replicas must be at most 9: every write waits for a majority, so more voters make it slower, not safer. Use 3 or 5"
@@ -98,7 +107,8 @@ pub struct RaftClusterSpec {
     #[serde(default)]
     pub storage: Storage,
 
-    /// The image of the node. The operator's own default, of its own version, when it is left out.
+    /// The image of the node. When it is left out, a new cluster gets the operator's own default; a living one keeps what it runs until
+    /// `upgrade` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
@@ -201,6 +211,20 @@ pub struct RaftClusterSpec {
     /// names, once, and cannot be taken back when it was begun. `kubectl raft recover` shows what may be lost, and writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover: Option<Recover>,
+
+    /// While true, the cluster has no pods; its volumes, members, addresses and certificates stay. Set it to false to wake it as it was.
+    #[serde(default)]
+    pub hibernate: bool,
+
+    /// While true, the cluster cannot be deleted: the API server refuses it where the chart's admission policy is installed, and where that
+    /// is not, the cluster runs on although its resource is being deleted, until this is false. Nothing protects it from the deletion of
+    /// its namespace.
+    #[serde(default)]
+    pub deletion_protection: bool,
+
+    /// When the cluster takes up another version of Quorate.
+    #[serde(default)]
+    pub upgrade: Upgrade,
 }
 
 /// When the image is pulled.
@@ -274,6 +298,9 @@ impl Default for RaftClusterSpec {
             disruptions: Disruptions::default(),
             replacement: Replacement::default(),
             recover: None,
+            hibernate: false,
+            deletion_protection: false,
+            upgrade: Upgrade::default(),
         }
     }
 }

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::recovery::{RecoveryStatus, Remains};
+use crate::storage::StorageStatus;
 use crate::trouble::TroubleStatus;
+use crate::upgrade::{LevelStatus, UpgradeStatus};
 
 /// The observed state of a cluster.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -65,6 +67,22 @@ pub struct RaftClusterStatus {
     /// The version that all members run, or the lowest one while they differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+
+    /// The image that the nodes run, or are to run. It stays when the operator is upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+
+    /// The upgrade to the operator's version. Absent when the cluster has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
+
+    /// The volumes of the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageStatus>,
+
+    /// The level of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<LevelStatus>,
 
     /// What is done next, why, and what it waits for. Absent when there is nothing to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +176,8 @@ pub enum Phase {
     Unavailable,
     /// The operator changes nothing, because the spec says so.
     Paused,
+    /// It has no pods, because the spec says so.
+    Hibernated,
     /// It is being deleted.
     Deleting,
 }

@@ -43,7 +43,8 @@ impl AccessMode {
     "storage.accessMode cannot be changed: it is fixed when a volume is made. Create another cluster with the mode that you want"
 ))]
 pub struct Storage {
-    /// The size of each member's volume, 128Mi or more. It may grow where the storage class allows expansion, and never shrinks.
+    /// The size of each member's volume, 128Mi or more. It may grow where the storage class allows expansion. It never
+    /// shrinks; where the class has refused to grow, it may be taken back to `status.storage.size`.
     #[serde(default = "default_size")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("isQuantity(self)").message(
@@ -55,9 +56,6 @@ pub struct Storage {
     #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('64Ti')) <= 0").message(
         "storage.size is larger than any volume that a member can use: at most 64Ti"
     ))]
-    #[x_kube(validation = Rule::new(
-        "!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0"
-    ).message("storage.size cannot shrink: volumes only grow. Keep the size, or create another cluster"))]
     pub size: String,
 
     /// The storage class of the volumes; the cluster's default class when it is left out. It cannot be changed later.
@@ -98,4 +96,13 @@ impl Default for Storage {
             when_scaled: ScaleDownPolicy::default(),
         }
     }
+}
+
+/// The volumes of the members.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// The size that the largest of them has: `spec.storage.size` can be taken back to it.
+    #[schemars(length(max = 32))]
+    pub size: String,
 }

@@ -74,6 +74,20 @@ fn a_size_grows_and_never_shrinks() {
 }
 
 #[test]
+fn a_size_that_the_class_did_not_give_can_be_taken_back() {
+    let sized = |wanted: &str, has: &str| {
+        let mut cluster = cluster("demo", json!({"storage": {"size": wanted}}));
+        let storage = Some(quorate_crds::StorageStatus { size: has.to_owned() });
+        cluster.status = Some(quorate_crds::RaftClusterStatus { storage, ..Default::default() });
+        cluster
+    };
+    let change = |to: &str| sized(to, "1Gi").validate_cel_update(&sized("2Gi", "1Gi"));
+    assert!(change("1Gi").is_ok(), "the volumes have 1Gi");
+    assert!(change("1536Mi").is_ok());
+    assert_refused(change("1000Mi").err().map(|errors| format!("{errors:?}")), "status.storage.size");
+}
+
+#[test]
 fn the_storage_class_stays() {
     let class = |class: Option<&str>| json!({"storage": {"size": "1Gi", "className": class}});
     assert_eq!(refused_change(class(Some("fast")), class(Some("fast"))), None);
@@ -363,5 +377,16 @@ fn tls_of_clients_is_the_operators_or_a_secrets() {
     );
     for name in ["https://a.example.com", "a.example.com:2379", "", "a..b", "*"] {
         assert_refused(refusal("demo", tls(json!({"names": [name]}))), "must hold DNS names");
+    }
+}
+
+#[test]
+fn an_upgrade_is_final_after_a_time_or_never() {
+    let after = |after: &str| json!({"upgrade": {"finalizeAfter": after}});
+    for fine in ["24h", "1h30m", "0s", "Never"] {
+        assert_eq!(refusal("demo", after(fine)), None, "{fine}");
+    }
+    for wrong in ["", "never", "24", "1d", "-1h", "h"] {
+        assert_refused(refusal("demo", after(wrong)), "upgrade.finalizeAfter must be a time");
     }
 }

@@ -48,6 +48,11 @@ impl Look<'_> {
         self.now.duration_since(since)
     }
 
+    /// Whether this had been seen in the look before.
+    pub fn was_seen(&self, what: &str) -> bool {
+        self.before.contains_key(what)
+    }
+
     /// Ends the look.
     pub fn finish(self) {
         self.ages.clusters.lock().insert(self.cluster, self.seen);

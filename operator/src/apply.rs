@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::applied::Applied;
 use crate::fence::Fence;
 use crate::membership::Ordinal;
 use crate::nodes::{AdminError, Target};
@@ -67,23 +68,41 @@ impl From<rcgen::Error> for ApplyError {
     }
 }
 
+/// What becomes of the template of the pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// It is made as planned.
+    Make,
+    /// It stays as it is: only the number of pods is written.
+    Keep,
+    /// The `StatefulSet` is being deleted, and nothing is written to it.
+    Going,
+}
+
 /// Applies the objects. One that is refused does not hold up the others; the first refusal is returned, and the `StatefulSet`
 /// as it is now, if that was not refused.
 pub async fn objects(
     client: &Client,
     cluster: &RaftCluster,
     objects: &Objects,
+    template: Template,
+    applied: &Applied,
 ) -> (Option<StatefulSet>, Result<(), ApplyError>) {
     let (peers, clients, leader, policy, pdb) = futures::join!(
-        apply(client, cluster, &objects.peers),
-        apply(client, cluster, &objects.client),
-        apply(client, cluster, &objects.leader),
-        Box::pin(network_policy(client, cluster, objects.network_policy.as_ref())),
-        apply(client, cluster, &objects.pdb),
+        apply_once(client, cluster, &objects.peers, applied),
+        apply_once(client, cluster, &objects.client, applied),
+        apply_once(client, cluster, &objects.leader, applied),
+        Box::pin(network_policy(client, cluster, objects.network_policy.as_ref(), applied)),
+        apply_once(client, cluster, &objects.pdb, applied),
     );
     // The pods come last: what they need is there.
-    let (stateful_set, refused) = match apply(client, cluster, &objects.stateful_set).await {
-        Ok(stateful_set) => (Some(stateful_set), Ok(())),
+    let stateful_set = match template {
+        Template::Make => apply_once(client, cluster, &objects.stateful_set, applied).await,
+        Template::Keep => scale(client, cluster, &objects.stateful_set).await.map(Some),
+        Template::Going => Ok(None),
+    };
+    let (stateful_set, refused) = match stateful_set {
+        Ok(stateful_set) => (stateful_set, Ok(())),
         Err(error) => (None, Err(error)),
     };
     (
@@ -98,15 +117,30 @@ pub async fn objects(
     )
 }
 
+/// Changes the number of pods alone.
+async fn scale(
+    client: &Client,
+    cluster: &RaftCluster,
+    wanted: &StatefulSet,
+) -> Result<StatefulSet, ApplyError> {
+    let name = wanted.name_any();
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas);
+    let patch = json!({"spec": {"replicas": replicas}});
+    let scaled = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    scaled.map_err(|source| ApplyError::Object { object: format!("StatefulSet {name}"), source })
+}
+
 /// Applies the policy, or takes away the one that was there before the spec wanted none: policies add up, so one that is left behind would
 /// still decide.
 async fn network_policy(
     client: &Client,
     cluster: &RaftCluster,
     wanted: Option<&NetworkPolicy>,
+    applied: &Applied,
 ) -> Result<(), ApplyError> {
     if let Some(wanted) = wanted {
-        return apply(client, cluster, wanted).await.map(drop);
+        return apply_once(client, cluster, wanted, applied).await.map(drop);
     }
     let name = cluster.name_any();
     let api = Api::<NetworkPolicy>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
@@ -124,12 +158,22 @@ async fn network_policy(
 }
 
 /// Applies the budget for disruptions alone.
-pub async fn budget(client: &Client, cluster: &RaftCluster, objects: &Objects) -> Result<(), ApplyError> {
-    apply(client, cluster, &objects.pdb).await.map(drop)
+pub async fn budget(
+    client: &Client,
+    cluster: &RaftCluster,
+    objects: &Objects,
+    applied: &Applied,
+) -> Result<(), ApplyError> {
+    apply_once(client, cluster, &objects.pdb, applied).await.map(drop)
 }
 
-/// Applies an object of the cluster. Applying takes over whatever is there, so what is not the cluster's is refused first.
-async fn apply<K>(client: &Client, cluster: &RaftCluster, object: &K) -> Result<K, ApplyError>
+/// Applies an object of the cluster, unless it is as it was applied last and is to be the same again. Returns it where it was written.
+async fn apply_once<K>(
+    client: &Client,
+    cluster: &RaftCluster,
+    object: &K,
+    applied: &Applied,
+) -> Result<Option<K>, ApplyError>
 where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Serialize
@@ -137,16 +181,50 @@ where
         + Clone
         + Debug,
 {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let api = Api::<K>::namespaced(client.clone(), &namespace);
-    let name = object.name_any();
-    let shown = || format!("{} {name}", K::kind(&()));
-    let failed = |source| ApplyError::Object { object: shown(), source };
-    if let Some(there) = api.get_metadata_opt(&name).await.map_err(failed)? {
-        refuse_foreign(cluster, shown, &there.metadata)?;
+    let name = format!("{} {}", K::kind(&()), object.name_any());
+    let there = metadata_of(client, cluster, object).await?;
+    let version = there.and_then(|there| there.resource_version);
+    if applied.is_current(cluster, &name, object, version.as_deref()) {
+        return Ok(None);
     }
-    api.patch(&name, &parameters, &Patch::Apply(object)).await.map_err(failed)
+    let made = write(client, cluster, object).await?;
+    applied.note(cluster, name, object, made.resource_version());
+    Ok(Some(made))
+}
+
+/// Applies an object of the cluster. What is there has been looked at.
+async fn write<K>(client: &Client, cluster: &RaftCluster, object: &K) -> Result<K, ApplyError>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    let name = object.name_any();
+    let api = Api::<K>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let made = api.patch(&name, &parameters, &Patch::Apply(object)).await;
+    made.map_err(|source| ApplyError::Object { object: format!("{} {name}", K::kind(&())), source })
+}
+
+/// The metadata of the object that is there. Applying takes over whatever is there, so what is not the cluster's is refused first.
+async fn metadata_of<K>(
+    client: &Client,
+    cluster: &RaftCluster,
+    object: &K,
+) -> Result<Option<ObjectMeta>, ApplyError>
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    let name = object.name_any();
+    let api = Api::<K>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let shown = || format!("{} {name}", K::kind(&()));
+    let there = api.get_metadata_opt(&name).await;
+    let there = there.map_err(|source| ApplyError::Object { object: shown(), source })?;
+    let Some(there) = there else { return Ok(None) };
+    refuse_foreign(cluster, shown, &there.metadata)?;
+    Ok(Some(there.metadata))
 }
 
 /// Refuses to write to an object that is there and none of the cluster's.
@@ -168,12 +246,13 @@ fn is_ours(cluster: &RaftCluster, metadata: &ObjectMeta) -> bool {
     owned || metadata.labels.as_ref().is_some_and(|found| resources::are_ours(cluster, found))
 }
 
-/// Asks for larger volumes where the spec does. The storage class decides whether they grow.
+/// Asks for larger volumes where the spec does, and returns the first refusal: the storage class decides whether they grow.
 pub async fn volume_sizes(client: &Client, cluster: &RaftCluster, sight: &Sight) -> Result<(), ApplyError> {
     let wanted = &cluster.spec.storage.size;
     let Some(bytes) = quantity::bytes(wanted) else { return Ok(()) };
     let namespace = cluster.namespace().unwrap_or_default();
     let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace);
+    let mut refused = Ok(());
     for (ordinal, claim) in &sight.observed.claims {
         let smaller = claim.size.as_deref().and_then(quantity::bytes).is_some_and(|size| size < bytes);
         if !smaller || !claim.bound || claim.terminating {
@@ -182,12 +261,10 @@ pub async fn volume_sizes(client: &Client, cluster: &RaftCluster, sight: &Sight)
         let name = claim_name(cluster, *ordinal);
         let patch = json!({"spec": {"resources": {"requests": {"storage": wanted}}}});
         let grown = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        grown.map_err(|source| ApplyError::Object {
-            object: format!("PersistentVolumeClaim {name}"),
-            source,
-        })?;
+        let object = format!("PersistentVolumeClaim {name}");
+        refused = refused.and(grown.map(drop).map_err(|source| ApplyError::Object { object, source }));
     }
-    Ok(())
+    refused
 }
 
 /// Labels the pods by what their members are. A pod that is gone, or another one by now, is seen in the next round.
@@ -299,6 +376,12 @@ pub async fn act(
         Action::TransferLeadership { leader, target: successor } => {
             admin.transfer(target(sight, *leader)?, identity, *successor).await?;
         }
+        Action::RemakeStatefulSet { uid } => {
+            return remake(client, cluster, uid).await;
+        }
+        Action::RaiseLevel { leader, to } => {
+            admin.raise_level(target(sight, *leader)?, identity, *to).await?;
+        }
         Action::EndPod { ordinal, uid, by } => {
             let version = match fence.pod(*ordinal, &claim_name(cluster, *ordinal)).await {
                 Ok(version) => version,
@@ -348,6 +431,16 @@ async fn retain(client: &Client, name: &str, claim: &str) -> Result<Outcome, App
     });
     let answer = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
     outcome(answer.map(drop), &object)
+}
+
+/// Takes the `StatefulSet` away, and leaves its pods: the next one, of the same template, takes them over.
+async fn remake(client: &Client, cluster: &RaftCluster, uid: &str) -> Result<Outcome, ApplyError> {
+    let name = cluster.name_any();
+    let this_one = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let parameters = DeleteParams::orphan().preconditions(this_one);
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let answer = api.delete(&name, &parameters).await;
+    outcome(answer.map(drop), &format!("StatefulSet {name}"))
 }
 
 /// Asks a pod to go, as a drain does: the budget is the one lock of all who end pods.

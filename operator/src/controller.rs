@@ -3,50 +3,56 @@
 //! A round observes, validates, plans, applies, and writes the status. It starts when the resource or one of its objects
 //! changes, when a node's status changes, and after a time in any case.
 
+mod deletion;
+mod upgrades;
+mod watches;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::core::{DeserializeGuard, DynamicObject, NamespaceResourceScope};
-use kube::runtime::controller::{self, Action, Config, Controller};
+use kube::core::{DeserializeGuard, DynamicObject};
+use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use parking_lot::Mutex;
-use quorate_crds::{DeletionPolicy, Phase, PlanStatus, RaftCluster, RaftClusterStatus};
+use quorate_crds::{RaftCluster, RaftClusterStatus, UpgradeState};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
+pub use self::watches::run;
 use crate::ages::Ages;
-use crate::apply::{self, ApplyError, FIELD_MANAGER, Outcome};
+use crate::applied::Applied;
+use crate::apply::{self, ApplyError, FIELD_MANAGER, Outcome, Template};
 use crate::custody::{self, Custody, Installation};
 use crate::events::Events;
 use crate::fence::Fence;
+use crate::fleet::Fleet;
 use crate::lease::Held;
 use crate::metrics::Metrics;
 use crate::nodes::Admin;
 use crate::observe::{Sight, observe, stateful_set_state};
+use crate::pace::Pace;
 use crate::plan::{self, Budget, Course, Plan, Step};
 use crate::recovery;
-use crate::resources::{self, Blueprint, CLUSTER_LABEL, MANAGED, Objects};
+use crate::resources::{self, Blueprint, Objects, digest};
 use crate::status::{CERTIFICATES, Findings, QUIET, news, status};
 use crate::streams::Streams;
 use crate::trust::{self, Keeper, Report};
+use crate::upgrade::Decision;
 use crate::validate::{Invalid, Valid, validate};
 
 /// A resource that may not be readable: one that is malformed must not end the watch of the others.
 pub type Guarded = DeserializeGuard<RaftCluster>;
 
-/// A round begins at least this often.
-const IDLE: Duration = Duration::from_mins(5);
+/// A round begins at least this often. All that it sees of Kubernetes but the Secrets is watched, and so are the nodes: this is for what has been
+/// missed all the same, and for certificates, which are renewed long before their end.
+const IDLE: Duration = Duration::from_hours(4);
+/// The same where the spec names a Secret: somebody else renews it, and nobody says when.
+const IDLE_WITH_A_SECRET: Duration = Duration::from_mins(5);
+/// The same while the upgrade waits for its turn: who ends one starts a round of the next, unless that was lost.
+const TURN: Duration = Duration::from_mins(10);
 /// While a step is pending, in case that no event says that it can go on.
 const PENDING: Duration = Duration::from_secs(10);
 /// After something was done, in case that no event says so.
@@ -57,10 +63,6 @@ const ANOTHERS: Duration = Duration::from_mins(1);
 const CHANGE_UNDER_WAY: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_mins(5);
-/// Clusters that are worked on at once.
-const CONCURRENCY: u16 = 16;
-/// Holds up the deletion of a resource until its volumes have been deleted, where the policy says so.
-const VOLUMES_FINALIZER: &str = "quorate.dev/volumes";
 
 /// What every round needs.
 pub struct Context {
@@ -78,8 +80,14 @@ pub struct Context {
     pub node_image: String,
     /// The domain of the Kubernetes cluster.
     pub domain: String,
+    /// The upgrades of all clusters.
+    pub fleet: Fleet,
     /// Where the operator runs, and which of several it is.
     pub installation: Installation,
+    /// What has been applied.
+    pub applied: Applied,
+    /// When the rounds began.
+    pub pace: Pace,
     /// How long what is wrong has lasted.
     pub ages: Ages,
     /// Whether this operator holds the lease.
@@ -104,6 +112,19 @@ pub enum Error {
     Apply(#[from] ApplyError),
 }
 
+impl Error {
+    /// Whether it is only that nothing can be made any more in a namespace that is being deleted. What is there goes with it.
+    fn is_of_a_namespace_that_goes(&self) -> bool {
+        let (Self::Observe(source) | Self::Write(source) | Self::Apply(ApplyError::Object { source, .. })) =
+            self
+        else {
+            return false;
+        };
+        let kube::Error::Api(status) = source else { return false };
+        status.code == 403 && status.message.contains("because it is being terminated")
+    }
+}
+
 /// What of a plan could not be done.
 #[derive(Debug, thiserror::Error)]
 enum Unfinished {
@@ -123,41 +144,6 @@ impl From<Unfinished> for Error {
     }
 }
 
-/// Runs rounds until it is told to end.
-pub async fn run(
-    context: Arc<Context>,
-    triggers: mpsc::Receiver<ObjectRef<Guarded>>,
-    namespace: &str,
-    end: impl Future<Output = ()> + Send + Sync + 'static,
-) {
-    let client = context.client.clone();
-    let ours = watcher::Config::default().labels(MANAGED);
-    Controller::new(api::<Guarded>(&client, namespace), watcher::Config::default())
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .owns(api::<StatefulSet>(&client, namespace), ours.clone())
-        .owns(api::<Service>(&client, namespace), ours.clone())
-        .owns(api::<NetworkPolicy>(&client, namespace), ours.clone())
-        .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
-        .watches(api::<Pod>(&client, namespace), ours.clone(), |pod| by_label(&pod))
-        .watches(api::<PersistentVolumeClaim>(&client, namespace), ours, |claim| by_label(&claim))
-        .reconcile_on(ReceiverStream::new(triggers))
-        .graceful_shutdown_on(end)
-        .run(reconcile, |object, error, context| on_error(&object, error, &context), context.clone())
-        .for_each(|result| {
-            // Rounds that failed have been logged with their cluster; what is left are resources that are gone.
-            match result {
-                Err(controller::Error::ObjectNotFound(gone)) => {
-                    context.forget_gone(&gone);
-                    tokio::spawn(forget_authorities(context.clone(), *gone));
-                }
-                Err(error) => tracing::debug!(%error, "a round did not take place"),
-                Ok(_) => {}
-            }
-            futures::future::ready(())
-        })
-        .await;
-}
-
 impl Context {
     /// A resource that is gone was not always seen going: without a finalizer there is no last round.
     pub fn forget_gone(&self, gone: &ObjectRef<DynamicObject>) {
@@ -169,11 +155,24 @@ impl Context {
     fn forget(&self, cluster: &ObjectRef<Guarded>) {
         self.streams.forget(cluster);
         self.ages.forget(cluster);
+        if self.fleet.forget(cluster) {
+            self.hand_turn_on();
+        }
+        self.applied.forget(cluster);
+        self.pace.forget(cluster);
+        self.metrics.forget(cluster.namespace.as_deref().unwrap_or_default(), &cluster.name);
         self.failures.lock().remove(cluster);
         self.metrics.forget_certificates(cluster);
         let namespace = cluster.namespace.as_deref().unwrap_or_default();
         // With the dot before it: the name of another cluster may end like this one's.
         self.admin.forget(&resources::pod_host(&cluster.name, namespace, ""));
+    }
+
+    /// An upgrade is over: those that wait for their turn begin a round.
+    fn hand_turn_on(&self) {
+        for next in self.fleet.next() {
+            self.streams.wake(next);
+        }
     }
 }
 
@@ -186,17 +185,12 @@ async fn forget_authorities(context: Arc<Context>, gone: ObjectRef<DynamicObject
     }
 }
 
-fn api<K>(client: &Client, namespace: &str) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    if namespace.is_empty() { Api::all(client.clone()) } else { Api::namespaced(client.clone(), namespace) }
-}
-
-/// Pods and claims belong to the `StatefulSet`; their label names the cluster.
-fn by_label<K: Resource>(object: &K) -> Option<ObjectRef<Guarded>> {
-    let cluster = object.labels().get(CLUSTER_LABEL)?;
-    Some(ObjectRef::new(cluster).within(&object.namespace()?))
+/// One round, unless the one before began just now.
+async fn paced(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    match context.pace.begin(&ObjectRef::from_obj(&*object)) {
+        Ok(()) => reconcile(object, context).await,
+        Err(wait) => Ok(Action::requeue(wait)),
+    }
 }
 
 /// One round.
@@ -224,6 +218,10 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 /// Each resource has a backoff of its own: one that fails does not slow the others.
 pub fn on_error(object: &Guarded, error: &Error, context: &Context) -> Action {
     let reference = ObjectRef::from_obj(object);
+    if error.is_of_a_namespace_that_goes() {
+        tracing::debug!(cluster = short(&reference), %error, "its namespace is being deleted");
+        return Action::requeue(PENDING);
+    }
     let mut failures = context.failures.lock();
     let count = failures.entry(reference.clone()).or_default();
     let delay = FIRST_BACKOFF.saturating_mul(1 << (*count).min(16)).min(LAST_BACKOFF);
@@ -256,12 +254,12 @@ impl Round<'_> {
         let mut sight = observe(client, &**admin, self.cluster, &installation.namespace, look)
             .await
             .map_err(Error::Observe)?;
-        if self.cluster.metadata.deletion_timestamp.is_some() {
+        if self.cluster.metadata.deletion_timestamp.is_some() && !self.is_protected() {
             return self.wind_up(&sight).await;
         }
-        self.context.streams.watch(self.reference, sight.targets.values().cloned().collect());
+        self.context.streams.watch(self.reference, sight.watched());
         let served = trust::can_serve_clients(self.cluster, &sight.secrets, Timestamp::now().as_second());
-        let valid = validate(self.cluster, &sight.observed, &self.context.node_image);
+        let valid = validate(self.cluster, &sight.observed);
         match valid.and_then(|valid| served.map(|()| valid)) {
             Ok(valid) => Box::pin(self.work(&mut sight, &valid)).await,
             Err(invalid) => Box::pin(self.report(&mut sight, &invalid)).await,
@@ -276,19 +274,25 @@ impl Round<'_> {
     }
 
     async fn work(&self, sight: &mut Sight, valid: &Valid) -> Result<Action, Error> {
+        let mut decision = self.decide(sight);
+        sight.observed.keeps_template = decision.keep_template;
         let mut plan = plan::plan(&valid.wanted, &sight.observed, fresh_id());
         self.hold_budget(&mut plan);
         if self.write_first(&plan).await? {
             // Written before anything else is done. The change of the status starts the next round.
             return Ok(Action::requeue(ACTED));
         }
-        if !valid.wanted.paused && self.keep_finalizer(valid.deletion_policy).await? {
+        if !valid.wanted.paused && self.keep_finalizers(valid.deletion_policy).await? {
             // What was read is not current any more. The change starts the next round.
             return Ok(Action::requeue(ACTED));
         }
         if !self.context.held.is_fresh() {
             // It stood still since the round began: another operator may work by now, on newer news.
             tracing::debug!(cluster = short(self.reference), "the lease is to be renewed first");
+            return Ok(Action::requeue(ACTED));
+        }
+        if !valid.wanted.paused && self.begin_upgrade(&mut decision, &plan).await? {
+            // Written before a pod is touched. The change of the status starts the next round.
             return Ok(Action::requeue(ACTED));
         }
         let certificates = Box::pin(self.keep_certificates(sight)).await;
@@ -299,7 +303,8 @@ impl Round<'_> {
             (Some(_), _) => Ok(()),
             (None, kept) if valid.wanted.paused => {
                 let client = &self.context.client;
-                let budget = apply::budget(client, self.cluster, &self.objects(sight, valid, &plan)).await;
+                let objects = self.objects(sight, &decision, &plan);
+                let budget = apply::budget(client, self.cluster, &objects, &self.context.applied).await;
                 kept.and(budget).map_err(Unfinished::Objects)
             }
             // Pods wait for it.
@@ -307,7 +312,7 @@ impl Round<'_> {
                 Err(Unfinished::Step(error))
             }
             (None, kept) => {
-                let applied = Box::pin(self.apply(sight, valid, &mut plan)).await;
+                let applied = Box::pin(self.apply(sight, valid, &decision, &mut plan)).await;
                 applied.and(kept.map_err(Unfinished::Objects))
             }
         };
@@ -317,6 +322,7 @@ impl Round<'_> {
             seen: &sight.observed,
             spec: Ok(valid),
             plan: Some(&plan),
+            upgrade: Some(&decision),
             problem: problem.as_deref(),
             certificates: certificates.as_ref(),
             now: Timestamp::now(),
@@ -334,19 +340,49 @@ impl Round<'_> {
             // Whether it lasts, no event may say.
             None if sight.observed.troubles.iter().any(|trouble| trouble.lasting < QUIET) => PENDING,
             None if certificates.is_some_and(|found| found.nodes_are_awaited) => PENDING,
-            None => IDLE,
+            None if decision.approved => TURN,
+            None => self.rest(valid),
             Some(_) if plan.action().is_some() => ACTED,
             Some(_) => PENDING,
         }))
     }
 
+    /// How long nothing has to be done, if nothing happens: until the level may be raised, or for long.
+    fn rest(&self, valid: &Valid) -> Duration {
+        let level = self.cluster.status.as_ref().and_then(|status| status.level.as_ref());
+        let since = level.and_then(|level| level.raisable_since.as_ref());
+        let stands =
+            since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since.0)).ok());
+        match (valid.wanted.finalize_after, stands) {
+            (Some(after), Some(stands)) => after.saturating_sub(stands).clamp(PENDING, self.idle()),
+            _ => self.idle(),
+        }
+    }
+
+    fn idle(&self) -> Duration {
+        let given = self.cluster.spec.tls.client.as_ref().and_then(|tls| tls.secret_name.as_ref());
+        if given.is_some() { IDLE_WITH_A_SECRET } else { IDLE }
+    }
+
     /// Makes the objects as planned, and does the step. The step is planned again with the `StatefulSet` as it has become: a
     /// new template has pods to replace, and what they are made from is not known before its controller has seen it.
-    async fn apply(&self, sight: &mut Sight, valid: &Valid, plan: &mut Plan) -> Result<(), Unfinished> {
+    async fn apply(
+        &self,
+        sight: &mut Sight,
+        valid: &Valid,
+        decision: &Decision,
+        plan: &mut Plan,
+    ) -> Result<(), Unfinished> {
         let Context { client, admin, .. } = self.context;
-        let objects = self.objects(sight, valid, plan);
+        let objects = self.objects(sight, decision, plan);
+        let template = match &sight.observed.stateful_set {
+            Some(set) if set.terminating => Template::Going,
+            Some(_) if decision.keep_template => Template::Keep,
+            _ => Template::Make,
+        };
         // An object that is refused does not keep the cluster from changing its members.
-        let (stateful_set, applied) = apply::objects(client, self.cluster, &objects).await;
+        let (stateful_set, applied) =
+            apply::objects(client, self.cluster, &objects, template, &self.context.applied).await;
         if let Some(stateful_set) = stateful_set {
             sight.observed.stateful_set = Some(stateful_set_state(&stateful_set));
             let again = plan::plan(&valid.wanted, &sight.observed, fresh_id());
@@ -355,11 +391,15 @@ impl Round<'_> {
             self.hold_budget(plan);
             if raised {
                 // Before the step: more voters are asked for only when the budget counts them.
-                let objects = self.objects(sight, valid, plan);
-                apply::budget(client, self.cluster, &objects).await.map_err(Unfinished::Step)?;
+                let objects = self.objects(sight, decision, plan);
+                apply::budget(client, self.cluster, &objects, &self.context.applied)
+                    .await
+                    .map_err(Unfinished::Step)?;
             }
         }
+        // A class that does not let volumes grow leaves the cluster as it is.
         let grown = apply::volume_sizes(client, self.cluster, sight).await;
+        sight.observed.resize_refused = grown.err().map(|error| error.to_string());
         let labelled = apply::roles(client, self.cluster, &sight.observed).await;
         let marks = plan::marks(&valid.wanted, &sight.observed);
         let marked = apply::marks(client, self.cluster, sight, &marks).await;
@@ -370,19 +410,20 @@ impl Round<'_> {
             let namespace = self.cluster.namespace().unwrap_or_default();
             let held = &self.context.held;
             let fence = Fence { client, admin: &**admin, held, namespace: &namespace, sight };
-            let done = apply::act(&fence, self.blueprint(sight, valid, plan), action)
-                .await
-                .map_err(Unfinished::Step)?;
+            let done =
+                apply::act(&fence, self.blueprint(sight, &decision.image, plan.pods, plan.budget), action)
+                    .await
+                    .map_err(Unfinished::Step)?;
             if let Outcome::Later(until) = done {
                 tracing::debug!(cluster = short(self.reference), step = kind, until, "not yet");
                 plan.step = Some(Step { course: Course::Wait(until), ..step.clone() });
-                return applied.and(grown).and(labelled).and(marked).map_err(Unfinished::Objects);
+                return applied.and(labelled).and(marked).map_err(Unfinished::Objects);
             }
             tracing::info!(cluster = short(self.reference), step = kind, reason = step.reason, "done");
             self.context.metrics.step(&kind);
             self.context.events.normal(&self.cluster.object_ref(&()), &kind, &step.reason).await;
         }
-        applied.and(grown).and(labelled).and(marked).map_err(Unfinished::Objects)
+        applied.and(labelled).and(marked).map_err(Unfinished::Objects)
     }
 
     /// Certificates do not expire, also while the cluster is paused, or its spec cannot be worked on.
@@ -415,16 +456,18 @@ impl Round<'_> {
         }
     }
 
-    fn objects(&self, sight: &Sight, valid: &Valid, plan: &Plan) -> Objects {
-        resources::objects(self.blueprint(sight, valid, plan))
+    fn objects(&self, sight: &Sight, decision: &Decision, plan: &Plan) -> Objects {
+        let mut objects = resources::objects(self.blueprint(sight, &decision.image, plan.pods, plan.budget));
+        digest::write(&mut objects.stateful_set, &decision.made);
+        objects
     }
 
-    fn blueprint<'b>(&'b self, sight: &'b Sight, valid: &'b Valid, plan: &Plan) -> Blueprint<'b> {
+    fn blueprint<'b>(&'b self, sight: &'b Sight, image: &'b str, pods: u32, budget: Budget) -> Blueprint<'b> {
         Blueprint {
             cluster: self.cluster,
-            image: &valid.image,
-            pods: plan.pods,
-            budget: plan.budget,
+            image,
+            pods,
+            budget,
             claim_size: sight.observed.stateful_set.as_ref().and_then(|set| set.claim_size.as_deref()),
             operator_namespace: &self.context.installation.namespace,
         }
@@ -442,12 +485,18 @@ impl Round<'_> {
             seen: &sight.observed,
             spec: Err(invalid),
             plan: None,
+            upgrade: None,
             problem: None,
             certificates: certificates.as_ref(),
             now: Timestamp::now(),
         };
         let written = self.write_status(&findings).await?;
-        Ok(Action::requeue(if written { IDLE } else { ACTED }))
+        Ok(Action::requeue(match invalid {
+            _ if !written => ACTED,
+            // It may come any moment, and no event says so.
+            Invalid::ClientSecret { .. } => PENDING,
+            _ => self.idle(),
+        }))
     }
 
     /// What is written to the status before anything else is done. Returns whether there was something.
@@ -483,7 +532,10 @@ impl Round<'_> {
     async fn write_status(&self, findings: &Findings<'_>) -> Result<bool, Error> {
         let before = self.cluster.status.clone().unwrap_or_default();
         let after = status(findings);
+        let namespace = self.cluster.namespace().unwrap_or_default();
+        self.context.metrics.cluster(&namespace, &self.cluster.name_any(), &after);
         if Some(&after) == self.cluster.status.as_ref() {
+            self.note_upgrade(&before, &after);
             return Ok(true);
         }
         match self.patch_status(&after).await {
@@ -496,6 +548,7 @@ impl Round<'_> {
             }
             result => result?,
         }
+        self.note_upgrade(&before, &after);
         self.tell(&before, &after, findings).await;
         Ok(true)
     }
@@ -574,88 +627,22 @@ impl Round<'_> {
             );
             events.warning(&about, &plan.step, &format!("refused: {}; needs {needs}", plan.reason)).await;
         }
+        let failed = |status: &RaftClusterStatus| {
+            let upgrade = status.upgrade.as_ref().filter(|upgrade| upgrade.state == UpgradeState::Failed);
+            upgrade.and_then(|upgrade| upgrade.message.clone())
+        };
+        if let Some(why) =
+            findings.seen.resize_refused.as_ref().filter(|_| before.conditions != after.conditions)
+        {
+            events.warning(&about, "VolumesRefused", why).await;
+        }
+        if let Some(why) = failed(after).filter(|_| failed(before).is_none()) {
+            tracing::warn!(cluster = short(self.reference), why, "the upgrade has failed");
+            events.warning(&about, "UpgradeFailed", &why).await;
+        }
         if let Some(problem) = findings.problem {
             events.warning(&about, "Failed", problem).await;
         }
-    }
-
-    /// The finalizer is there only while there is something to clean up: it holds up deletion while the operator is down.
-    /// Returns whether it had to be changed.
-    async fn keep_finalizer(&self, policy: DeletionPolicy) -> Result<bool, Error> {
-        let wanted = policy == DeletionPolicy::Delete;
-        if wanted == self.has_finalizer() {
-            return Ok(false);
-        }
-        self.set_finalizer(wanted).await?;
-        Ok(true)
-    }
-
-    fn has_finalizer(&self) -> bool {
-        self.cluster.finalizers().iter().any(|finalizer| finalizer == VOLUMES_FINALIZER)
-    }
-
-    async fn set_finalizer(&self, wanted: bool) -> Result<(), Error> {
-        let others =
-            self.cluster.finalizers().iter().filter(|finalizer| *finalizer != VOLUMES_FINALIZER).cloned();
-        let finalizers: Vec<String> = others.chain(wanted.then(|| VOLUMES_FINALIZER.to_owned())).collect();
-        let patch = json!({
-            "metadata": {"finalizers": finalizers, "resourceVersion": self.cluster.resource_version()}
-        });
-        let namespace = self.cluster.namespace().unwrap_or_default();
-        let api = Api::<RaftCluster>::namespaced(self.context.client.clone(), &namespace);
-        let written =
-            api.patch(&self.cluster.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
-        written.map(drop).map_err(Error::Write)
-    }
-
-    /// The resource is being deleted. Its objects go with it; its volumes, where the policy says so now: first the pods end, then the
-    /// volumes go, and when none is left the finalizer. The finalizer may be left over from an earlier policy.
-    async fn wind_up(&self, sight: &Sight) -> Result<Action, Error> {
-        let Context { client, .. } = self.context;
-        self.context.forget(self.reference);
-        let deletes = self.cluster.spec.deletion_policy == DeletionPolicy::Delete;
-        if self.has_finalizer() && deletes {
-            let pods: Vec<_> =
-                sight.observed.pods.keys().map(|&ordinal| sight.observed.pod_name(ordinal)).collect();
-            if !pods.is_empty() {
-                self.say_deleting(&format!("the pods to end: {}", pods.join(", "))).await;
-                apply::end_pods(client, self.cluster, sight).await?;
-                return Ok(Action::requeue(ACTED));
-            }
-            // No pod may come that would have a claim made anew.
-            apply::end_pods(client, self.cluster, sight).await?;
-            if apply::delete_volumes(client, self.cluster, sight).await? {
-                self.say_deleting("the volumes to be gone").await;
-                return Ok(Action::requeue(ACTED));
-            }
-        } else if self.say_deleting("the objects to be gone").await {
-            // What was read is not current any more.
-            return Ok(Action::requeue(ACTED));
-        }
-        if self.has_finalizer() {
-            self.set_finalizer(false).await?;
-        }
-        Ok(Action::await_change())
-    }
-
-    /// Says in the status that the resource is being deleted, and what that waits for. Returns whether it had to be said; it holds
-    /// nothing up if that is refused.
-    async fn say_deleting(&self, waits_for: &str) -> bool {
-        let before = self.cluster.status.clone().unwrap_or_default();
-        let plan = Some(PlanStatus {
-            step: "Delete".to_owned(),
-            reason: "the resource is being deleted".to_owned(),
-            waiting_for: Some(waits_for.to_owned()),
-        });
-        let after = RaftClusterStatus { phase: Some(Phase::Deleting), plan, ..before.clone() };
-        if after == before || self.cluster.finalizers().is_empty() {
-            return false;
-        }
-        let written = self.patch_status(&after).await;
-        if let Err(error) = &written {
-            tracing::debug!(cluster = short(self.reference), %error, "cannot say that it is being deleted");
-        }
-        written.is_ok()
     }
 }
 

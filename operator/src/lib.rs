@@ -4,14 +4,18 @@
 //! status. `validate`, `plan`, `resources` and `status` are pure: they decide, and only `observe` and `apply` talk.
 
 pub mod ages;
+pub mod applied;
 pub mod apply;
+mod ask;
 mod causes;
+mod check;
 pub mod cli;
 pub mod controller;
 pub mod custody;
 pub mod duration;
 pub mod events;
 pub mod fence;
+pub mod fleet;
 pub mod http;
 pub mod lease;
 pub mod membership;
@@ -19,6 +23,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod observe;
 pub mod observed;
+pub mod pace;
 pub mod plan;
 pub mod plugin;
 mod pod_state;
@@ -31,6 +36,7 @@ pub mod status;
 pub mod streams;
 pub mod trouble;
 pub mod trust;
+pub mod upgrade;
 pub mod validate;
 
 pub use run::run;

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use quorate_crds::{MemberRole, RaftClusterStatus};
 
 use crate::controller::Guarded;
 use crate::trust::{TERMS, Term};
@@ -24,7 +25,17 @@ pub struct Metrics {
     steps: Family<Labels, Counter>,
     leading: Gauge<f64, AtomicU64>,
     certificates: Family<Labels, Gauge<i64, AtomicI64>>,
+    clusters: [Family<Labels, Gauge>; 5],
 }
+
+/// What is said of each cluster: the name of the metric, and what it means.
+const OF_A_CLUSTER: [(&str, &str); 5] = [
+    ("cluster_ready", "1 while the condition Ready of the cluster holds"),
+    ("cluster_quorate", "1 while a leader of the cluster with a quorum is known"),
+    ("cluster_voters", "Voters of the newest configuration"),
+    ("cluster_voters_healthy", "Voters that the leader hears of, and that have caught up"),
+    ("cluster_term", "The term of the newest leader"),
+];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -40,7 +51,12 @@ impl Default for Metrics {
         let ends = "When certificates end, in seconds since 1970, by what they are for";
         registry.register("certificate_end_timestamp_seconds", ends, certificates.clone());
         registry.register("leading", "1 while this operator holds the lease", leading.clone());
-        Self { registry, rounds, round_seconds, steps, leading, certificates }
+        let clusters = OF_A_CLUSTER.map(|(name, help)| {
+            let family = Family::<Labels, Gauge>::default();
+            registry.register(name, help, family.clone());
+            family
+        });
+        Self { registry, rounds, round_seconds, steps, leading, certificates, clusters }
     }
 }
 
@@ -55,6 +71,34 @@ impl Metrics {
     /// A step has been done.
     pub fn step(&self, kind: &str) {
         self.steps.get_or_create(&vec![("kind", kind.to_owned())]).inc();
+    }
+
+    /// What the status of a cluster says now.
+    pub fn cluster(&self, namespace: &str, name: &str, status: &RaftClusterStatus) {
+        let holds = |kind: &str| {
+            let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+            i64::from(found.is_some_and(|condition| condition.status == "True"))
+        };
+        let voters = status.members.iter().filter(|member| member.role != MemberRole::Learner);
+        let healthy = voters.clone().filter(|member| member.healthy).count();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let values = [
+            holds("Ready"),
+            holds("Quorate"),
+            count(voters.count()),
+            count(healthy),
+            status.term.unwrap_or_default(),
+        ];
+        for (family, value) in self.clusters.iter().zip(values) {
+            family.get_or_create(&labels(namespace, name)).set(value);
+        }
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        for family in &self.clusters {
+            family.remove(&labels(namespace, name));
+        }
     }
 
     /// Whether this operator holds the lease.
@@ -89,4 +133,26 @@ impl Metrics {
 fn certificate(cluster: &ObjectRef<Guarded>, what: &str) -> Labels {
     let namespace = cluster.namespace.clone().unwrap_or_default();
     vec![("namespace", namespace), ("name", cluster.name.clone()), ("certificate", what.to_owned())]
+}
+
+/// `namespace` alone would be taken for the operator's own by whoever scrapes it.
+fn labels(namespace: &str, name: &str) -> Labels {
+    vec![("cluster_namespace", namespace.to_owned()), ("cluster", name.to_owned())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_has_its_metrics_until_it_is_gone() {
+        let metrics = Metrics::default();
+        let status = RaftClusterStatus { term: Some(7), ..RaftClusterStatus::default() };
+        metrics.cluster("ns", "demo", &status);
+        let line = "quorate_operator_cluster_term{cluster_namespace=\"ns\",cluster=\"demo\"} 7";
+        let text = metrics.text().expect("text");
+        assert!(text.contains(line), "{text}");
+        metrics.forget("ns", "demo");
+        assert!(!metrics.text().expect("text").contains("demo"));
+    }
 }

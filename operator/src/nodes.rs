@@ -78,6 +78,13 @@ pub trait Admin: Send + Sync + 'static {
         cluster_id: u64,
         target: MemberId,
     ) -> BoxFuture<'a, Result<(), AdminError>>;
+    /// Asks the leader to raise the level of the data.
+    fn raise_level<'a>(
+        &'a self,
+        node: &'a Target,
+        cluster_id: u64,
+        to: u32,
+    ) -> BoxFuture<'a, Result<(), AdminError>>;
     /// Closes the connections to nodes whose DNS names end so.
     fn forget(&self, suffix: &str);
 }
@@ -200,6 +207,21 @@ impl Admin for TlsAdmin {
         .boxed()
     }
 
+    fn raise_level<'a>(
+        &'a self,
+        node: &'a Target,
+        cluster_id: u64,
+        to: u32,
+    ) -> BoxFuture<'a, Result<(), AdminError>> {
+        async move {
+            let mut client = self.client(node)?;
+            let request = admin::RaiseLevelRequest { cluster_id, to };
+            within(ACTION_DEADLINE, node, client.raise_level(request)).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn forget(&self, suffix: &str) {
         self.connections.lock().retain(|host, _| !host.ends_with(suffix));
     }
@@ -244,6 +266,8 @@ fn node_status(answer: admin::StatusResponse) -> NodeStatus {
         leader_id: answer.leader_id,
         version: answer.version,
         authorities: answer.peer_authorities,
+        level: answer.level,
+        newest_level: answer.newest_level,
         peer_address: answer.peer_address,
         client_urls: answer.client_urls,
         configuration: answer.configuration.and_then(configuration_state),

@@ -8,6 +8,7 @@ use quorate_crds::ScaleDownPolicy;
 use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal};
 use crate::plan::{Recovery, RecoveryPod};
 use crate::trouble::Trouble;
+use crate::upgrade::Rendered;
 
 /// Everything that was seen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +41,14 @@ pub struct Observed {
     pub recovery: Option<Recovery>,
     /// The pod that makes a new cluster of a volume.
     pub recovery_pod: Option<RecoveryPod>,
+    /// Members that the leader hears of and that lack some of what is committed, and for how long.
+    pub lagging: BTreeMap<MemberId, Duration>,
+    /// The operator is not to make another template of the pods now.
+    pub keeps_template: bool,
+    /// Why the API server refuses larger volumes, in its own words.
+    pub resize_refused: Option<String>,
+    /// For how long all members run a version that supports a higher level than the data has.
+    pub raisable_for: Option<Duration>,
     /// The addresses of pods at which another node answered, with the name that it gave.
     pub misplaced: BTreeMap<Ordinal, String>,
 }
@@ -60,8 +69,16 @@ pub struct StatefulSetState {
     pub replicas: u32,
     /// The revision of its template; absent while its controller has not taken up the newest one.
     pub update_revision: Option<String>,
+    /// Its UID.
+    pub uid: String,
+    /// It is being deleted.
+    pub terminating: bool,
     /// The size in its claim template, which Kubernetes does not let anyone change.
     pub claim_size: Option<String>,
+    /// The image of the nodes in its template.
+    pub image: Option<String>,
+    /// What the operator made the template from.
+    pub rendered: Option<Rendered>,
 }
 
 /// A Kubernetes node.
@@ -144,6 +161,12 @@ pub struct ClaimState {
     pub older: bool,
     /// The size that it asks for.
     pub size: Option<String>,
+    /// The size that its volume has.
+    pub capacity: Option<String>,
+    /// The driver cannot give the size that it asks for.
+    pub infeasible: bool,
+    /// Its volume is larger, and its file system grows when its pod starts anew.
+    pub needs_restart: bool,
     /// The name of its volume.
     pub volume: Option<String>,
     /// The Kubernetes node that its volume is bound to. It is looked at only where the pod has trouble, as is what follows.
@@ -188,6 +211,10 @@ pub struct NodeStatus {
     pub holds: Holds,
     /// The authorities that it trusts on its peer port: the SHA-256 of each, in hexadecimal, in the order of its file.
     pub authorities: Vec<String>,
+    /// The level of its data. Zero while it belongs to no cluster.
+    pub level: u32,
+    /// The newest level that it supports.
+    pub newest_level: u32,
     /// `host:port` of its peer listener.
     pub peer_address: String,
     /// URLs of its client listener.

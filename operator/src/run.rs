@@ -11,28 +11,35 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::ages::Ages;
+use crate::applied::Applied;
+use crate::check;
 use crate::cli::{Cli, LogFormat};
 use crate::controller::{self, Context};
 use crate::custody::Installation;
 use crate::events::Events;
+use crate::fleet::{Fleet, Rules};
 use crate::http;
 use crate::lease::OperatorLease;
 use crate::metrics::Metrics;
 use crate::nodes::{Admin, TlsAdmin};
+use crate::pace::Pace;
 use crate::streams::Streams;
 
 /// Runs the operator until it is told to end, or has lost its lease.
 pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     start_logging(&cli)?;
+    let client = Client::try_default().await.map_err(|error| {
+        format!("cannot find the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG")
+    })?;
+    if cli.check {
+        return check::check(client, &cli).await;
+    }
     let metrics = Arc::new(Metrics::default());
     let listener = http::listen(cli.listen_http).map_err(|error| {
         format!("cannot listen on {}: {error}. Choose another --listen-http", cli.listen_http)
     })?;
     tokio::spawn(http::serve(listener, metrics.clone()));
 
-    let client = Client::try_default().await.map_err(|error| {
-        format!("cannot find the Kubernetes API: {error}. Run in a pod, or set KUBECONFIG")
-    })?;
     let holder = cli.name.clone().unwrap_or_else(|| format!("operator-{}", std::process::id()));
     let lease = OperatorLease::new(client.clone(), &cli.namespace, &cli.lease, holder);
     let end = end_signal()?;
@@ -41,8 +48,8 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         () = told(end.clone()) => return Ok(()),
     }
     metrics.leading(true);
-    let scope = if cli.watch_namespace.is_empty() { "all namespaces" } else { &cli.watch_namespace };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), scope, "holds the lease: working");
+    let scopes = cli.scopes();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespaces = ?scopes, "holds the lease: working");
 
     let admin: Arc<dyn Admin> = Arc::new(TlsAdmin::default());
     let (streams, triggers) = Streams::new(admin.clone());
@@ -54,14 +61,20 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
         metrics: metrics.clone(),
         node_image: cli.node_image.clone(),
         domain: domain(&cli.cluster_domain),
+        fleet: Fleet::new(Rules {
+            at_once: cli.upgrades_at_once,
+            stop_at_failure: cli.stop_upgrades_at_failure,
+        }),
         installation: Installation { namespace: cli.namespace.clone(), lease: cli.lease.clone() },
+        applied: Applied::default(),
+        pace: Pace::default(),
         ages: Ages::default(),
         held: lease.held(),
         asked: Mutex::default(),
         failures: Mutex::new(HashMap::new()),
     });
     tokio::select! {
-        () = controller::run(context, triggers, &cli.watch_namespace, told(end)) => {
+        () = controller::run(context, triggers, &scopes, || told(end.clone())) => {
             lease.release().await;
             Ok(())
         }

@@ -2,23 +2,33 @@
 
 mod troubles;
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use quorate_crds::{
-    Binding, MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus, Remains,
-    TroubleStatus,
+    Binding, Cause, LevelStatus, MemberRole, MemberStatus, Phase, PlanStatus, RaftCluster, RaftClusterStatus,
+    Remains, StorageStatus, TroubleStatus, UpgradeState, UpgradeStatus,
 };
 
 pub use self::troubles::{QUIET, news};
 use crate::membership::{MemberId, Ordinal, has_majority};
-use crate::observed::{Leader, Observed};
+use crate::observed::{ClaimState, Leader, Observed};
 use crate::plan::{Course, Plan, Step, StepKind};
+use crate::quantity;
 use crate::resources;
 use crate::trust::Report;
+use crate::upgrade::{self, Decision};
 use crate::validate::{Invalid, Valid};
 
 /// The condition that tells whether all certificates are good for a while.
 pub const CERTIFICATES: &str = "CertificatesCurrent";
+
+/// A member that is behind for less than this is busy, and not unwell.
+const A_MOMENT: Duration = Duration::from_secs(10);
+
+/// Why a cluster that hibernates does not serve.
+const ASLEEP: &str = "spec.hibernate is true: the cluster has no pods";
 
 /// What a status is made from.
 #[derive(Debug)]
@@ -31,6 +41,8 @@ pub struct Findings<'a> {
     pub spec: Result<&'a Valid, &'a Invalid>,
     /// What was planned.
     pub plan: Option<&'a Plan>,
+    /// What was decided on the image and the template.
+    pub upgrade: Option<&'a Decision>,
     /// What the API server or a node refused in this round.
     pub problem: Option<&'a str>,
     /// What was found of the certificates, if they were looked at.
@@ -48,6 +60,12 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
     let troubles = troubles::told(seen, &before.troubles, findings.now);
     let lost = facts.quorum == Quorum::Lost && seen.bootstrapped && has_no_quorum(&before, findings.now);
     let remains = if lost { remains(seen, &before.remains) } else { Vec::new() };
+    let upgrade = match (findings.spec, findings.upgrade) {
+        (Ok(valid), Some(decision)) => upgrade::progress(decision, seen, valid.wanted.replicas),
+        _ => before.upgrade,
+    };
+    let level = upgrade::level(before.level.as_ref(), seen, findings.now);
+    let upgraded = upgraded(findings, upgrade.as_ref(), level.as_ref());
     RaftClusterStatus {
         observed_generation: cluster.metadata.generation,
         cluster_id: before.cluster_id,
@@ -59,7 +77,7 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
             _ => Some(format!("{}/{}", facts.well, facts.wanted)),
         },
         members: match leader {
-            Some(leader) => members(seen, leader),
+            Some(leader) => members(cluster, seen, leader),
             // Nobody says that they are well.
             None => {
                 before.members.into_iter().map(|member| MemberStatus { healthy: false, ..member }).collect()
@@ -67,6 +85,7 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         },
         phase: phase(findings, &facts, before.phase),
         version: version(seen).or(before.version),
+        image: findings.upgrade.map(|decision| decision.image.clone()).or(before.image),
         plan: plan_status(findings.plan),
         remains,
         recovery: before.recovery,
@@ -76,8 +95,11 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
             Some(_) => Some(Binding { name: resources::connection_secret(&seen.name) }),
             None => before.binding,
         },
-        conditions: conditions(findings, &facts, &troubles, &before.conditions),
+        conditions: conditions(findings, &facts, upgraded, &troubles, &before.conditions),
         troubles,
+        upgrade,
+        level,
+        storage: storage(seen).or(before.storage),
     }
 }
 
@@ -111,7 +133,12 @@ impl Facts {
         };
         let voters = leader.map(|leader| &leader.configuration().voters);
         let well = leader.map_or(0, |leader| {
-            leader.configuration().voters.iter().filter(|id| leader.is_well(**id)).count()
+            leader
+                .configuration()
+                .voters
+                .iter()
+                .filter(|id| looks_well(findings.cluster, findings.seen, leader, **id))
+                .count()
         });
         let steady =
             leader.is_some_and(|leader| leader.state.committed && !leader.configuration().is_joint());
@@ -147,7 +174,19 @@ fn term(seen: &Observed, before: Option<i64>) -> Option<i64> {
     known.filter(|&term| term > 0).and_then(|term| i64::try_from(term).ok()).max(before)
 }
 
-fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
+/// Whether a member is shown as well. One that was, that the leader hears of, and that has been behind for a moment is busy: each change of
+/// the status costs a write.
+fn looks_well(cluster: &RaftCluster, seen: &Observed, leader: Leader<'_>, id: MemberId) -> bool {
+    let name = format!("{id:016x}");
+    let was_well = || {
+        let members = cluster.status.iter().flat_map(|status| &status.members);
+        members.into_iter().any(|member| member.id == name && member.healthy)
+    };
+    let for_a_moment = seen.lagging.get(&id).is_some_and(|lags| *lags < A_MOMENT);
+    leader.is_well(id) || (leader.hears(id) && for_a_moment && was_well())
+}
+
+fn members(cluster: &RaftCluster, seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
     let configuration = leader.configuration();
     let role = |id: MemberId| {
         if id == leader.status.member_id {
@@ -167,7 +206,7 @@ fn members(seen: &Observed, leader: Leader<'_>) -> Vec<MemberStatus> {
             id: format!("{id:016x}"),
             role: role(id),
             pod: seen.pod_name(ordinal),
-            healthy: leader.is_well(id),
+            healthy: looks_well(cluster, seen, leader, id),
             volume: volume(seen, leader, ordinal, id),
         })
     };
@@ -238,6 +277,9 @@ fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Optio
     if findings.seen.bootstrapped && facts.quorum == Quorum::Unseen {
         return before;
     }
+    if sleeps(findings) {
+        return Some(Phase::Hibernated);
+    }
     let paused = findings.spec.is_ok_and(|valid| valid.wanted.paused);
     let refused = matches!(&facts.step, Some(Step { course: Course::Refuse(_), .. }));
     let acts = matches!(&facts.step, Some(Step { course: Course::Act(_), .. }));
@@ -252,7 +294,7 @@ fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Optio
     }
     Some(match facts.step.as_ref().map(|step| step.kind) {
         _ if refused => Phase::Degraded,
-        Some(StepKind::UpdatePod | StepKind::TransferLeadership) => Phase::Updating,
+        Some(StepKind::UpdatePod | StepKind::TransferLeadership | StepKind::ResizeVolumes) => Phase::Updating,
         Some(StepKind::DeleteVolume) | None if facts.all_well() => Phase::Ready,
         None => Phase::Degraded,
         // Nothing changes yet: it is waited for.
@@ -261,9 +303,15 @@ fn phase(findings: &Findings<'_>, facts: &Facts, before: Option<Phase>) -> Optio
     })
 }
 
+/// Whether the cluster has no pods because the spec wants none.
+fn sleeps(findings: &Findings<'_>) -> bool {
+    findings.spec.is_ok_and(|valid| valid.wanted.hibernate) && findings.seen.pods.is_empty()
+}
+
 fn conditions(
     findings: &Findings<'_>,
     facts: &Facts,
+    upgraded: Verdict,
     troubles: &[TroubleStatus],
     before: &[Condition],
 ) -> Vec<Condition> {
@@ -276,6 +324,9 @@ fn conditions(
         spec_accepted(findings),
         reconciled(findings),
         paused(findings),
+        upgraded,
+        resized(findings),
+        deletion(findings),
     ];
     let certificates = findings.certificates.map(|report| certificates(report, findings.now));
     // What was not looked at is as it was.
@@ -326,6 +377,7 @@ fn ready(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     let pending = facts.step.as_ref().filter(|step| step.kind != StepKind::DeleteVolume);
     match pending {
         _ if findings.spec.is_err() => verdict("Ready", false, "SpecRefused", "the spec cannot be worked on"),
+        _ if sleeps(findings) => verdict("Ready", false, "Hibernated", ASLEEP),
         _ if facts.quorum == Quorum::Lost => {
             verdict("Ready", false, "NoQuorum", "no leader with a quorum is known")
         }
@@ -348,6 +400,9 @@ fn quorate(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     let Some(leader) = findings.seen.leader() else {
         if facts.quorum == Quorum::Unseen {
             return unseen("Quorate");
+        }
+        if sleeps(findings) {
+            return verdict("Quorate", false, "Hibernated", ASLEEP);
         }
         return verdict("Quorate", false, "NoLeader", "no node says that it leads");
     };
@@ -380,6 +435,9 @@ fn progressing(findings: &Findings<'_>, facts: &Facts) -> Verdict {
 
 fn degraded(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     let kind = "Degraded";
+    if sleeps(findings) {
+        return verdict(kind, false, "Hibernated", ASLEEP);
+    }
     let strangers: Vec<_> =
         findings.seen.strangers().map(|ordinal| findings.seen.pod_name(ordinal)).collect();
     if !strangers.is_empty() {
@@ -389,12 +447,11 @@ fn degraded(findings: &Findings<'_>, facts: &Facts) -> Verdict {
     if let Some(Step { course: Course::Refuse(what), reason, .. }) = &facts.step {
         return verdict(kind, true, "StepRefused", format!("{reason}; needs {what}"));
     }
-    let unwell = findings.seen.leader().filter(|leader| {
-        let voters = &leader.configuration().voters;
-        !voters.iter().all(|id| leader.is_well(*id))
-    });
+    let well = |leader: Leader<'_>, id| looks_well(findings.cluster, findings.seen, leader, id);
+    let all_well = |leader: &Leader<'_>| leader.configuration().voters.iter().all(|&id| well(*leader, id));
+    let unwell = findings.seen.leader().filter(|leader| !all_well(leader));
     match unwell {
-        Some(leader) if has_majority(&leader.configuration().voters, |id| leader.is_well(id)) => {
+        Some(leader) if has_majority(&leader.configuration().voters, |id| well(leader, id)) => {
             verdict(kind, true, "VotersUnwell", format!("{} of {} voters are well", facts.well, facts.wanted))
         }
         Some(_) => verdict(kind, true, "NoMargin", "a majority of the voters is not well"),
@@ -433,6 +490,103 @@ fn paused(findings: &Findings<'_>) -> Verdict {
         );
     }
     verdict("Paused", false, "NotPaused", "spec.paused is false")
+}
+
+/// The size that the largest volume has: what it was given, where it asks for more.
+fn storage(seen: &Observed) -> Option<StorageStatus> {
+    let has = |claim: &ClaimState| {
+        let sizes = [claim.size.clone(), claim.capacity.clone()];
+        sizes.into_iter().flatten().filter_map(|text| Some((quantity::bytes(&text)?, text))).min()
+    };
+    let largest = seen.claims.values().filter(|claim| claim.bound).filter_map(has).max();
+    largest.map(|(_, size)| StorageStatus { size })
+}
+
+/// Whether all volumes have the size that the spec wants, and how far they are.
+fn resized(findings: &Findings<'_>) -> Verdict {
+    let kind = "VolumesResized";
+    let seen = findings.seen;
+    let wanted = &findings.cluster.spec.storage.size;
+    let back = storage(seen).map_or_else(String::new, |storage| storage.size);
+    let cure = format!(
+        "To take it back, write spec.storage.size: {back}; or let the storage class grow volumes (allowVolumeExpansion)"
+    );
+    if let Some(why) = &seen.resize_refused {
+        return verdict(
+            kind,
+            false,
+            "Refused",
+            format!("spec.storage.size {wanted} is refused: {why}. {cure}"),
+        );
+    }
+    let bytes = |text: &Option<String>| text.as_deref().and_then(quantity::bytes);
+    let smaller = |claim: &&ClaimState| {
+        claim.bound && bytes(&claim.capacity).is_some_and(|has| Some(has) < quantity::bytes(wanted))
+    };
+    let claims = seen.claims.iter().filter(|(_, claim)| smaller(claim));
+    let mut infeasible = false;
+    let told: Vec<_> = claims
+        .map(|(&ordinal, claim)| {
+            infeasible |= claim.infeasible;
+            let restart = if claim.needs_restart { ", and more when its pod starts anew" } else { "" };
+            let has = claim.capacity.as_deref().unwrap_or_default();
+            format!("data-{} has {has}{restart}", seen.pod_name(ordinal))
+        })
+        .collect();
+    let told = format!("spec.storage.size is {wanted}: {}", told.join("; "));
+    match told.ends_with(": ") {
+        true => verdict(kind, true, "AsWanted", "all volumes have the size of the spec"),
+        false if infeasible => {
+            verdict(kind, false, "Infeasible", format!("{told}. The driver cannot give it. {cure}"))
+        }
+        false => verdict(kind, false, "Resizing", told),
+    }
+}
+
+/// Whether the cluster runs the operator's version, and whether that can be taken back.
+fn upgraded(
+    findings: &Findings<'_>,
+    upgrade: Option<&UpgradeStatus>,
+    level: Option<&LevelStatus>,
+) -> Verdict {
+    let kind = "Upgraded";
+    let troubles = &findings.seen.troubles;
+    if let Some(trouble) = troubles.iter().find(|trouble| trouble.cause == Cause::TooOld) {
+        let pod = findings.seen.pod_name(trouble.ordinal);
+        let message = format!("{pod}: {}. Write spec.image", trouble.message);
+        return verdict(kind, false, "ImageTooOld", message);
+    }
+    if let Some(upgrade) = upgrade {
+        let message = upgrade.message.clone().unwrap_or_default();
+        let to = format!("{} with {}", upgrade.to, upgrade.to_image);
+        return match upgrade.state {
+            UpgradeState::Available => verdict(kind, false, "Available", format!("{to} waits for {message}")),
+            UpgradeState::Rolling => verdict(kind, false, "Rolling", format!("{to}: {message}")),
+            UpgradeState::Failed => verdict(kind, false, "Failed", message),
+        };
+    }
+    match level.and_then(|level| level.raisable_since.as_ref()) {
+        Some(since) => {
+            let after = &findings.cluster.spec.upgrade.finalize_after;
+            let message = format!(
+                "it can be taken back with spec.image: the level of the data is raised by spec.upgrade.finalizeAfter ({after}) after {}",
+                since.0
+            );
+            verdict(kind, true, "CanBeTakenBack", message)
+        }
+        None => verdict(kind, true, "Newest", "it runs what the spec and the operator's version say"),
+    }
+}
+
+/// Whether the resource is being deleted while the spec protects the cluster.
+fn deletion(findings: &Findings<'_>) -> Verdict {
+    let kind = "DeletionHeldUp";
+    if findings.cluster.metadata.deletion_timestamp.is_some() {
+        let message = "the resource is being deleted, and spec.deletionProtection is true: the cluster runs on. That cannot be undone: set it to \
+                       false to let the resource go, and create it anew over its volumes";
+        return verdict(kind, true, "Protected", message);
+    }
+    verdict(kind, false, "NotDeleted", "nobody has deleted the resource")
 }
 
 fn reconciled(findings: &Findings<'_>) -> Verdict {

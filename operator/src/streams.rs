@@ -62,6 +62,13 @@ impl Streams {
         }
     }
 
+    /// Begins a round of a cluster, as a change of its nodes does. Where too many triggers wait already, it is left out.
+    pub fn wake(&self, cluster: ObjectRef<Guarded>) {
+        if self.triggers.try_send(cluster).is_err() {
+            tracing::debug!("too many rounds wait already");
+        }
+    }
+
     /// Ends the streams of a cluster.
     pub fn forget(&self, cluster: &ObjectRef<Guarded>) {
         self.clusters.lock().remove(cluster);

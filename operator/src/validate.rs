@@ -7,11 +7,10 @@ use quorate_crds::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::duration;
 use crate::observed::Observed;
 use crate::plan::{self, Wanted};
-use crate::quantity;
 use crate::resources::{GRACE_PERIOD_SECONDS, NODE};
+use crate::{duration, quantity, upgrade};
 
 /// A spec that can be worked on.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +19,6 @@ pub struct Valid {
     pub wanted: Wanted,
     /// What becomes of the volumes with the cluster.
     pub deletion_policy: DeletionPolicy,
-    /// The image of the node.
-    pub image: String,
     /// What people should know about a spec that is accepted.
     pub advice: Option<Advice>,
 }
@@ -67,6 +64,9 @@ pub enum Invalid {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// Its nodes could not read the data.
+    #[error("spec.image needs {0}. The cluster goes on as it is")]
+    ImageTooOld(String),
 }
 
 impl Invalid {
@@ -78,12 +78,13 @@ impl Invalid {
             Self::LogFilter { .. } => "InvalidLogFilter",
             Self::Quota(_) => "InvalidQuota",
             Self::ClientSecret { reason, .. } => reason,
+            Self::ImageTooOld(_) => "ImageTooOld",
         }
     }
 }
 
-/// Checks a cluster's spec. `default_image` is used where the spec names none.
-pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> Result<Valid, Invalid> {
+/// Checks a cluster's spec.
+pub fn validate(cluster: &RaftCluster, seen: &Observed) -> Result<Valid, Invalid> {
     let spec = &cluster.spec;
     let replicas = u32::try_from(spec.replicas).ok().filter(|_| (1..=MAX_REPLICAS).contains(&spec.replicas));
     let replicas = replicas.ok_or(Invalid::Replicas(spec.replicas))?;
@@ -97,20 +98,26 @@ pub fn validate(cluster: &RaftCluster, seen: &Observed, default_image: &str) -> 
     if let Some(quota) = spec.quota.as_ref().filter(|quota| *quota != "none") {
         quantity::bytes(quota).ok_or_else(|| Invalid::Quota(quota.clone()))?;
     }
+    let level = cluster.status.as_ref().and_then(|status| status.level.as_ref()).map_or(0, |l| l.current);
+    if let Some(needs) = spec.image.as_ref().and_then(|image| upgrade::too_old(image, level)) {
+        return Err(Invalid::ImageTooOld(needs));
+    }
     Ok(Valid {
         wanted: Wanted {
             replicas,
             when_scaled: spec.storage.when_scaled,
             paused: spec.paused,
+            hibernate: spec.hibernate,
             disruptions: spec.disruptions,
             replacement: plan::Replacement {
                 automatic: spec.replacement.automatic.iter().copied().collect(),
                 patience: duration::parse(&spec.replacement.patience),
             },
             recover: spec.recover.as_ref().and_then(request),
+            volume_size: quantity::bytes(&spec.storage.size),
+            finalize_after: duration::parse(&spec.upgrade.finalize_after),
         },
         deletion_policy: spec.deletion_policy,
-        image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),
         advice: advice(spec),
     })
 }
@@ -183,6 +190,8 @@ fn even_replicas(replicas: i32) -> Option<Advice> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_crds::{LevelStatus, RaftClusterStatus};
+
     use super::*;
 
     fn cluster(replicas: i32) -> RaftCluster {
@@ -196,7 +205,7 @@ mod tests {
     #[test]
     fn replicas_outside_the_range_are_refused_here_too() {
         for replicas in [0, -1, 10, i32::MIN] {
-            let found = validate(&cluster(replicas), &seen("demo"), "image");
+            let found = validate(&cluster(replicas), &seen("demo"));
             assert_eq!(found, Err(Invalid::Replicas(replicas)));
         }
     }
@@ -204,32 +213,32 @@ mod tests {
     #[test]
     fn an_even_number_is_accepted_and_explained() {
         for replicas in 1..=9 {
-            let valid = validate(&cluster(replicas), &seen("demo"), "image").expect("a valid number");
+            let valid = validate(&cluster(replicas), &seen("demo")).expect("a valid number");
             assert_eq!(valid.advice.is_some(), replicas % 2 == 0, "{replicas}");
         }
-        let four = validate(&cluster(4), &seen("demo"), "image").expect("a valid number");
+        let four = validate(&cluster(4), &seen("demo")).expect("a valid number");
         let message = four.advice.expect("advice on an even number").message;
         assert!(message.starts_with("4 voters survive the loss of 1, no more than 3 would"), "{message}");
     }
 
     #[test]
     fn names_that_make_names_too_long_are_refused() {
-        assert!(validate(&cluster(3), &seen(&"a".repeat(52)), "image").is_ok());
-        assert_eq!(validate(&cluster(3), &seen(&"a".repeat(53)), "image"), Err(Invalid::Name(53)));
+        assert!(validate(&cluster(3), &seen(&"a".repeat(52))).is_ok());
+        assert_eq!(validate(&cluster(3), &seen(&"a".repeat(53))), Err(Invalid::Name(53)));
     }
 
     #[test]
-    fn the_image_is_the_specs_or_the_default() {
+    fn image_that_cannot_read_the_data_is_refused() {
         let mut cluster = cluster(3);
-        assert_eq!(
-            validate(&cluster, &seen("demo"), "default").map(|valid| valid.image),
-            Ok("default".to_owned())
-        );
-        cluster.spec.image = Some("mine:1".to_owned());
-        assert_eq!(
-            validate(&cluster, &seen("demo"), "default").map(|valid| valid.image),
-            Ok("mine:1".to_owned())
-        );
+        cluster.spec.image = Some("node:0.0.9".to_owned());
+        assert!(validate(&cluster, &seen("demo")).is_ok(), "nothing is known of the data");
+        let level = Some(LevelStatus { current: 2, raisable_since: None });
+        cluster.status = Some(RaftClusterStatus { level, ..RaftClusterStatus::default() });
+        let refused = validate(&cluster, &seen("demo")).expect_err("too old");
+        assert_eq!(refused.reason(), "ImageTooOld");
+        assert!(refused.to_string().starts_with("spec.image needs an image of 0.1.0 or later"), "{refused}");
+        cluster.spec.image = Some("node:0.1.0".to_owned());
+        assert!(validate(&cluster, &seen("demo")).is_ok());
     }
 
     #[test]
@@ -237,7 +246,7 @@ mod tests {
         let check = |change: &dyn Fn(&mut RaftClusterSpec)| {
             let mut cluster = cluster(3);
             change(&mut cluster.spec);
-            validate(&cluster, &seen("demo"), "image")
+            validate(&cluster, &seen("demo"))
         };
         let filter = check(&|spec| spec.log.filter = "quorate_node=loud".to_owned());
         assert_eq!(filter.map_err(|error| error.reason()), Err("InvalidLogFilter"));

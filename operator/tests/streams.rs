@@ -61,6 +61,10 @@ impl Admin for Node {
         no_call()
     }
 
+    fn raise_level<'a>(&'a self, _: &'a Target, _: u64, _: u32) -> BoxFuture<'a, Result<(), AdminError>> {
+        no_call()
+    }
+
     fn forget(&self, _: &str) {}
 }
 

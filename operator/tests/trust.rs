@@ -10,6 +10,7 @@ mod support;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::controller::Action;
 use quorate_operator::observe::observe;
 use quorate_operator::trust::x509::{self, Pair, Request};
 use quorate_operator::trust::{Circle, Held, Keeper, LEAF_LIFE, ROTATE};
@@ -128,11 +129,7 @@ async fn an_authority_is_replaced_only_as_fast_as_every_node_takes_it_up() {
     let before = (signing(&stage), text(&stage, PEERS, "tls.crt"));
     stage.api.edit(CLUSTER, |cluster| cluster["metadata"]["annotations"][ROTATE] = "1".into());
     let again = stage.round().await.expect("the round succeeds");
-    assert_eq!(
-        again,
-        kube::runtime::controller::Action::requeue(Duration::from_secs(10)),
-        "it is looked at again soon"
-    );
+    assert_eq!(again, Action::requeue(Duration::from_secs(10)), "it is looked at again soon");
     rounds(&stage, 3).await;
     let trusted = fingerprints(&text(&stage, PEERS, "ca.crt"));
     assert_eq!((trusted.len(), &trusted[0]), (2, &before.0), "both are trusted");
@@ -226,9 +223,13 @@ async fn a_secret_that_is_missing_is_named_and_nothing_stops() {
         "{accepted}"
     );
     assert!(stage.api.get(STATEFUL_SET).is_none(), "no pod waits for it");
+    let again = stage.round().await.expect("the round succeeds");
+    assert_eq!(again, Action::requeue(Duration::from_secs(10)), "no event says that it is there");
 
     stage.api.put(GIVEN, issued(90));
     stage.until_ready().await;
+    let again = stage.round().await.expect("the round succeeds");
+    assert_eq!(again, Action::requeue(Duration::from_mins(5)), "nor that it is another one");
     let taken = text(&stage, CLIENTS, "tls.crt");
     assert_eq!(taken, text(&stage, GIVEN, "tls.crt"));
     let template = stage.api.get(STATEFUL_SET).expect("the set")["spec"]["template"].clone();

@@ -7,6 +7,11 @@
 {{- else }}{{ required "serviceAccount.name: name the service account that exists, or set serviceAccount.create" .Values.serviceAccount.name }}{{ end }}
 {{- end }}
 
+{{- /* The namespaces that are watched, with commas between them. None: all. */ -}}
+{{- define "quorate.namespaces" -}}
+{{- concat .Values.watchNamespaces (list .Values.watchNamespace) | compact | uniq | join "," }}
+{{- end }}
+
 {{- define "quorate.operatorImage" -}}
 {{ .Values.operator.image | default (printf "%s/quorate-operator:%s" .Values.imageRegistry .Chart.AppVersion) }}
 {{- end }}
@@ -29,9 +34,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* What users add. A variable of the chart's own would win or lose by its place in the list, and nobody would see it. */ -}}
 {{- define "quorate.env" -}}
-{{- $set := list "POD_NAME" "POD_NAMESPACE" "QUORATE_LEASE" "QUORATE_NODE_IMAGE" "QUORATE_WATCH_NAMESPACE" "QUORATE_LISTEN_HTTP" "QUORATE_CLUSTER_DOMAIN" "QUORATE_LOG" "QUORATE_LOG_FORMAT" }}
+{{- $set := list "POD_NAME" "POD_NAMESPACE" "QUORATE_LEASE" "QUORATE_NODE_IMAGE" "QUORATE_UPGRADES_AT_ONCE" "QUORATE_STOP_UPGRADES_AT_FAILURE" "QUORATE_WATCH_NAMESPACE" "QUORATE_LISTEN_HTTP" "QUORATE_CLUSTER_DOMAIN" "QUORATE_LOG" "QUORATE_LOG_FORMAT" }}
 {{- range .Values.operator.env }}
-{{- if has .name $set }}{{ fail (printf "operator.env must not hold %s: the chart sets it. Use node.image, watchNamespace, clusterDomain, operator.log or operator.logFormat" .name) }}{{ end }}
+{{- if has .name $set }}{{ fail (printf "operator.env must not hold %s: the chart sets it. Use node.image, upgrades, watchNamespace, clusterDomain, operator.log or operator.logFormat" .name) }}{{ end }}
 {{- end }}
 {{- with .Values.operator.env }}{{ toYaml . }}{{ end }}
 {{- end }}
@@ -49,7 +54,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [update]
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]

@@ -6,7 +6,7 @@
 
 use quorate_crds::Disruptions;
 
-use super::{Action, Wanted};
+use super::{Action, Wanted, hibernation};
 use crate::membership::{Configuration, MemberId, Ordinal, tolerance};
 use crate::observed::{Leader, Observed};
 
@@ -28,6 +28,10 @@ impl Budget {
 
 /// The budget for what is seen, and for the change that is asked for next.
 pub(super) fn budget(wanted: &Wanted, seen: &Observed, pods: u32, next: Option<&Action>) -> Budget {
+    if hibernation::sleeps(wanted, seen) {
+        // All pods go: a drain need not wait for them.
+        return Budget { min_available: 0, always_allow: true };
+    }
     // A configuration that is not committed may be taken back, and the one before may have had fewer voters.
     let certain =
         seen.confirmed_leader().filter(|leader| leader.state.committed && seen.duplicate().is_none());

@@ -12,7 +12,10 @@
 //! refuse is the plan's step; then the first that can act is, if there is one.
 
 mod budget;
+mod growth;
+mod hibernation;
 mod identity;
+mod levels;
 mod membership;
 mod quorum;
 mod recovery;
@@ -22,6 +25,7 @@ mod rollout;
 mod volumes;
 
 pub use budget::Budget;
+pub use levels::{Readiness, readiness};
 pub use recovery::{Recovery, RecoveryPod, Request, Stage};
 pub use replacement::Replacement;
 pub use volumes::marks;
@@ -30,6 +34,8 @@ pub use volumes::marks;
 mod tests;
 #[cfg(test)]
 mod world;
+
+use std::time::Duration;
 
 use quorate_crds::{Disruptions, ScaleDownPolicy};
 
@@ -45,12 +51,18 @@ pub struct Wanted {
     pub when_scaled: ScaleDownPolicy,
     /// Nothing is to be changed.
     pub paused: bool,
+    /// There are to be no pods.
+    pub hibernate: bool,
     /// Whether one voter of one or two may go.
     pub disruptions: Disruptions,
     /// When members whose volumes are of no use are replaced.
     pub replacement: Replacement,
     /// A cluster that is to be given up, and made anew of one member.
     pub recover: Option<Request>,
+    /// The size of each volume, in bytes.
+    pub volume_size: Option<u128>,
+    /// How long all members have to run a version before the level of the data is raised to what it supports. None: for ever.
+    pub finalize_after: Option<Duration>,
 }
 
 /// What is to be.
@@ -115,6 +127,12 @@ pub enum StepKind {
     ReplaceMember,
     /// Deletes the volume of a member that has been removed.
     DeleteVolume,
+    /// Waits until the pods of a cluster that hibernates are gone.
+    Hibernate,
+    /// Makes volumes larger, and has new ones made so.
+    ResizeVolumes,
+    /// Raises the level of the data: older versions cannot read it from then on.
+    RaiseLevel,
 }
 
 /// One action on the world.
@@ -149,6 +167,18 @@ pub enum Action {
         leader: Ordinal,
         /// Who is to lead.
         target: MemberId,
+    },
+    /// Delete the `StatefulSet`, and leave its pods alone. The next round makes it again.
+    RemakeStatefulSet {
+        /// Its UID.
+        uid: String,
+    },
+    /// Ask the leader to raise the level of the data.
+    RaiseLevel {
+        /// The leader's pod.
+        leader: Ordinal,
+        /// The level.
+        to: u32,
     },
     /// End a pod.
     EndPod {
@@ -243,8 +273,13 @@ pub fn plan(wanted: &Wanted, seen: &Observed, fresh: u64) -> Plan {
 
 fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
     let pods = pods(wanted, seen);
-    identity::earlier(seen)
-        .or_else(|| recovery::step(wanted, seen, fresh))
+    let early = identity::earlier(seen)
+        .or_else(|| growth::going(seen))
+        .or_else(|| recovery::step(wanted, seen, fresh));
+    if hibernation::sleeps(wanted, seen) {
+        return early.or_else(|| hibernation::step(wanted, seen));
+    }
+    early
         .or_else(|| identity::duplicates(seen))
         // A pod that waits for ever would otherwise be waited for.
         .or_else(|| repair::stuck_pods(wanted, seen))
@@ -260,10 +295,14 @@ fn next(wanted: &Wanted, seen: &Observed, fresh: u64) -> Option<Step> {
                 replacement::lost_members(wanted, seen, leader),
                 membership::change(wanted, seen, leader),
                 rollout::outdated_pods(wanted, seen, leader),
+                growth::restarts(wanted, seen, leader),
+                growth::remake(wanted, seen),
                 volumes::left_over(wanted, seen),
                 membership::missing(wanted, seen, leader),
                 repair::strangers(seen),
                 repair::displaced(seen),
+                levels::raise(wanted, seen, leader),
+                hibernation::held_up(wanted, seen),
             ];
             first_to_act(steps.into_iter().flatten().collect())
         })
@@ -279,7 +318,7 @@ fn first_to_act(mut steps: Vec<Step>) -> Option<Step> {
 /// certain what the configuration is: one that is not committed goes back to the one before if its leader is lost, and that
 /// one may need the very pods that it did without.
 fn pods(wanted: &Wanted, seen: &Observed) -> u32 {
-    if recovery::needs_quiet(seen) {
+    if recovery::needs_quiet(seen) || hibernation::sleeps(wanted, seen) {
         return 0;
     }
     let above = |highest: Ordinal| highest + 1;

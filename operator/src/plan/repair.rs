@@ -21,7 +21,8 @@ pub(super) fn stuck_pods(wanted: &Wanted, seen: &Observed) -> Option<Step> {
         if claim.terminating {
             return None;
         }
-        let outdated = ordinal < wanted.replicas && super::rollout::is_outdated(seen, pod);
+        // Also one that is to go later: its member, or its volume, may be waited for first.
+        let outdated = ordinal < super::pods(wanted, seen) && super::rollout::is_outdated(seen, pod);
         let runs_nothing = !seen.nodes.contains_key(&ordinal) && !is_heard(seen, ordinal);
         // During an election nobody is heard and nobody is ready: that alone is no trouble of the pod.
         let has_failed = pod.trouble.is_some() || pod.stuck;
@@ -118,7 +119,7 @@ pub(super) fn before_deleting(
 }
 
 /// Whether the pod's volume goes with it.
-fn loses_its_volume(seen: &Observed, ordinal: Ordinal) -> bool {
+pub(super) fn loses_its_volume(seen: &Observed, ordinal: Ordinal) -> bool {
     seen.claims.get(&ordinal).is_none_or(|claim| claim.terminating || claim.lost.is_some())
 }
 

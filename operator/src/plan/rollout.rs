@@ -1,5 +1,7 @@
 //! Pods that run an old template are deleted one by one, the leader's last.
 
+use std::cmp::Reverse;
+
 use super::repair::{before_deleting, end_pod};
 use super::{Step, StepKind, Wanted};
 use crate::membership::Ordinal;
@@ -32,13 +34,11 @@ pub(super) fn outdated_pods(wanted: &Wanted, seen: &Observed, leader: Leader<'_>
         let reason = format!("{} of {} pods are to be replaced, one by one", outdated.len(), wanted.replicas);
         return Some(Step::wait(kind, reason, format!("{} to be well", seen.awaited(waited_for))));
     }
-    let candidates = if broken.is_empty() { &outdated } else { &broken };
-    let chosen = candidates
-        .iter()
-        .rev()
-        .copied()
-        .find(|&ordinal| ordinal != leader.ordinal)
-        .or(candidates.first().copied())?;
+    let candidates = if broken.is_empty() { outdated } else { broken };
+    // One that is ready and only behind, or did not answer now, may become well: what does not run goes before it.
+    let is_ready = |ordinal: &Ordinal| seen.pods.get(ordinal).is_some_and(|pod| pod.ready);
+    let order = |ordinal: &Ordinal| (is_ready(ordinal), *ordinal == leader.ordinal, Reverse(*ordinal));
+    let chosen = candidates.into_iter().min_by_key(order)?;
     let pod = seen.pods.get(&chosen)?;
     Some(before_deleting(wanted, seen, leader, chosen).unwrap_or_else(|| {
         let reason = format!("{} does not run the newest template", seen.pod_name(chosen));
@@ -47,7 +47,7 @@ pub(super) fn outdated_pods(wanted: &Wanted, seen: &Observed, leader: Leader<'_>
 }
 
 /// Whether a pod is ready and the leader hears of its member, which has caught up.
-fn is_well(seen: &Observed, leader: Leader<'_>, ordinal: Ordinal) -> bool {
+pub(super) fn is_well(seen: &Observed, leader: Leader<'_>, ordinal: Ordinal) -> bool {
     let ready = seen.pods.get(&ordinal).is_some_and(|pod| pod.ready && !pod.terminating);
     ready && seen.occupant(ordinal).is_some_and(|node| leader.is_well(node.member_id))
 }

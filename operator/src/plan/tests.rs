@@ -2,8 +2,11 @@
 
 mod answers;
 mod budget;
+mod growth;
+mod hibernation;
 mod identity;
 mod recovery;
+mod rollout;
 mod volumes;
 
 use proptest::prelude::*;
@@ -32,6 +35,10 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::Depose),
         3 => (1..=7_u32).prop_map(Fault::Scale),
         1 => Just(Fault::Template),
+        1 => Just(Fault::BrokenTemplate),
+        1 => Just(Fault::Grow),
+        1 => Just(Fault::Hibernate),
+        1 => Just(Fault::TakeBack),
         1 => Just(Fault::LoseStatus),
         1 => (1..=7_u32).prop_map(Fault::MakeAnew),
         1 => (prop::collection::vec(ordinal.clone(), 1..4), any::<bool>())
@@ -166,7 +173,7 @@ fn calm(voters: u32) -> Observed {
         stateful_set: Some(StatefulSetState {
             replicas: voters,
             update_revision: Some("a".to_owned()),
-            claim_size: None,
+            ..StatefulSetState::default()
         }),
         pods: (0..voters).map(|ordinal| (ordinal, pod(ordinal))).collect(),
         claims: (0..voters)
@@ -194,9 +201,12 @@ fn wants(replicas: u32) -> Wanted {
         replicas,
         when_scaled: ScaleDownPolicy::Delete,
         paused: false,
+        hibernate: false,
         disruptions: Disruptions::Protect,
         replacement: replaces(),
         recover: None,
+        volume_size: None,
+        finalize_after: None,
     }
 }
 
@@ -204,7 +214,7 @@ fn wants(replicas: u32) -> Wanted {
 fn replaces() -> Replacement {
     Replacement {
         automatic: quorate_crds::Replacement::default().automatic.into_iter().collect(),
-        patience: Some(std::time::Duration::from_mins(30)),
+        patience: Some(Duration::from_mins(30)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The objects of a cluster, as they should be: pure functions of the spec and the plan.
 
+pub mod digest;
 mod network_policy;
 mod node;
 mod pdb;

@@ -129,8 +129,14 @@ impl Api {
         if !is_collection {
             return failure(404, "there is no such object");
         }
-        let selects = query.contains("labelSelector=");
-        assert_eq!(selects, path.ends_with("pods"), "its own pods, and claims whoever made them: {query}");
+        let selector = query.split('&').find_map(|part| part.strip_prefix("labelSelector="));
+        let selector = selector.map(|text| text.replace("%2F", "/").replace("%3D", "=").replace("%2C", ","));
+        assert_eq!(selector.is_none(), path.ends_with("events"), "nothing of others is read: {query}");
+        let labelled = |object: &Value| {
+            let mut terms = selector.iter().flat_map(|terms| terms.split(','));
+            let labels = &object["metadata"]["labels"];
+            terms.all(|term| term.split_once('=').is_some_and(|(key, value)| labels[key] == value))
+        };
         // Events are selected by what they are about.
         let about = |object: &Value| {
             let regarding = &object["regarding"];
@@ -143,7 +149,7 @@ impl Api {
         let objects = self.objects.lock();
         let items: Vec<_> = objects
             .iter()
-            .filter(|(key, object)| key.starts_with(&format!("{path}/")) && about(object))
+            .filter(|(key, object)| key.starts_with(&format!("{path}/")) && about(object) && labelled(object))
             .map(|(_, object)| object)
             .collect();
         success(

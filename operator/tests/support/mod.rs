@@ -9,15 +9,20 @@ use std::sync::Arc;
 
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use quorate_operator::ages::Ages;
-use quorate_operator::controller::{Context, Error, reconcile};
+use quorate_operator::applied::Applied;
+use quorate_operator::controller::{Context, Error, Guarded, reconcile};
 use quorate_operator::custody::{ANNOTATION, Installation};
 use quorate_operator::events::Events;
+use quorate_operator::fleet::{Fleet, Rules};
 use quorate_operator::lease::Held;
 use quorate_operator::metrics::Metrics;
+use quorate_operator::pace::Pace;
 use quorate_operator::streams::Streams;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use self::api::Api;
 use self::nodes::Nodes;
@@ -27,6 +32,8 @@ pub(crate) struct Stage {
     pub(crate) api: Arc<Api>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) context: Arc<Context>,
+    /// Whose rounds are to begin. Nobody else listens: the tests begin them themselves.
+    pub(crate) triggers: mpsc::Receiver<ObjectRef<Guarded>>,
 }
 
 /// The installation that looks after the cluster.
@@ -52,24 +59,13 @@ impl Stage {
                 "spec": spec,
             }),
         );
-        let client = api.client();
-        // Nobody listens: the tests start the rounds themselves.
-        let (streams, _) = Streams::new(nodes.clone());
-        let context = Arc::new(Context {
-            client: client.clone(),
-            admin: nodes.clone(),
-            streams,
-            events: Events::new(client, Some("operator-0".to_owned())),
-            metrics: Arc::new(Metrics::default()),
-            node_image: "node:test".to_owned(),
-            domain: "k8s.example".to_owned(),
-            installation: installation(OPERATOR),
-            ages: Ages::default(),
-            held: Held::default(),
-            asked: Mutex::default(),
-            failures: Mutex::new(HashMap::new()),
-        });
-        Self { api, nodes, context }
+        let (context, triggers) = operator(&api, &nodes, "node:test");
+        Self { api, nodes, context, triggers }
+    }
+
+    /// The operator is exchanged for another version of it, whose nodes have this image.
+    pub(crate) fn upgrade_operator(&mut self, node_image: &str) {
+        (self.context, self.triggers) = operator(&self.api, &self.nodes, node_image);
     }
 
     /// The resource as it is stored now.
@@ -154,4 +150,31 @@ impl Stage {
     pub(crate) fn find_condition(&self, kind: &str) -> Option<Value> {
         self.status()["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind).cloned()
     }
+}
+
+fn operator(
+    api: &Arc<Api>,
+    nodes: &Arc<Nodes>,
+    node_image: &str,
+) -> (Arc<Context>, mpsc::Receiver<ObjectRef<Guarded>>) {
+    let client = api.client();
+    let (streams, triggers) = Streams::new(nodes.clone());
+    let context = Context {
+        client: client.clone(),
+        admin: nodes.clone(),
+        streams,
+        events: Events::new(client, Some("operator-0".to_owned())),
+        metrics: Arc::new(Metrics::default()),
+        node_image: node_image.to_owned(),
+        domain: "k8s.example".to_owned(),
+        fleet: Fleet::new(Rules::default()),
+        installation: installation(OPERATOR),
+        applied: Applied::default(),
+        pace: Pace::default(),
+        ages: Ages::default(),
+        held: Held::default(),
+        asked: Mutex::default(),
+        failures: Mutex::new(HashMap::new()),
+    };
+    (Arc::new(context), triggers)
 }

@@ -1,6 +1,7 @@
 //! Nodes that elect, commit and leave joint configurations when the test says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -32,6 +33,13 @@ struct World {
     forgotten: Vec<String>,
     /// The authorities that nodes trust, by ordinal.
     trusted: BTreeMap<u64, Vec<String>>,
+    /// Nodes that neither answer nor refuse.
+    hanging: Vec<u64>,
+    /// Whose changes the operator has asked for.
+    watched: BTreeSet<u64>,
+    /// The level of the data, and the newest that all nodes support.
+    level: u32,
+    supported: u32,
 }
 
 impl Nodes {
@@ -66,6 +74,28 @@ impl Nodes {
     /// The node of a pod has taken up these authorities.
     pub(crate) fn trust(&self, ordinal: u64, authorities: Vec<String>) {
         self.world.lock().trusted.insert(ordinal, authorities);
+    }
+
+    /// The machine of a node is dead: a call of it ends with its deadline.
+    pub(crate) fn hang(&self, ordinal: u64) {
+        self.world.lock().hanging.push(ordinal);
+    }
+
+    /// A node has not all that is committed.
+    pub(crate) fn fall_behind(&self, ordinal: u64) {
+        let mut world = self.world.lock();
+        let id = world.nodes[&ordinal].0;
+        world.caught_up.retain(|other| *other != id);
+    }
+
+    /// Whose changes the operator has asked for since this was asked last.
+    pub(crate) fn take_watched(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.world.lock().watched)
+    }
+
+    /// All nodes support this level of the data.
+    pub(crate) fn support(&self, level: u32) {
+        self.world.lock().supported = level;
     }
 
     /// What the operator has closed its connections to.
@@ -161,6 +191,8 @@ impl World {
             version: "0.1.0".to_owned(),
             holds: Holds { last_term: 1, last_index: 40, commit_index: 40, revision: 7 },
             authorities: self.trusted.get(&ordinal).cloned().unwrap_or_default(),
+            level: self.level,
+            newest_level: self.supported,
             peer_address: format!("demo-{ordinal}.demo-peers.ns.svc:2380"),
             ..NodeStatus::default()
         };
@@ -193,11 +225,22 @@ fn refused(node: &Target, message: &str) -> AdminError {
 
 impl Admin for Nodes {
     fn status<'a>(&'a self, node: &'a Target) -> BoxFuture<'a, Result<NodeStatus, AdminError>> {
-        let found = self.world.lock().status(Self::ordinal(node));
-        async move { found.ok_or_else(|| refused(node, "stopped")) }.boxed()
+        let (found, hangs) = {
+            let world = self.world.lock();
+            (world.status(Self::ordinal(node)), world.hanging.contains(&Self::ordinal(node)))
+        };
+        async move {
+            if hangs {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                return Err(refused(node, "no answer within 3 s"));
+            }
+            found.ok_or_else(|| refused(node, "stopped"))
+        }
+        .boxed()
     }
 
     fn watch<'a>(&'a self, node: &'a Target) -> BoxFuture<'a, Result<Statuses, AdminError>> {
+        self.world.lock().watched.insert(Self::ordinal(node));
         async move { Err(refused(node, "the tests start the rounds themselves")) }.boxed()
     }
 
@@ -251,6 +294,12 @@ impl Admin for Nodes {
         self.note(format!("transfer to {}", ordinal.expect("a running node")));
         world.leader = target;
         world.term += 1;
+        async { Ok(()) }.boxed()
+    }
+
+    fn raise_level<'a>(&'a self, _: &'a Target, _: u64, to: u32) -> BoxFuture<'a, Result<(), AdminError>> {
+        self.note(format!("raise the level to {to}"));
+        self.world.lock().level = to;
         async { Ok(()) }.boxed()
     }
 

@@ -1,6 +1,6 @@
 //! What a plan does to the world.
 
-use super::super::{Action, Means, Plan, marks};
+use super::super::{Action, Means, Plan, Readiness, marks, readiness};
 use super::{Cluster, NAME, Set, World};
 use crate::membership::{Configuration, ConfigurationId, Ordinal, tolerance};
 use crate::observed::{ConfigurationState, Observed, Recorded};
@@ -28,10 +28,17 @@ impl World {
         if seen.earlier.is_some() {
             return;
         }
-        let taken_up = self.set.is_some_and(|set| {
-            set.taken_up && (set.replicas, set.revision) == (plan.pods, self.newest_revision)
-        });
-        self.set = Some(Set { replicas: plan.pods, revision: self.newest_revision, taken_up, earlier: None });
+        let size = self.set.map_or(self.wanted_size(), |set| set.size);
+        // Nothing is written to one that is being deleted.
+        if !self.set.is_some_and(|set| set.going) {
+            let taken_up = self.set.is_some_and(|set| {
+                set.taken_up && (set.replicas, set.revision) == (plan.pods, self.newest_revision)
+            });
+            let (replicas, revision) = (plan.pods, self.newest_revision);
+            self.set = Some(Set { replicas, revision, taken_up, size, going: false, earlier: None });
+        }
+        let size = self.wanted_size();
+        self.claims.values_mut().for_each(|claim| claim.size = claim.size.max(size));
         self.budget = plan.budget;
         self.bootstrapped |= seen.founded();
         if let Some(leader) = seen.leader() {
@@ -39,6 +46,11 @@ impl World {
             let known = |id| Some((configuration.ordinal(NAME, id)?, Recorded { member: id, volume: None }));
             self.recorded = configuration.ids().into_iter().filter_map(known).collect();
         }
+        self.raisable = match readiness(seen) {
+            Readiness::Ready(_) => self.raisable.or(Some(0)),
+            Readiness::Unknown => self.raisable,
+            Readiness::No => None,
+        };
         for (ordinal, mark) in marks(&self.wanted, seen) {
             let uid = seen.claims.get(&ordinal).map(|claim| claim.uid.clone());
             let claim = self.claims.get_mut(&ordinal).filter(|claim| Some(claim.uid.to_string()) == uid);
@@ -78,6 +90,18 @@ impl World {
                 {
                     cluster.leader = Some(*target);
                     cluster.term += 1;
+                }
+            }
+            Action::RemakeStatefulSet { .. } => {
+                if let Some(set) = self.set.as_mut() {
+                    set.going = true;
+                }
+            }
+            // The nodes refuse a level that a member does not support.
+            Action::RaiseLevel { leader, to } => {
+                let supported = self.leads(*leader) && self.supports(*to);
+                if let Some(cluster) = self.cluster.as_mut().filter(|_| supported) {
+                    cluster.level = cluster.level.max(*to);
                 }
             }
             Action::EndPod { ordinal, by: Means::Eviction, .. } if !self.admits(*ordinal) => {}
@@ -147,7 +171,9 @@ impl World {
         let state =
             ConfigurationState { id: ConfigurationId { term: 1, index: 1 }, configuration, committed: true };
         let (previous, caught_up) = (state.clone(), [claim.member].into());
-        self.cluster = Some(Cluster { id, term: 1, leader: None, state, previous, caught_up, deposed: None });
+        let level = self.revision(ordinal);
+        self.cluster =
+            Some(Cluster { id, term: 1, leader: None, state, previous, caught_up, level, deposed: None });
     }
 
     pub(super) fn change(&mut self, expected: ConfigurationId, wanted: &Configuration) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Action, Means, Plan};
-use super::{Claim, NAME, World};
+use super::super::{Action, Means, Plan, StepKind};
+use super::{Claim, NAME, TICK, World};
 use crate::membership::{Configuration, ConfigurationId, MemberId, Ordinal, majority, tolerance};
 
 impl World {
@@ -13,12 +13,34 @@ impl World {
         let needed = if self.recovers() || self.recovering.is_some() { u32::MAX } else { plan.pods };
         for (ordinal, claim) in self.claims.range(needed..) {
             let has_pod = self.set.is_some_and(|set| *ordinal < set.replicas);
+            // A pod that hibernates comes back with its volume.
+            let whole = !claim.terminating && claim.lost.is_none();
+            let comes_back = self.wanted.hibernate && (whole || !self.pods.contains_key(ordinal));
             assert!(
-                !(self.is_named(*ordinal, claim.member) && has_pod),
+                comes_back || !(self.is_named(*ordinal, claim.member) && has_pod),
                 "the pod of a member goes while a configuration names it: {plan:?}"
             );
         }
+        let updates = plan.step.as_ref().is_some_and(|step| step.kind == StepKind::UpdatePod);
         match plan.action() {
+            // A template whose nodes do not start stops at one pod.
+            Some(Action::EndPod { ordinal, .. }) if updates && self.is_ready(*ordinal) => {
+                let goes_on = |other: Ordinal| {
+                    other == *ordinal
+                        || self.is_ready(other)
+                            && self.pods.get(&other).is_some_and(|pod| pod.ends_in.is_none())
+                };
+                let all = (0..self.wanted.replicas).all(goes_on);
+                assert!(all, "a pod is replaced while another is not ready: {plan:?}");
+            }
+            Some(Action::RaiseLevel { to, .. }) => {
+                assert!(self.supports(*to), "a level that a member does not support: {plan:?}");
+                let due = self
+                    .wanted
+                    .finalize_after
+                    .is_some_and(|after| self.raisable.is_some_and(|ticks| TICK * ticks >= after));
+                assert!(due, "the upgrade could still be taken back: {plan:?}");
+            }
             Some(Action::SetIdentity { id, founded }) => {
                 assert_eq!(self.identity, None, "an ID is never replaced");
                 let held: BTreeSet<_> =
@@ -102,8 +124,11 @@ impl World {
         };
         // What people put on the volume after its member was removed no pod runs, and nobody sees.
         let removed = claim.mark.as_ref().is_some_and(|mark| mark.removed.is_some());
+        // Nor of what they put on one that was made for a member which never came, unless its node was seen: then the claim says so.
+        let unknown = claim.mark.is_none() && self.copied.contains(&claim.uid);
         let ours = claim.cluster == 0
             || removed
+            || unknown
             || self.cluster.as_ref().is_some_and(|cluster| cluster.id == claim.cluster);
         let given_up = self.recovery.as_ref().is_some_and(|begun| begun.from == claim.cluster);
         if given_up && !removed {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crds::ScaleDownPolicy;
 
 use super::super::Action;
-use super::{Claim, Lost, Set, World};
+use super::{Claim, GIB, Lost, Pod, Set, World};
 use crate::membership::{MemberId, Ordinal};
 use crate::observed::Machine;
 
@@ -35,6 +35,14 @@ pub(in super::super) enum Fault {
     Scale(u32),
     /// The spec wants another image.
     Template,
+    /// The spec wants no pods, or wants them again.
+    Hibernate,
+    /// The spec wants larger volumes.
+    Grow,
+    /// The spec wants an image whose nodes do not start.
+    BrokenTemplate,
+    /// The spec wants the image of before, whose nodes may not support the level of the data.
+    TakeBack,
     /// The status of the resource is lost, as some backups leave it.
     LoseStatus,
     /// The resource is deleted and made anew over its volumes, maybe with another number of replicas.
@@ -90,7 +98,8 @@ impl World {
                 }
             }
             Fault::DeleteClaim(ordinal) => {
-                let held = self.pods.get(ordinal).is_some_and(|pod| !pod.wedged && pod.ends_in.is_none());
+                let wanted = self.set.is_some_and(|set| *ordinal < set.replicas);
+                let held = wanted && self.pods.get(ordinal).is_some_and(|pod| self.stays(pod));
                 if self.cluster.is_some()
                     && self.identity.is_some()
                     && !self.disaster
@@ -120,7 +129,14 @@ impl World {
             Fault::Depose => self.depose(),
             Fault::Calm => {}
             Fault::Scale(replicas) => self.wanted.replicas = *replicas,
-            Fault::Template => self.newest_revision += 1,
+            Fault::Hibernate => self.wanted.hibernate = !self.wanted.hibernate,
+            Fault::Grow => self.wanted.volume_size = self.wanted.volume_size.map(|size| size + GIB),
+            Fault::Template => self.next_template(),
+            Fault::BrokenTemplate => {
+                self.next_template();
+                self.broken.insert(self.newest_revision);
+            }
+            Fault::TakeBack => self.newest_revision = (self.newest_revision - 1).max(1),
             _ => self.suffer_people(fault, late),
         }
     }
@@ -189,6 +205,7 @@ impl World {
                     && let Some(claim) = self.claims.get_mut(to)
                 {
                     (claim.member, claim.cluster) = (member, cluster);
+                    self.copied.insert(claim.uid);
                     if let Some(pod) = self.pods.get_mut(to) {
                         pod.running = false;
                     }
@@ -230,13 +247,25 @@ impl World {
         }
     }
 
+    fn next_template(&mut self) {
+        self.last_revision += 1;
+        self.newest_revision = self.last_revision;
+    }
+
     fn lose_status(&mut self) {
+        self.raisable = None;
         (self.identity, self.bootstrapped) = (None, false);
         self.recorded.clear();
     }
 
     /// People do what the status asks of them: strangers' volumes and copies go, and missing objects come back where pods still run.
     pub(in super::super) fn mend(&mut self) {
+        let level = self.cluster.as_ref().map_or(0, |cluster| cluster.level);
+        if self.broken.contains(&self.newest_revision) || self.newest_revision < level {
+            let works = |revision: &u32| !self.broken.contains(revision) && *revision >= level;
+            self.newest_revision = (1..=self.last_revision).rev().find(works).unwrap_or(level);
+        }
+        self.wanted.hibernate = false;
         self.wrong_addresses.clear();
         self.ask_to_recover(None);
         let recovers = self.disaster || self.recovers() || self.recovering.is_some();
@@ -286,6 +315,13 @@ impl World {
         }
     }
 
+    /// Whether a pod runs, or will, and nobody ends it. One whose node cannot start has to end for what mends it.
+    fn stays(&self, pod: &Pod) -> bool {
+        let level = self.cluster.as_ref().map_or(0, |cluster| cluster.level);
+        let starts = !self.broken.contains(&pod.revision) && pod.revision >= level;
+        starts && !pod.wedged && pod.ends_in.is_none()
+    }
+
     /// Whether the volume of a pod goes with it, or no other pod could use it any more.
     pub(super) fn is_doomed(&self, ordinal: Ordinal) -> bool {
         self.claims.get(&ordinal).is_some_and(|claim| claim.terminating || claim.is_gone())
@@ -297,7 +333,8 @@ impl World {
         let Some(cluster) = &self.cluster else { return false };
         let held = |ordinal: Ordinal| {
             let pod = self.pods.get(&ordinal);
-            pod.is_some_and(|pod| !pod.wedged && pod.ends_in.is_none()) && !ends(late, ordinal)
+            let wanted = self.set.is_none_or(|set| ordinal < set.replicas);
+            wanted && pod.is_some_and(|pod| self.stays(pod)) && !ends(late, ordinal)
         };
         let stays = |id: MemberId| {
             // A copy elsewhere is not the member: it goes.

@@ -26,6 +26,10 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// Ticks after which a pod has had its time to come up.
 const SETTLED: u32 = 20;
 
+/// How long a tick takes, where the plan counts seconds.
+const TICK: Duration = Duration::from_secs(10);
+const GIB: u128 = 1 << 30;
+
 /// A generator of random numbers that needs no crate (xorshift, Marsaglia 2003).
 #[derive(Clone, Debug)]
 pub(super) struct Chance(u64);
@@ -70,6 +74,10 @@ struct Set {
     revision: u32,
     /// Its controller has taken up the newest template.
     taken_up: bool,
+    /// The size of new volumes, in GiB.
+    size: u32,
+    /// It is being deleted without its pods.
+    going: bool,
     /// It belongs to a resource that is gone, and is taken away, with its pods, after so many ticks.
     earlier: Option<u32>,
 }
@@ -84,6 +92,8 @@ struct Claim {
     cluster: u64,
     /// It was kept from an earlier resource.
     older: bool,
+    /// The size that it asks for, in GiB.
+    size: u32,
     /// What the operator has written on it.
     mark: Option<Mark>,
     /// The object of its volume is missing.
@@ -112,6 +122,8 @@ struct Cluster {
     /// What it goes back to if the newest configuration, not committed, is lost with its leader.
     previous: ConfigurationState,
     caught_up: BTreeSet<MemberId>,
+    /// The level of the data: nodes that do not support it end.
+    level: u32,
     /// A leader that has been deposed and does not know, and what it says.
     deposed: Option<(MemberId, NodeStatus)>,
 }
@@ -126,12 +138,20 @@ pub(super) struct World {
     founded: BTreeSet<u64>,
     /// Claims that were to be deleted because their volumes are of no use.
     deleted_as_lost: BTreeSet<u64>,
+    /// Claims on whose volumes people have put others' data.
+    copied: BTreeSet<u64>,
     /// At the address of a pod, as the API server has it, another pod answers.
     wrong_addresses: BTreeMap<Ordinal, Ordinal>,
     set: Option<Set>,
     /// The budget for disruptions, as it was applied last.
     budget: Budget,
+    /// The template that the spec wants. Its nodes support the level of the same number.
     newest_revision: u32,
+    last_revision: u32,
+    /// Templates whose nodes do not start.
+    broken: BTreeSet<u32>,
+    /// Ticks since all members have run one version that supports a higher level than the data has, as the status says.
+    raisable: Option<u32>,
     pods: BTreeMap<Ordinal, Pod>,
     claims: BTreeMap<Ordinal, Claim>,
     cluster: Option<Cluster>,
@@ -156,22 +176,29 @@ impl World {
                 replicas,
                 when_scaled: ScaleDownPolicy::Delete,
                 paused: false,
+                hibernate: false,
                 disruptions: Disruptions::Protect,
                 replacement: Replacement {
                     automatic: ReplaceableCause::ALL.into_iter().take(2).collect(),
                     patience: Some(PATIENCE),
                 },
                 recover: None,
+                volume_size: Some(GIB),
+                finalize_after: Some(TICK * 30),
             },
             identity: None,
             bootstrapped: false,
             recorded: BTreeMap::new(),
             founded: BTreeSet::new(),
             deleted_as_lost: BTreeSet::new(),
+            copied: BTreeSet::new(),
             wrong_addresses: BTreeMap::new(),
             set: None,
             budget: Budget { min_available: 1, always_allow: false },
             newest_revision: 1,
+            last_revision: 1,
+            broken: BTreeSet::new(),
+            raisable: None,
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
             cluster: None,
@@ -189,6 +216,11 @@ impl World {
     /// The cluster's ID, as the status has it.
     pub(super) fn id(&self) -> Option<u64> {
         self.identity
+    }
+
+    /// The size that the spec wants of volumes, in GiB.
+    fn wanted_size(&self) -> u32 {
+        self.wanted.volume_size.and_then(|size| u32::try_from(size / GIB).ok()).unwrap_or(1)
     }
 
     fn fresh(&mut self) -> u64 {
@@ -262,6 +294,8 @@ impl World {
                 .iter()
                 .all(|(ordinal, claim)| ordinals.contains(ordinal) || keeps || claim.is_kept())
             && self.pods.values().all(|pod| pod.revision == self.newest_revision)
+            && self.set.is_some_and(|set| !set.going && set.size == self.wanted_size())
+            && ordinals.iter().all(|o| self.claims.get(o).is_some_and(|c| c.size >= self.wanted_size()))
     }
 }
 
@@ -273,6 +307,7 @@ impl Claim {
             member,
             cluster: 0,
             older: false,
+            size: 1,
             mark: None,
             lost: None,
             machine: Machine::Ready,

@@ -17,6 +17,11 @@ impl World {
     }
 
     pub(super) fn run_controller(&mut self) {
+        if self.set.is_some_and(|set| set.going) {
+            // Its pods stay, and nobody looks after them until it is made again.
+            self.set = self.set.filter(|_| self.chance.one_in(2));
+            return;
+        }
         let Some(set) = self.set.as_mut() else { return };
         set.taken_up |= self.chance.one_in(2);
         set.earlier = set.earlier.map(|ticks| ticks.saturating_sub(1));
@@ -28,7 +33,7 @@ impl World {
             }
             return;
         }
-        let Set { replicas, revision, .. } = *set;
+        let Set { replicas, revision, size, .. } = *set;
         let surplus: Vec<_> = self.pods.range(replicas..).map(|(&ordinal, _)| ordinal).collect();
         for ordinal in surplus {
             self.end(ordinal);
@@ -40,7 +45,7 @@ impl World {
             let wedged = self.claims.get(&ordinal).is_some_and(|claim| claim.terminating);
             if !self.claims.contains_key(&ordinal) {
                 let (uid, member) = (self.fresh(), self.fresh());
-                self.claims.insert(ordinal, Claim::empty(uid, member));
+                self.claims.insert(ordinal, Claim { size, ..Claim::empty(uid, member) });
             }
             let uid = self.fresh();
             let pod = Pod {
@@ -58,6 +63,8 @@ impl World {
     }
 
     pub(super) fn run_pods(&mut self) {
+        self.raisable = self.raisable.map(|ticks| ticks + 1);
+        let level = self.cluster.as_ref().map_or(0, |cluster| cluster.level);
         for claim in self.claims.values_mut() {
             let back = claim.lost.is_some_and(|lost| lost.comes_back) && self.chance.one_in(40);
             claim.lost = claim.lost.filter(|_| !back).map(|lost| Lost { ticks: lost.ticks + 1, ..lost });
@@ -78,7 +85,8 @@ impl World {
             pod.age += 1;
             pod.unready = if ready.contains(ordinal) { 0 } else { pod.unready + 1 };
             pod.ends_in = pod.ends_in.map(|ticks| ticks - 1);
-            pod.running |= !pod.wedged && !useless.contains(ordinal) && self.chance.one_in(2);
+            let starts = !self.broken.contains(&pod.revision) && pod.revision >= level;
+            pod.running |= starts && !pod.wedged && !useless.contains(ordinal) && self.chance.one_in(2);
         }
     }
 

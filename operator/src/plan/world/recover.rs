@@ -111,7 +111,9 @@ impl World {
                 assert!(!self.founded.contains(&runner.to), "cluster {} is founded twice", runner.to);
                 (claim.cluster, claim.member) = (runner.to, member);
                 self.founded.insert(runner.to);
-                self.cluster = Some(alone(runner.to, runner.ordinal, member));
+                // What the data needs to be read stays with it.
+                let level = self.cluster.as_ref().map_or(0, |cluster| cluster.level);
+                self.cluster = Some(Cluster { level, ..alone(runner.to, runner.ordinal, member) });
                 runner.done = true;
             }
         }
@@ -137,5 +139,5 @@ fn alone(id: u64, ordinal: Ordinal, member: u64) -> Cluster {
         committed: true,
     };
     let (previous, caught_up) = (state.clone(), [member].into());
-    Cluster { id, term: 1_000_000, leader: None, state, previous, caught_up, deposed: None }
+    Cluster { id, term: 1_000_000, leader: None, state, previous, caught_up, level: 0, deposed: None }
 }

@@ -1,17 +1,13 @@
 //! What the operator sees of the world.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::{Claim, NAME, Pod, SETTLED, World};
+use super::{Claim, NAME, Pod, SETTLED, TICK, World};
 use crate::membership::{MemberId, Ordinal};
 use crate::observed::{
     ClaimState, Exit, Machine, NodeStatus, Observed, PodState, Progress, Role, StatefulSetState,
 };
 use crate::trouble::troubles;
-
-/// How long a tick takes, where the plan counts seconds.
-const TICK: Duration = Duration::from_secs(10);
 
 /// The name of the machine that a volume is bound to.
 fn machine_of(claim: &Claim) -> String {
@@ -59,7 +55,7 @@ impl World {
                 lost: claim.lost.map(|lost| TICK * lost.ticks),
                 ours: true,
                 older: claim.older,
-                size: None,
+                size: Some(format!("{}Gi", claim.size)),
                 volume: Some(format!("volume-{}", claim.uid)),
                 mark: claim.mark,
                 machine: Some(machine_of(claim)),
@@ -74,6 +70,7 @@ impl World {
             bootstrapped: self.bootstrapped,
             earlier: self.set.filter(|set| set.earlier.is_some()).map(|_| "StatefulSet demo".to_owned()),
             recorded: self.recorded.clone(),
+            raisable_for: self.raisable.map(|ticks| TICK * ticks),
             stateful_set: self.set_state(),
             pods: pods.collect(),
             claims: claims.collect(),
@@ -97,7 +94,9 @@ impl World {
         self.set.map(|set| StatefulSetState {
             replicas: set.replicas,
             update_revision: set.taken_up.then(|| set.revision.to_string()),
-            claim_size: None,
+            terminating: set.going,
+            claim_size: Some(format!("{}Gi", set.size)),
+            ..StatefulSetState::default()
         })
     }
 
@@ -112,12 +111,14 @@ impl World {
             cluster_id: claim.cluster,
             member_id: claim.member,
             peer_address: format!("{NAME}-{ordinal}:2380"),
+            version: self.revision(ordinal).to_string(),
+            newest_level: self.revision(ordinal),
             ..NodeStatus::default()
         };
         let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.id == claim.cluster) else {
             return Some(node);
         };
-        node.term = cluster.term;
+        (node.term, node.level) = (cluster.term, cluster.level);
         node.role = if cluster.leader == Some(claim.member) {
             node.configuration = Some(cluster.state.clone());
             let members = cluster.state.configuration.ids().into_iter();
@@ -134,6 +135,19 @@ impl World {
             Role::Removed
         };
         Some(node)
+    }
+
+    /// The template that a pod was made from.
+    pub(super) fn revision(&self, ordinal: Ordinal) -> u32 {
+        self.pods.get(&ordinal).map_or(0, |pod| pod.revision)
+    }
+
+    /// Whether all members run in pods whose nodes support a level.
+    pub(super) fn supports(&self, level: u32) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        let here = |id: &MemberId| self.claims.iter().find(|(_, claim)| claim.member == *id).map(|(&o, _)| o);
+        let supports = |id: &MemberId| here(id).is_some_and(|ordinal| self.revision(ordinal) >= level);
+        cluster.state.configuration.ids().iter().all(supports)
     }
 
     pub(super) fn runs(&self, member: MemberId) -> bool {
