@@ -309,7 +309,7 @@ async fn foreign_heartbeats_and_terms_that_jump_disturb_nobody() {
         ..Hello::default()
     };
     for term in [before.term, before.term + (1 << 33), u64::MAX] {
-        let body = message::Body::Heartbeat(Heartbeat { commit: 0, round: 0 });
+        let body = message::Body::Heartbeat(Heartbeat::default());
         let messages = vec![Message { term, body: Some(body) }];
         let frame = Frame { hello: Some(hello.clone()), messages, durable: 0 };
         let peer = endpoint(cluster.members[follower].settings.peer).connect().await.expect("it listens");

@@ -1,7 +1,7 @@
 //! What a member does that follows: it takes entries over, and learns what is committed.
 
 use crate::raft::{Raft, RoleState};
-use crate::{Body, Contradiction, Entry, Index, LogId, MemberId};
+use crate::{Body, Contradiction, Entry, Index, LogId, MemberId, Term};
 
 impl Raft {
     /// AppendEntries of this term (Raft paper, 5.3).
@@ -34,21 +34,32 @@ impl Raft {
         self.common.send(leader, Body::AppendAccepted { matched });
     }
 
-    /// A heartbeat of this term. Its commit is within what the leader knows to match here.
-    pub(crate) fn on_heartbeat(&mut self, leader: MemberId, commit: Index, round: u64) {
+    /// A heartbeat of this term. Its commit is within what the leader knows to match here, and to be durable.
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        leader: MemberId,
+        commit: Index,
+        commit_term: Option<Term>,
+        round: u64,
+    ) {
         if !self.follow(leader) {
             return;
         }
         let common = &mut self.common;
         let last = common.log.last();
-        common.commit_to(commit.min(last.index));
-        if commit > last.index {
-            // It knows more to be durable here than there is: the proof that this member went back in time, if it does not know
-            // what it has lost. In a quiet cluster the leader would send nothing.
+        let is_there = match commit_term {
+            Some(term) if term > 0 => common.log.contains(LogId { term, index: commit }),
+            Some(_) | None => commit <= last.index,
+        };
+        if !is_there {
+            // What the leader knows to be durable here is not, or another entry stands in its place: the proof that this member went back in
+            // time, if it does not know what it has lost. In a quiet cluster the leader would send nothing.
             if !common.is_repairing() {
                 common.owe_all_of(common.term);
             }
             common.reject(leader, commit, last);
+        } else if commit_term != Some(0) {
+            common.commit_to(commit);
         }
         common.ask_for_bound(leader);
         let priority = common.priority();

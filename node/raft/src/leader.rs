@@ -323,7 +323,8 @@ impl Leader {
         }
         for (id, follower) in &mut self.followers {
             let commit = follower.heartbeat_commit(common.commit());
-            common.send(*id, Body::Heartbeat { commit, round });
+            let commit_term = Some(common.log.term_at(commit).unwrap_or_default());
+            common.send(*id, Body::Heartbeat { commit, commit_term, round });
         }
     }
 

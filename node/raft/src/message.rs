@@ -55,6 +55,8 @@ pub enum Body {
     Heartbeat {
         /// What the follower may commit: never beyond what is verified there.
         commit: Index,
+        /// The term of the leader's entry there: 0 if its log does not go back to it, none from a build that does not tell.
+        commit_term: Option<Term>,
         /// The newest round of reads that waits for a quorum.
         round: u64,
     },

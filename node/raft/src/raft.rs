@@ -385,7 +385,9 @@ impl Raft {
                 self.on_append(from, previous, entries, commit);
             }
             Body::InstallSnapshot { snapshot, base } => self.on_offer(from, *snapshot, base),
-            Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round),
+            Body::Heartbeat { commit, commit_term, round } => {
+                self.on_heartbeat(from, commit, commit_term, round);
+            }
             Body::RequestVote { pre_vote, last, transfer } => {
                 self.on_request_vote(from, term, (pre_vote, transfer), last);
             }

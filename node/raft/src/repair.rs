@@ -46,7 +46,8 @@
 //! A disk may also come back whole and older: a volume restored from a snapshot, a disk that lied about a flush, a copy of the data
 //! directory. Nothing on it says so. Two things do:
 //!
-//! - A heartbeat of this term whose commit index is beyond the end of the log. A leader puts into it no more than what it has verified,
+//! - A heartbeat of this term whose commit index is beyond the end of the log, or where another entry stands than the leader has there: what was
+//!   cut off for the leader's is back. A leader puts into it no more than what it has verified,
 //!   in its term, to be durable here ([`crate::progress::Follower::heartbeat_commit`]). What matches a leader's log is not cut off in its term,
 //!   and what was cut off in an earlier one was never verified in this one. So it was here, and is not: unless damage took it, which
 //!   this member knows, and which [`Restored::lost`] covers.

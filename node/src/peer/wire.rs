@@ -134,7 +134,9 @@ fn body_to_wire(body: Body) -> Wire {
             configuration_id: Some(id_to_wire(snapshot.configuration_id)),
             base: Some(id_to_wire(base)),
         }),
-        Body::Heartbeat { commit, round } => Wire::Heartbeat(pb::Heartbeat { commit, round }),
+        Body::Heartbeat { commit, commit_term, round } => {
+            Wire::Heartbeat(pb::Heartbeat { commit, commit_term, round })
+        }
         Body::HeartbeatAck { round, priority, promise } => {
             Wire::HeartbeatAck(pb::HeartbeatAck { round, priority, promise })
         }
@@ -225,7 +227,9 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
                 base: id_from_wire(offer.base, "base")?,
             }
         }
-        Wire::Heartbeat(pb::Heartbeat { commit, round }) => Body::Heartbeat { commit, round },
+        Wire::Heartbeat(pb::Heartbeat { commit, commit_term, round }) => {
+            Body::Heartbeat { commit, commit_term, round }
+        }
         Wire::HeartbeatAck(pb::HeartbeatAck { round, priority, promise }) => {
             Body::HeartbeatAck { round, priority, promise }
         }
@@ -347,7 +351,8 @@ mod tests {
                 }),
                 base: LogId { term: 2, index: 3 },
             },
-            Body::Heartbeat { commit: 5, round: 6 },
+            Body::Heartbeat { commit: 5, commit_term: Some(2), round: 6 },
+            Body::Heartbeat { commit: 5, commit_term: None, round: 6 },
             Body::HeartbeatAck { round: 6, priority: 7, promise: 8 },
             Body::RequestVote { pre_vote: true, last: id, transfer: false },
             Body::Vote { pre_vote: false, granted: true },

@@ -2,7 +2,8 @@
 //!
 //! Raft stays safe whatever is lost for good, as long as nobody comes back without its memory: IDs are never used again here, as
 //! with the real member. But it does not go on without a quorum, and then there would be nothing to see. So a disk may be lost
-//! or damaged while in every configuration that may be in force a majority of each set of voters has its disk; all the rest (crashes
+//! or damaged while in every configuration that may be in force a majority of each set of voters has its disk, and a state on it that is that of the
+//! log: a member whose state differs gives it to nobody, so that what the log has given up for it may be gone as well. All the rest (crashes
 //! of all at once, any number of cuts, clocks, slow and failing disks) is legal at any time.
 //!
 //! A disk that goes back in time is legal while nobody depends on what it forgets: its member has entered no term and cast no vote since,
@@ -39,7 +40,8 @@ impl World {
 
     /// Whether the configuration has a quorum with a disk; also without `more`.
     pub(super) fn survives(&self, configuration: &Configuration, more: Option<MemberId>) -> bool {
-        let gone = |id: &MemberId| Some(*id) == more || self.is_gone(*id) || self.may_owe(*id);
+        let differs = |id: &MemberId| self.hosts.get(id).is_some_and(|host| host.differs);
+        let gone = |id: &MemberId| Some(*id) == more || self.is_gone(*id) || self.may_owe(*id) || differs(id);
         let majority = |set: &BTreeSet<MemberId>| {
             let gone = set.iter().filter(|id| gone(id)).count();
             set.is_empty() || gone * 2 < set.len()

@@ -81,7 +81,7 @@ pub(crate) fn message(message: &Message, mut question: impl FnMut(u64) -> usize)
         Body::InstallSnapshot { snapshot: offered, base } => {
             format!("InstallSnapshot {} base={}", snapshot(offered), log_id(*base))
         }
-        Body::Heartbeat { commit, round } => format!("Heartbeat commit={commit} round={round}"),
+        Body::Heartbeat { commit, round, .. } => format!("Heartbeat commit={commit} round={round}"),
         Body::HeartbeatAck { round, priority, promise } => {
             let priority = unless_zero("priority", *priority);
             let promise = unless_zero("promise", *promise);
