@@ -6,6 +6,7 @@
 mod guard;
 mod kubectl;
 mod member;
+mod repair;
 mod steps;
 mod story;
 mod traffic;

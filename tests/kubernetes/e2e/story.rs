@@ -12,17 +12,17 @@ use crate::steps::Step;
 use crate::traffic::{Traffic, WayIn};
 
 /// Deadlines, not expectations: a shared machine of two cores is slow at times.
-const SOON: Duration = Duration::from_mins(3);
-const LONG: Duration = Duration::from_mins(10);
+pub(crate) const SOON: Duration = Duration::from_mins(3);
+pub(crate) const LONG: Duration = Duration::from_mins(10);
 /// An outage: nothing that the steps do may cost this, also where elections and pods are slow.
 const OUTAGE: Duration = Duration::from_secs(30);
 /// The same, for kubectl and helm.
-const TIMEOUT: &str = "10m";
+pub(crate) const TIMEOUT: &str = "10m";
 
-const NAMESPACE: &str = "quorate-e2e";
+pub(crate) const NAMESPACE: &str = "quorate-e2e";
 const OPERATOR_NAMESPACE: &str = "quorate-system";
 const RELEASE: Release = Release { name: "quorate", namespace: OPERATOR_NAMESPACE };
-const CLUSTER: &str = "life";
+pub(crate) const CLUSTER: &str = "life";
 
 /// Everything, in order.
 pub(crate) const STEPS: &[Step] = &[
@@ -41,6 +41,8 @@ pub(crate) const STEPS: &[Step] = &[
     ("a_lost_volume_is_replaced_by_a_new_member", Story::volume_lost),
     ("the_history_is_linearizable_and_nothing_is_lost", Story::history),
     ("a_change_that_cannot_be_done_is_refused", Story::shrunken_volume),
+    ("pods_that_the_api_server_refuses_are_told", Story::refused_pods),
+    ("a_quorum_that_is_lost_for_good_comes_back_by_recovery", Story::quorum_lost),
     ("a_deleted_cluster_leaves_its_volumes", Story::delete),
     ("an_authority_is_replaced_while_clients_speak_tls", Story::certificates),
     ("a_job_works_only_where_the_member_leads", Story::leader_job),
@@ -428,7 +430,7 @@ fn image_settings() -> Vec<String> {
     named.iter().filter_map(|(setting, variable)| Some(format!("{setting}={}", given(variable)?))).collect()
 }
 
-fn manifest(name: &str, spec: &str) -> String {
+pub(crate) fn manifest(name: &str, spec: &str) -> String {
     let spec = if spec.starts_with('{') { spec.to_owned() } else { format!("{{{spec}}}") };
     format!(
         "{{apiVersion: quorate.dev/v1alpha1, kind: RaftCluster, metadata: {{name: {name}, namespace: {NAMESPACE}}}, \
@@ -443,7 +445,7 @@ fn operators(replicas: &str) -> Result<(), String> {
     kubectl(&[&scale[..], &operators].concat()).map(drop)
 }
 
-fn claims() -> Result<String, String> {
+pub(crate) fn claims() -> Result<String, String> {
     kubectl(&["get", "persistentvolumeclaims", "--namespace", NAMESPACE, "--output", "name"])
 }
 
@@ -457,8 +459,12 @@ fn leader() -> Result<String, String> {
     wait_for("a leader in the status", SOON, || status()?.leader.ok_or_else(|| "none".to_owned()))
 }
 
-fn status() -> Result<RaftClusterStatus, String> {
-    let cluster = kubectl(&["get", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--output", "json"])?;
+pub(crate) fn status() -> Result<RaftClusterStatus, String> {
+    status_of(CLUSTER)
+}
+
+pub(crate) fn status_of(name: &str) -> Result<RaftClusterStatus, String> {
+    let cluster = kubectl(&["get", "raftcluster", name, "--namespace", NAMESPACE, "--output", "json"])?;
     let cluster: RaftCluster =
         serde_json::from_str(&cluster).map_err(|error| format!("{error} in {cluster}"))?;
     cluster.status.ok_or_else(|| "no status yet".to_owned())
@@ -469,12 +475,12 @@ fn ids(status: &RaftClusterStatus) -> BTreeMap<i32, String> {
     status.members.iter().map(|member| (member.ordinal, member.id.clone())).collect()
 }
 
-fn brief(status: &RaftClusterStatus) -> String {
+pub(crate) fn brief(status: &RaftClusterStatus) -> String {
     format!("{status:?}")
 }
 
 /// `kubectl wait` is what people use; the number of voters shows that it waited for the right spec.
-fn wait_until_ready(voters: usize) -> Result<(), String> {
+pub(crate) fn wait_until_ready(voters: usize) -> Result<(), String> {
     let cluster = format!("raftcluster/{CLUSTER}");
     kubectl(&["wait", "--for=condition=Ready", &cluster, "--namespace", NAMESPACE, "--timeout", "240s"])?;
     let wanted = format!("{voters}/{voters}");
@@ -487,7 +493,7 @@ fn wait_until_ready(voters: usize) -> Result<(), String> {
         .map(drop)
 }
 
-fn no_pods_of(cluster: &str) -> Result<(), String> {
+pub(crate) fn no_pods_of(cluster: &str) -> Result<(), String> {
     let selector = format!("quorate.dev/cluster={cluster}");
     let pods =
         kubectl(&["get", "pods", "--namespace", NAMESPACE, "--selector", &selector, "--output", "name"])?;
