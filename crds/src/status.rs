@@ -68,7 +68,8 @@ pub struct RaftClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 
-    /// The image that the nodes run, or are to run. It stays when the operator is upgraded.
+    /// The image that the nodes run, or are to run in an upgrade. It stays when the operator is upgraded. One that `spec.image` names stands here
+    /// when all nodes run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 

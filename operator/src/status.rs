@@ -85,7 +85,10 @@ pub fn status(findings: &Findings<'_>) -> RaftClusterStatus {
         },
         phase: phase(findings, &facts, before.phase),
         version: version(seen).or(before.version),
-        image: findings.upgrade.map(|decision| decision.image.clone()).or(before.image),
+        image: match findings.upgrade {
+            Some(decision) => Some(upgrade::own_image(before.image, decision, cluster, seen)),
+            None => before.image,
+        },
         plan: plan_status(findings.plan),
         remains,
         recovery: before.recovery,

@@ -51,6 +51,32 @@ pub fn current_image(cluster: &RaftCluster, seen: &Observed) -> Option<String> {
     cluster.spec.image.clone().or(known).or_else(|| set?.image.clone())
 }
 
+/// The image that the status speaks of after a round. One that the spec names becomes the cluster's own when all pods run it: taken out of the spec
+/// before that, it leaves the cluster with the image of before.
+pub fn own_image(
+    before: Option<String>,
+    decision: &Decision,
+    cluster: &RaftCluster,
+    seen: &Observed,
+) -> String {
+    let tried = before.filter(|before| cluster.spec.image.is_some() && *before != decision.image);
+    tried.filter(|_| !runs_everywhere(decision, seen)).unwrap_or_else(|| decision.image.clone())
+}
+
+/// Whether every pod is as this operator makes them with the image, and ready.
+fn runs_everywhere(decision: &Decision, seen: &Observed) -> bool {
+    let newest = newest(decision, seen);
+    let pods = seen.stateful_set.as_ref().map_or(0, |set| set.replicas);
+    let runs = |pod: &PodState| pod.ready && !pod.terminating && pod.revision.as_ref() == newest;
+    newest.is_some() && pods > 0 && (0..pods).all(|ordinal| seen.pods.get(&ordinal).is_some_and(runs))
+}
+
+/// The revision of the pods that this operator makes, once their controller knows it.
+fn newest<'a>(decision: &Decision, seen: &'a Observed) -> Option<&'a String> {
+    let set = seen.stateful_set.as_ref().filter(|set| set.rendered.as_ref() == Some(&decision.made))?;
+    set.update_revision.as_ref()
+}
+
 /// Decides. `newest` is the image of this operator's nodes. `make` says what this operator makes of the spec with an image.
 pub fn decide(
     cluster: &RaftCluster,
@@ -113,9 +139,7 @@ pub fn progress(decision: &Decision, seen: &Observed, replicas: u32) -> Option<U
         return Some(upgrade);
     }
     let set = seen.stateful_set.as_ref();
-    let newest = set
-        .filter(|set| set.rendered.as_ref() == Some(&decision.made))
-        .and_then(|set| set.update_revision.as_ref());
+    let newest = newest(decision, seen);
     let is_new = |pod: &PodState| newest.is_some() && pod.revision.as_ref() == newest;
     let new = seen.pods.iter().filter(|(_, pod)| is_new(pod));
     let failed = new.clone().find_map(|(&ordinal, pod)| {

@@ -85,6 +85,28 @@ async fn other_rendering_of_operator_rolls_nothing_until_the_spec_changes() {
 }
 
 #[tokio::test]
+async fn image_that_is_taken_out_of_the_spec_before_all_pods_run_it_leaves_the_one_before() {
+    let stage = Stage::new(three());
+    stage.until_ready().await;
+    let name = |image: Value| stage.api.edit(CLUSTER, |cluster| cluster["spec"]["image"] = image.clone());
+    name("node:broken".into());
+    for _ in 0..2 {
+        stage.round().await.expect("the round succeeds");
+    }
+    assert_eq!(image(&stage), "node:broken");
+    name(Value::Null);
+    stage.until_ready().await;
+    assert_eq!((image(&stage), &stage.status()["image"]), ("node:test".into(), &json!("node:test")));
+
+    name("node:mine".into());
+    stage.until_ready().await;
+    stage.round().await.expect("the round succeeds");
+    name(Value::Null);
+    stage.until_ready().await;
+    assert_eq!((image(&stage), &stage.status()["image"]), ("node:mine".into(), &json!("node:mine")));
+}
+
+#[tokio::test]
 async fn hands_on_the_template_are_put_right() {
     let stage = Stage::new(three());
     stage.until_ready().await;
