@@ -8,6 +8,7 @@
 #            FAULTS         only the faults with these numbers: 3,17, or none (what a failure prints)
 #            SOAK_SECONDS   for how long clients do their worst (1800)
 #            FUZZ_SECONDS   how long each fuzz target runs (600)
+#            CASE, GO_ON    of test-all: one case alone; only those that have not passed yet (GO_ON=1)
 #            ROUNDS         how often each row of the benchmark is measured (5)
 
 KUBERNETES := tests/kubernetes/cluster
@@ -44,7 +45,7 @@ images: ## Make both container images, without a registry or a daemon, and load 
 	@$(KUBERNETES) images
 
 ## Tests
-.PHONY: test test-rust test-kubernetes simulate soak mutations fuzz lint bench manifests
+.PHONY: test test-rust test-kubernetes test-all simulate soak mutations fuzz lint bench manifests
 test: test-rust test-kubernetes ## Run every test: protocol, disk, processes, operator, Kubernetes (first time 40 min, then 15)
 
 test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API beside etcd, real processes under faults
@@ -52,6 +53,9 @@ test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API
 
 test-kubernetes: ## The operator on a real Kubernetes, under load (brings the local one up; CONTEXT=name for yours)
 	@tests/run kubernetes
+
+test-all: ## Every case of the operator, each with a cluster of its own, and a table of what it cost (CASE=name; GO_ON=1 after a stop)
+	@tests/run kubernetes --all $(if $(CASE),--case $(CASE)) $(if $(GO_ON),--go-on)
 
 simulate: ## Whole clusters on virtual time under faults, each from a seed, every step checked (SEEDS=1000; SEED=7)
 	@tests/run simulate --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))

@@ -2,7 +2,9 @@
 //!
 //! `make test-kubernetes` brings the cluster up and runs this. The steps are told in order, since each one starts from what the last
 //! one left: a step that fails ends the run, prints what the operator and the pods have to say, and leaves everything as it is.
+//! `make test-all` runs the cases instead (`cases`): more of them, and each with a cluster of its own.
 
+mod cases;
 mod guard;
 mod kubectl;
 mod member;
@@ -10,6 +12,7 @@ mod repair;
 mod steps;
 mod story;
 mod traffic;
+mod upgrades;
 
 use std::process::ExitCode;
 
@@ -21,5 +24,12 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    steps::run(story::STEPS)
+    match cases::Options::parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => cases::run(&options),
+        Ok(None) => steps::run(story::STEPS),
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

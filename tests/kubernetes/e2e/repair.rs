@@ -2,8 +2,8 @@
 
 use crate::kubectl::{apply, etcdctl, kubectl, wait_for};
 use crate::story::{
-    CLUSTER, LONG, NAMESPACE, SOON, Story, TIMEOUT, brief, claims, manifest, no_pods_of, status, status_of,
-    wait_until_ready,
+    CLUSTER, LONG, NAMESPACE, SOON, Story, TIMEOUT, brief, claims, manifest, no_pods_of, patch, status,
+    status_of, wait_until_ready,
 };
 use crate::traffic::WayIn;
 
@@ -50,8 +50,7 @@ impl Story {
             r#"{{"spec": {{"recover": {{"cluster": "{id}", "pod": "life-0", "member": "{}"}}}}}}"#,
             remains.member
         );
-        let patch = ["patch", "raftcluster", CLUSTER, "--namespace", NAMESPACE, "--type", "merge", "--patch"];
-        kubectl(&[&patch[..], &[request.as_str()]].concat())?;
+        patch(CLUSTER, &request)?;
         wait_for("another cluster's ID", LONG, || {
             let now = status()?;
             if now.cluster_id.is_some() && now.cluster_id != before.cluster_id {

@@ -20,7 +20,7 @@ const OUTAGE: Duration = Duration::from_secs(30);
 pub(crate) const TIMEOUT: &str = "10m";
 
 pub(crate) const NAMESPACE: &str = "quorate-e2e";
-const OPERATOR_NAMESPACE: &str = "quorate-system";
+pub(crate) const OPERATOR_NAMESPACE: &str = "quorate-system";
 const RELEASE: Release = Release { name: "quorate", namespace: OPERATOR_NAMESPACE };
 pub(crate) const CLUSTER: &str = "life";
 
@@ -39,8 +39,12 @@ pub(crate) const STEPS: &[Step] = &[
     ("three_become_five", Story::five),
     ("five_become_three", Story::three),
     ("a_lost_volume_is_replaced_by_a_new_member", Story::volume_lost),
+    ("an_upgraded_operator_leaves_a_living_cluster_as_it_is", Story::operator_upgraded),
+    ("an_upgrade_that_is_broken_stops_at_one_pod_and_is_taken_back", Story::broken_upgrade),
     ("the_history_is_linearizable_and_nothing_is_lost", Story::history),
     ("a_change_that_cannot_be_done_is_refused", Story::shrunken_volume),
+    ("a_cluster_that_hibernates_wakes_as_it_was", Story::hibernation),
+    ("a_protected_cluster_is_not_deleted", Story::protection),
     ("pods_that_the_api_server_refuses_are_told", Story::refused_pods),
     ("a_quorum_that_is_lost_for_good_comes_back_by_recovery", Story::quorum_lost),
     ("a_deleted_cluster_leaves_its_volumes", Story::delete),
@@ -71,8 +75,31 @@ impl Story {
         NAMESPACE
     }
 
+    /// The operator alone, for whoever tells another story.
+    pub(crate) fn prepare(&mut self) -> Result<(), String> {
+        self.install()
+    }
+
+    /// Takes all away again.
+    pub(crate) fn end(&mut self) -> Result<(), String> {
+        self.uninstall()
+    }
+
     #[allow(clippy::unused_self, reason = "a step")]
     fn install(&mut self) -> Result<(), String> {
+        Self::install_with(&[])?;
+        kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/raftclusters.quorate.dev",
+            "--timeout",
+            TIMEOUT,
+        ])
+        .map(drop)
+    }
+
+    /// Installs the chart, or upgrades it, with these settings beside its own.
+    pub(crate) fn install_with(more: &[String]) -> Result<(), String> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/quorate");
         RELEASE.make_namespace()?;
         let mut arguments =
@@ -83,16 +110,10 @@ impl Story {
         let mut settings = image_settings();
         // On somebody's cluster it has no rights anywhere else.
         settings.extend(context().map(|_| format!("watchNamespace={NAMESPACE}")));
+        // The last of two that are for one value counts.
+        settings.extend(more.iter().cloned());
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-        helm(&arguments)?;
-        kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "crd/raftclusters.quorate.dev",
-            "--timeout",
-            TIMEOUT,
-        ])
-        .map(drop)
+        helm(&arguments).map(drop)
     }
 
     #[allow(clippy::unused_self, reason = "a step")]
@@ -410,7 +431,7 @@ impl Story {
     }
 
     /// New acknowledgements come: the cluster serves, and has done so since this was asked last, but for what an election takes.
-    fn traffic_goes_on(&mut self) -> Result<(), String> {
+    pub(crate) fn traffic_goes_on(&mut self) -> Result<(), String> {
         let traffic = self.traffic.as_mut().ok_or("there is no traffic")?;
         traffic.wait_for_answers(traffic.answers() + 50, SOON)?;
         let pause = traffic.longest_pause();
@@ -449,9 +470,15 @@ pub(crate) fn claims() -> Result<String, String> {
     kubectl(&["get", "persistentvolumeclaims", "--namespace", NAMESPACE, "--output", "name"])
 }
 
-fn scale(replicas: u32) -> Result<(), String> {
+pub(crate) fn scale(replicas: u32) -> Result<(), String> {
     let cluster = format!("raftcluster/{CLUSTER}");
     kubectl(&["scale", &cluster, "--namespace", NAMESPACE, "--replicas", &replicas.to_string()]).map(drop)
+}
+
+/// `kubectl patch`, merged as JSON.
+pub(crate) fn patch(cluster: &str, change: &str) -> Result<(), String> {
+    let patch = ["patch", "raftcluster", cluster, "--namespace", NAMESPACE, "--type", "merge", "--patch"];
+    kubectl(&[&patch[..], &[change]].concat()).map(drop)
 }
 
 /// The leader's pod, as soon as there is one.
@@ -471,7 +498,7 @@ pub(crate) fn status_of(name: &str) -> Result<RaftClusterStatus, String> {
 }
 
 /// Which member is at which ordinal.
-fn ids(status: &RaftClusterStatus) -> BTreeMap<i32, String> {
+pub(crate) fn ids(status: &RaftClusterStatus) -> BTreeMap<i32, String> {
     status.members.iter().map(|member| (member.ordinal, member.id.clone())).collect()
 }
 
@@ -481,11 +508,15 @@ pub(crate) fn brief(status: &RaftClusterStatus) -> String {
 
 /// `kubectl wait` is what people use; the number of voters shows that it waited for the right spec.
 pub(crate) fn wait_until_ready(voters: usize) -> Result<(), String> {
-    let cluster = format!("raftcluster/{CLUSTER}");
+    wait_until_ready_of(CLUSTER, voters)
+}
+
+pub(crate) fn wait_until_ready_of(name: &str, voters: usize) -> Result<(), String> {
+    let cluster = format!("raftcluster/{name}");
     kubectl(&["wait", "--for=condition=Ready", &cluster, "--namespace", NAMESPACE, "--timeout", "240s"])?;
     let wanted = format!("{voters}/{voters}");
     wait_for(&format!("{wanted} voters and nothing left to do"), LONG, || {
-        let now = status()?;
+        let now = status_of(name)?;
         let done = now.voters.as_deref() == Some(wanted.as_str()) && now.members.len() == voters;
         if done { Ok(()) } else { Err(brief(&now)) }
     })?;
