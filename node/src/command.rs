@@ -9,7 +9,7 @@ use prost::Message as _;
 use quorate_api::log;
 use quorate_api::log::command::Operation;
 
-use crate::level::{ALARMS, FIRST, Level, Levels};
+use crate::level::{ALARMS, FIRST, LEASES, Level, Levels};
 
 /// A command that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +59,7 @@ pub fn needs(operation: &Operation) -> Level {
     match operation {
         Operation::Put(_) | Operation::DeleteRange(_) | Operation::Txn(_) | Operation::Compact(_) => FIRST,
         Operation::Alarm(_) | Operation::CheckQuota(_) => ALARMS,
+        Operation::LeaseGrant(_) | Operation::LeaseRevoke(_) | Operation::ExpireLease(_) => LEASES,
         // So a build that lacks the level ends here, before anything that is of that level.
         Operation::RaiseLevel(raise) => raise.to.max(FIRST),
     }

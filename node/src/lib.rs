@@ -10,6 +10,7 @@ pub mod ctl;
 pub mod doors;
 pub mod http;
 pub mod kv;
+pub mod leases;
 pub mod level;
 pub mod metrics;
 mod net;

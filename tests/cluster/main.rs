@@ -18,6 +18,7 @@ mod filler;
 mod hello;
 mod http;
 mod identities;
+mod leases;
 mod log;
 mod network;
 mod node;

@@ -8,6 +8,7 @@
 
 mod etcd;
 mod generate;
+mod lease;
 mod ours;
 mod quota;
 mod request;

@@ -44,6 +44,8 @@ fn apply(store: &mut Store, operation: &Operation) -> Result<Answer, KvError> {
         Response::DeleteRange(delete) => Answer::DeleteRange(delete),
         Response::Txn(txn) => Answer::Txn(txn),
         Response::Compact(compact) => Answer::Compact(compact),
-        Response::Alarm(_) | Response::RaiseLevel(_) => unreachable!("nothing asks for that"),
+        Response::Alarm(_) | Response::LeaseGrant(_) | Response::LeaseRevoke(_) | Response::RaiseLevel(_) => {
+            unreachable!("nothing asks for that")
+        }
     })
 }

@@ -82,7 +82,7 @@ fn watches_are_told_what_etcds_are_told() {
 }
 
 /// Waits until a server answers.
-async fn wait(channel: &Channel) {
+pub(crate) async fn wait(channel: &Channel) {
     let mut kv = KvClient::new(channel.clone());
     let end = Instant::now() + Duration::from_mins(1);
     let range = || pb::RangeRequest { key: "?".into(), ..pb::RangeRequest::default() };

@@ -10,6 +10,7 @@ mod committed;
 mod configurations;
 mod election;
 mod leader_completeness;
+mod leases;
 mod log_matching;
 mod member;
 mod monotonic;
@@ -44,6 +45,7 @@ pub(crate) struct Invariants {
     committed: committed::Committed,
     configurations: configurations::Configurations,
     election: election::ElectionSafety,
+    pub(crate) leases: leases::Leases,
     matching: log_matching::LogMatching,
     once: once::Once,
     machine: state_machine::StateMachineSafety,

@@ -155,11 +155,15 @@ impl World {
             process.applier.collect();
         }
         let raised = applied.usage.is_full && !std::mem::replace(&mut process.full, applied.usage.is_full);
+        let changes = applied.leases.clone();
         process.reports.push(applied);
         let (role, term) = process.shown;
         let is_late = process.replica.backlog().waited() >= ELECTION_TICKS.into();
         if !collects {
             self.coverage.count("steps of applying between which nothing was removed");
+        }
+        for change in changes {
+            self.invariants.leases.changed(now, change);
         }
         self.compare_state(id);
         self.check_level(id);

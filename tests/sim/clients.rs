@@ -251,7 +251,11 @@ pub(crate) fn output(store: &Store, mut reply: kv::Reply) -> Output {
         Response::Put(put) => requests::written(put),
         Response::DeleteRange(deleted) => requests::deleted(deleted),
         Response::Txn(txn) => requests::transacted(txn),
-        Response::Compact(_) | Response::Alarm(_) | Response::RaiseLevel(_) => {
+        Response::Compact(_)
+        | Response::Alarm(_)
+        | Response::LeaseGrant(_)
+        | Response::LeaseRevoke(_)
+        | Response::RaiseLevel(_) => {
             unreachable!("clients do not ask for it")
         }
     };

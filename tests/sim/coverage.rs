@@ -44,6 +44,18 @@ pub(crate) const NAMES: &[&str] = &[
     "reads given up",
     "reads served by a leader that may have a lease",
     "ticks overslept, with leases",
+    // Leases.
+    "leases granted",
+    "leases renewed",
+    "leases renewed through another than the leader",
+    "leases revoked",
+    "leases whose time was over",
+    "leases that were told to have ended",
+    "questions of leases sent to the leader",
+    "questions of leases answered for others",
+    "questions of leases given up",
+    "keys hung on leases",
+    "keys not hung on a lease that has ended",
     // Applying.
     "entries applied late",
     "leaders that led on while applying stood still",

@@ -24,6 +24,9 @@ const REST: Time = 5 * SECOND;
 /// replace the one that differs.
 const UNDECIDED: Time = 80 * SECOND;
 
+/// So long after the last was heard of it every lease has ended.
+const ENDS: Time = 20 * SECOND;
+
 /// Steps of the checker for each key.
 const BUDGET: u64 = 200_000;
 
@@ -44,6 +47,8 @@ impl World {
         self.clients.answers.clear();
         self.wait(self.patience(RECOVERY), Self::is_well);
         self.clients.stop();
+        self.holders.stop();
+        self.wait(self.patience(ENDS), Self::has_no_leases);
         self.wait(self.patience(REST), Self::is_at_rest);
         let files: usize = self.hosts.values().map(|host| host.disk.files()).sum();
         self.coverage.add("files on disks at the end", files as u64);
@@ -118,7 +123,7 @@ impl World {
     }
 
     /// Those who belong to the cluster, as its leader says.
-    fn members(&self) -> Result<BTreeSet<MemberId>, String> {
+    pub(crate) fn members(&self) -> Result<BTreeSet<MemberId>, String> {
         let leader = self.leader().ok_or("nobody leads")?;
         let status = self.hosts[&leader].process().expect("it leads").replica.status();
         if status.configuration.is_joint() || status.configuration_id.index > status.commit {

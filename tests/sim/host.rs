@@ -26,6 +26,7 @@ use crate::disk::{Copied, Latency, SimDisk, SimEngine};
 use crate::faults::{OLD, quota_of};
 use crate::forms::{Form, Late};
 use crate::invariants::Past;
+use crate::leasing::LeaseAsked;
 use crate::schedule::{Plan, stream};
 use crate::streams::Peers;
 use crate::time::{MILLI, Time};
@@ -36,6 +37,7 @@ const HEARTBEAT_TICKS: u32 = 5;
 /// In the time in which one member counts [`ELECTION_TICKS`] less one no other counts fewer: one clock may be twice as fast.
 const LEASE_TICKS: u32 = 12;
 const REQUEST_TICKS: u64 = 350;
+const TICKS_PER_SECOND: u64 = 50;
 
 /// The pieces of snapshots: as small as can be.
 const PIECE_BYTES: u32 = 4096;
@@ -146,6 +148,8 @@ pub(crate) struct Process {
     pub(crate) compactions: BTreeSet<u64>,
     /// The same of alarms.
     pub(crate) alarms: BTreeSet<u64>,
+    /// What is asked of leases, by number.
+    pub(crate) leasing: BTreeMap<u64, LeaseAsked>,
     pub(crate) task: Option<Task>,
     /// When the newest group was handed to the disk.
     pub(crate) task_since: Time,
@@ -328,6 +332,7 @@ impl Host {
         let options = Options {
             raft,
             request_ticks: REQUEST_TICKS,
+            ticks_per_second: TICKS_PER_SECOND,
             waiting_bytes: 64 << 20,
             snapshots: SnapshotPolicy { least_bytes: plan.snapshot_bytes, piece_bytes: PIECE_BYTES },
             kept_log_bytes: plan.kept_log_bytes,
@@ -368,6 +373,7 @@ impl Host {
             unstored: None,
             compactions: BTreeSet::new(),
             alarms: BTreeSet::new(),
+            leasing: BTreeMap::new(),
             task: None,
             task_since: 0,
             prepared: false,

@@ -21,6 +21,7 @@ mod forms;
 mod host;
 #[path = "../invariants/mod.rs"]
 mod invariants;
+mod leasing;
 mod life;
 mod network;
 mod notes;

@@ -114,6 +114,8 @@ impl World {
             | Message::Supports { .. }
             | Message::Holds { .. }
             | Message::Room { room: Room::Enough, .. } => {}
+            Message::LeaseQuestions { .. } => self.coverage.count("questions of leases sent to the leader"),
+            Message::LeaseAnswers { .. } => self.coverage.count("questions of leases answered for others"),
             Message::SnapshotPiece { .. } => self.coverage.count("pieces of snapshots sent"),
             Message::Room { .. } => self.coverage.count("leaders told that a disk is nearly full"),
             Message::SnapshotMissing { .. } => self.coverage.count("snapshots asked for in vain"),

@@ -16,6 +16,9 @@ use crate::faults::{
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
+/// See where it is used.
+const LEASING: u64 = 1_040_874;
+
 /// What a run is made of.
 // Each bool is a choice of its own.
 #[allow(clippy::struct_excessive_bools)]
@@ -63,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) streams: bool,
     /// Clients ask in other forms too, and answers are read a while later.
     pub(crate) late: bool,
+    /// Some clients hold leases. When they end clocks say: they differ by less than a quarter, and none jumps.
+    pub(crate) leasing: bool,
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -120,6 +125,7 @@ impl Plan {
             quota: None,
             streams: false,
             late: false,
+            leasing: false,
             faults: Vec::new(),
         };
         plan.faults = faults::draw(&mut random, duration);
@@ -170,6 +176,8 @@ impl Plan {
         // With this number no seed that is kept is among them.
         plan.reserves = stream(seed, "reserves", 20).random_bool(0.3);
         plan.late = stream(seed, "late", 0).random_bool(0.4);
+        // With this number no seed that is kept is among them.
+        plan.leasing = plan.leases && stream(seed, "leasing", LEASING).random_bool(0.6);
         plan
     }
 

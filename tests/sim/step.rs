@@ -218,7 +218,8 @@ impl World {
         let by_applier = matches!(outcome, Outcome::Applied(_));
         let is_asked = process.pending.contains_key(&number)
             || process.compactions.contains(&number)
-            || process.alarms.contains(&number);
+            || process.alarms.contains(&number)
+            || process.leasing.contains_key(&number);
         if !is_asked && !process.answered.contains_key(&number) {
             assert!(by_applier, "only what an earlier process has taken in is answered without being asked");
             return;
@@ -241,6 +242,9 @@ impl World {
                 Outcome::NotApplied(Failure::Unsupported) => "alarms refused: level",
                 _ => "alarms given up",
             });
+        }
+        if let Some(asked) = process.leasing.remove(&number) {
+            return self.lease_answered(asked, &outcome);
         }
         let pending = process.pending.remove(&number).expect("it is asked");
         let leads = process.shown.0 == Role::Leader;
@@ -288,6 +292,7 @@ impl World {
                 });
                 if failure == Failure::TimedOut { Reply::Unknown } else { Reply::NotDone }
             }
+            Outcome::Lease(_) => unreachable!("it was asked of no lease"),
             Outcome::NotReadable(_) => {
                 self.coverage.count("reads given up");
                 Reply::NotDone

@@ -20,6 +20,7 @@ use crate::disk::{Copied, Crash};
 use crate::faults::{Errand, Kind};
 use crate::host::{Host, Stage};
 use crate::invariants::{Invariants, Past};
+use crate::leasing::{Holders, LeaseAsked, LeaseReply};
 use crate::network::Network;
 use crate::removal::Trouble;
 use crate::schedule::Plan;
@@ -56,13 +57,25 @@ pub(crate) enum Event {
     /// A copy of a member's disk is started beside it.
     StartCopy(MemberId),
     /// A member sees that the connections of another's process of this life were closed.
-    Disconnected { at: MemberId, peer: MemberId, life: u32 },
+    Disconnected {
+        at: MemberId,
+        peer: MemberId,
+        life: u32,
+    },
     /// A process is started.
     Start(MemberId),
     /// A client's request arrives.
     Request(Asked, MemberId),
     /// An answer arrives at a client.
-    Answer { client: usize, token: u64, reply: Reply },
+    Answer {
+        client: usize,
+        token: u64,
+        reply: Reply,
+    },
+    /// A request of one that holds a lease arrives, and its answer; and it does what it does next, or has waited for long enough.
+    AskLease(LeaseAsked, MemberId),
+    LeaseAnswer(LeaseAsked, LeaseReply),
+    Holder(usize, u64),
     /// A client does its next operation, or has waited for long enough.
     Client(usize, u64),
     /// A process ends.
@@ -82,6 +95,7 @@ pub(crate) struct World {
     pub(crate) hosts: BTreeMap<MemberId, Host>,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
+    pub(crate) holders: Holders,
     pub(crate) invariants: Invariants,
     pub(crate) coverage: Coverage,
     pub(crate) errands: Vec<Errand>,
@@ -109,6 +123,7 @@ impl World {
             hosts: BTreeMap::new(),
             network: Network::new(&plan),
             clients: Clients::new(&plan),
+            holders: Holders::new(&plan),
             invariants: Invariants::default(),
             coverage: Coverage::new(),
             errands: Vec::new(),
@@ -126,6 +141,9 @@ impl World {
         for client in 0..world.plan.clients {
             world.agenda.after(MILLI, Event::Client(client, 0));
         }
+        for holder in 0..world.holders.count() {
+            world.agenda.after(MILLI, Event::Holder(holder, 0));
+        }
         for (place, fault) in world.plan.faults.iter().enumerate() {
             world.agenda.at(fault.at, Event::Strike(place));
         }
@@ -142,10 +160,10 @@ impl World {
             [alone] => Raft::founding(alone, address(alone)),
             _ => first_configuration(voters, learners),
         };
-        // Where it is about the quota, and not about levels, the log decides from the beginning. Below the level of alarms states come to differ in
+        // Where it is about the quota or leases, and not about levels, the log decides from the beginning. Below the level of alarms states come to differ in
         // nothing that no client sees.
         let differs = self.plan.faults.iter().any(|fault| fault.kind == Kind::Differ);
-        let decides = (self.plan.quota.is_some() || differs) && !self.plan.two_levels;
+        let decides = (self.plan.quota.is_some() || self.plan.leasing || differs) && !self.plan.two_levels;
         let log = if decides { found_at(NEWEST, log) } else { log };
         for id in all {
             let host = Host::new(&self.plan, id);
@@ -168,7 +186,11 @@ impl World {
         if let Some(later) = self.is_paused(&event) {
             return self.agenda.at(later, event);
         }
-        if let Event::Deliver(..) | Event::Frame(..) | Event::Request(..) | Event::Act(..) = event
+        if let Event::Deliver(..)
+        | Event::Frame(..)
+        | Event::Request(..)
+        | Event::AskLease(..)
+        | Event::Act(..) = event
             && let Some(id) = Self::whom(&event)
         {
             self.catch_up(id);
@@ -193,6 +215,9 @@ impl World {
             Event::Kill(id, life, crash) => self.on_kill(id, life, crash),
             Event::Answer { client, token, reply } => self.on_answer(client, token, reply),
             Event::Client(client, token) => self.on_client(client, token),
+            Event::AskLease(asked, at) => self.on_lease_asked(asked, at),
+            Event::LeaseAnswer(asked, reply) => self.on_lease_answer(&asked, reply),
+            Event::Holder(holder, token) => self.on_holder(holder, token),
             Event::PutBack(id) => self.put_back(id),
             Event::Strike(place) => self.strike(place),
             Event::Errand(number) => self.on_errand(number),
@@ -221,7 +246,7 @@ impl World {
             | Event::ReadLate(id, ..) => Some(*id),
             Event::Deliver(_, message) => Some(message.to()),
             Event::Frame(frame) => Some(frame.to),
-            Event::Disconnected { at, .. } | Event::Request(_, at) => Some(*at),
+            Event::Disconnected { at, .. } | Event::Request(_, at) | Event::AskLease(_, at) => Some(*at),
             _ => None,
         }
     }

@@ -25,16 +25,17 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 
 /// The rooms of the node's crate, and which of the others each may use. A room stands below those that use it: no arrow runs back.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("level", &[]),
     ("codec", &["level"]),
     ("command", &["level"]),
     ("storage", &["codec", "level"]),
-    ("kv", &["level"]),
+    ("leases", &[]),
+    ("kv", &["leases", "level"]),
     ("snapshots", &["codec", "kv", "level", "storage"]),
     ("copy", &["kv"]),
     ("recover", &["codec", "command", "kv", "level", "snapshots", "storage"]),
-    ("replica", &["codec", "command", "kv", "level", "snapshots"]),
+    ("replica", &["codec", "command", "kv", "leases", "level", "snapshots"]),
     ("doors", &["command", "kv", "level", "replica", "snapshots"]),
     ("metrics", &["doors", "net", "tls"]),
     ("tls", &[]),
@@ -44,7 +45,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("net", &["tls"]),
     ("peer", &["codec", "doors", "level", "net", "replica", "snapshots", "tls"]),
     ("admin", &["codec", "doors", "level", "net", "replica", "tls"]),
-    ("rpc", &["doors", "kv"]),
+    ("rpc", &["doors", "kv", "leases", "replica"]),
     ("http", &["doors", "metrics", "net"]),
     ("ctl", &["codec", "recover", "snapshots", "storage", "tls"]),
     (

@@ -89,6 +89,7 @@ impl Keeper {
             keeper.incarnation = Some(state.incarnation());
             keeper.next = state.end();
             state.copy_from(keeper.next, 0);
+            state.leases_mut().resume_copy();
             (keeper.blocks, keeper.versions, keeper.bytes) = (head.blocks, head.versions, head.bytes);
             drop(state);
         }
@@ -213,6 +214,7 @@ impl Keeper {
         drop(state);
         if other || wasteful {
             self.engine.wipe()?;
+            self.state.write().leases_mut().end_copy();
             self.incarnation = Some(incarnation);
             (self.next, self.blocks, self.versions, self.bytes) = (1, 0, 0, 0);
             self.stream.clear();

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use proptest::prelude::*;
-use quorate_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
+use quorate_api::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
+};
+use quorate_api::log::RaiseLevel;
 use quorate_api::log::command::Operation;
 use quorate_raft::{LogId, MemberId};
 
@@ -20,6 +23,10 @@ const MEMBER: MemberId = MemberId(7);
 enum Step {
     Put(u8, usize),
     Delete(u8),
+    /// A lease is granted, or ends.
+    Lease(i64, bool),
+    /// A key is put that hangs on a lease, if there is one.
+    Hang(u8, i64),
     Compact(i64),
     /// Some of what was compacted is removed.
     Collect(usize),
@@ -35,12 +42,21 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (any::<u8>(), prop_oneof![9 => 0..300_usize, 1 => 100_000..400_000_usize]).prop_map(|(k, n)| Step::Put(k % 20, n)),
         2 => any::<u8>().prop_map(|k| Step::Delete(k % 20)),
+        2 => (1..4_i64, any::<bool>()).prop_map(|(id, ends)| Step::Lease(id, ends)),
+        2 => (any::<u8>(), 0..4_i64).prop_map(|(k, id)| Step::Hang(k % 20, id)),
         1 => (0..10_i64).prop_map(Step::Compact),
         1 => (0..30_usize).prop_map(Step::Collect),
         2 => Just(Step::Keep),
         1 => Just(Step::Restart),
         1 => Just(Step::Replace),
     ]
+}
+
+/// A state that can have leases.
+fn level_two() -> Store {
+    let mut state = Store::new();
+    state.apply(&Operation::RaiseLevel(RaiseLevel { to: 2 })).expect("it is never refused");
+    state
 }
 
 fn bytes_of(state: &RwLock<Store>) -> Vec<u8> {
@@ -66,7 +82,7 @@ proptest! {
     #[test]
     fn what_was_kept_is_what_is_read(steps in prop::collection::vec(step(), 1..60)) {
         let mut dir = tempfile::tempdir().unwrap();
-        let mut state = Arc::new(RwLock::new(Store::new()));
+        let mut state = Arc::new(RwLock::new(level_two()));
         let (engine, found) = open(dir.path(), MEMBER, |_| true).unwrap();
         prop_assert!(found.is_none());
         let mut keeper = Keeper::new(engine, MEMBER, Arc::clone(&state));
@@ -82,6 +98,18 @@ proptest! {
                     let delete = DeleteRangeRequest { key: vec![key].into(), ..Default::default() };
                     apply(&state, &mut index, &Operation::DeleteRange(delete));
                 }
+                Step::Lease(id, ends) => {
+                    let operation = if ends {
+                        Operation::LeaseRevoke(LeaseRevokeRequest { id })
+                    } else {
+                        Operation::LeaseGrant(LeaseGrantRequest { id, ttl: 60 })
+                    };
+                    apply(&state, &mut index, &operation);
+                }
+                Step::Hang(key, lease) => {
+                    let put = PutRequest { key: vec![key].into(), lease, ..Default::default() };
+                    apply(&state, &mut index, &Operation::Put(put));
+                }
                 Step::Compact(back) => {
                     let revision = state.read().revision() - back;
                     apply(&state, &mut index, &Operation::Compact(CompactionRequest { revision, physical: false }));
@@ -93,7 +121,7 @@ proptest! {
                     kept = Some((index, bytes_of(&state)));
                 }
                 Step::Replace => {
-                    let mut other = Store::new();
+                    let mut other = level_two();
                     let put = PutRequest { key: "other".into(), ..Default::default() };
                     other.apply(&Operation::Put(put)).unwrap();
                     index += 100;
@@ -117,7 +145,7 @@ proptest! {
                         keeper = Keeper::resume(engine, MEMBER, Arc::clone(&state));
                     } else {
                         index = 0;
-                        state = Arc::new(RwLock::new(Store::new()));
+                        state = Arc::new(RwLock::new(level_two()));
                         keeper = Keeper::new(engine, MEMBER, Arc::clone(&state));
                     }
                 }

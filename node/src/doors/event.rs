@@ -4,7 +4,7 @@ use quorate_raft::{ChangeError, Configuration, Index, LogId, MemberId, Term, Tra
 use tokio::sync::oneshot;
 
 use crate::level::{Level, Unsupported};
-use crate::replica::{Applied, Client, Command, Message, RaiseError, Room};
+use crate::replica::{Applied, Client, Command, Message, Question, RaiseError, Room};
 use crate::snapshots::Report;
 
 /// What the replica's loop acts upon. Nothing reaches the replica in any other way, but for time.
@@ -18,6 +18,8 @@ pub(crate) enum Event {
         writes: Vec<Command>,
         /// The runtime's number for the reads among them.
         read: Option<u64>,
+        /// What is asked of leases.
+        questions: Vec<Question>,
     },
     /// Messages that came together from one peer.
     Messages(Vec<Message>),

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::event::Event;
 use super::mailbox::{Mailbox, Refused};
 use crate::kv::{KvError, Reply, Store};
-use crate::replica::{Answer, Client, Command, Failure, Outcome};
+use crate::replica::{Answer, Client, Command, Failure, Outcome, Question, TimeLeft};
 
 /// The most requests of one client runtime that wait for their answer.
 const MAX_WAITING: usize = 1 << 17;
@@ -142,15 +142,19 @@ impl Answers {
 
 type WriteReply = oneshot::Sender<Result<Reply, RequestError>>;
 type ReadReply = oneshot::Sender<Result<(), RequestError>>;
+type LeaseReply = oneshot::Sender<Result<TimeLeft, RequestError>>;
 
 #[derive(Debug, Default)]
 struct Requests {
     /// Not yet handed to the replica.
     writes: Vec<(Operation, usize, WriteReply)>,
     reads: Vec<ReadReply>,
+    /// Of which lease, and whether it is to live on.
+    questions: Vec<(i64, bool, LeaseReply)>,
     /// With the replica.
     pending_writes: HashMap<u64, (WriteReply, usize)>,
     pending_reads: HashMap<u64, Vec<ReadReply>>,
+    pending_questions: HashMap<u64, LeaseReply>,
     next_read: u64,
     waiting: usize,
     waiting_bytes: usize,
@@ -194,6 +198,14 @@ impl Gateway {
         answer.await.unwrap_or(Err(RequestError::Stopping))
     }
 
+    /// What is left of lease `id`, which lives for its whole time again if that is wanted. The answer is of a leader that was confirmed after
+    /// this call, and needs no entry of the log.
+    pub async fn lease_time(&self, id: i64, renews: bool) -> Result<TimeLeft, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.arrive(0, |requests| requests.questions.push((id, renews, reply)))?;
+        answer.await.unwrap_or(Err(RequestError::Stopping))
+    }
+
     /// The local state. Locks are held for microseconds: never across an await.
     pub fn store(&self) -> &RwLock<Store> {
         &self.store
@@ -232,7 +244,7 @@ impl Shared {
         }
         requests.waiting += 1;
         requests.waiting_bytes += bytes;
-        let first = requests.writes.is_empty() && requests.reads.is_empty();
+        let first = requests.writes.is_empty() && requests.reads.is_empty() && requests.questions.is_empty();
         push(&mut requests);
         drop(requests);
         if first {
@@ -252,17 +264,20 @@ impl Shared {
             requests.pending_reads.insert(number, replies);
             number
         });
+        let questions = self.number_questions(&mut requests);
         drop(requests);
-        if writes.is_empty() && read.is_none() {
+        if writes.is_empty() && read.is_none() && questions.is_empty() {
             return;
         }
         let numbers: Vec<u64> = writes.iter().map(|command| command.number).collect();
-        let event = Event::Requests { client: self.client, writes, read };
+        let asked: Vec<u64> = questions.iter().map(|question| question.number).collect();
+        let event = Event::Requests { client: self.client, writes, read, questions };
         if let Err(refused) = self.mailbox.send(event) {
             let stopped = matches!(refused, Refused::Closed);
             self.refuse(
                 &numbers,
                 read,
+                &asked,
                 &if stopped { RequestError::Stopping } else { RequestError::Overloaded },
             );
             self.requests.lock().stopped |= stopped;
@@ -280,14 +295,28 @@ impl Shared {
         commands
     }
 
+    /// Numbers the questions that have arrived, and notes who waits for them.
+    fn number_questions(&self, requests: &mut Requests) -> Vec<Question> {
+        let arrived = std::mem::take(&mut requests.questions);
+        let mut questions = Vec::with_capacity(arrived.len());
+        for (number, (id, renews, reply)) in self.numbers.take(arrived.len()).zip(arrived) {
+            requests.pending_questions.insert(number, reply);
+            questions.push(Question { number, id, renews });
+        }
+        questions
+    }
+
     /// Answers requests that the replica has not taken.
-    fn refuse(&self, writes: &[u64], read: Option<u64>, error: &RequestError) {
+    fn refuse(&self, writes: &[u64], read: Option<u64>, questions: &[u64], error: &RequestError) {
         let mut requests = self.requests.lock();
         for number in writes {
             requests.answer_write(*number, Err(error.clone()));
         }
         if let Some(number) = read {
             requests.answer_reads(number, &Err(error.clone()));
+        }
+        for number in questions {
+            requests.answer_question(*number, Err(error.clone()));
         }
     }
 
@@ -301,6 +330,7 @@ impl Shared {
                 Outcome::NotApplied(failure) => requests.answer_write(number, Err(failure.into())),
                 Outcome::Readable => requests.answer_reads(number, &Ok(())),
                 Outcome::NotReadable(failure) => requests.answer_reads(number, &Err(failure.into())),
+                Outcome::Lease(time) => requests.answer_question(number, time.map_err(RequestError::from)),
             }
         }
     }
@@ -312,6 +342,13 @@ impl Requests {
             self.waiting -= 1;
             self.waiting_bytes -= bytes;
             // A client that has gone away does not want it any more.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn answer_question(&mut self, number: u64, result: Result<TimeLeft, RequestError>) {
+        if let Some(reply) = self.pending_questions.remove(&number) {
+            self.waiting -= 1;
             let _ = reply.send(result);
         }
     }
@@ -355,7 +392,7 @@ mod local {
     }
 
     fn answer(event: Event, store: &RwLock<Store>, answers: &Answers) {
-        let Event::Requests { client, writes, read } = event else { panic!("{event:?} is no request") };
+        let Event::Requests { client, writes, read, .. } = event else { panic!("{event:?} is no request") };
         let mut batch: Vec<Answer> = writes
             .into_iter()
             .map(|Command { number, bytes, .. }| {

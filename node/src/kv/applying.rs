@@ -11,10 +11,11 @@ use quorate_api::log::command::Operation;
 
 use super::growth::growth;
 use super::late::Reply;
+use super::leasing::Ending;
 use super::steps::Steps;
 use super::txn::Transaction;
 use super::writer::{Deletion, Writer};
-use super::{KvError, Response, Store};
+use super::{KvError, Response, Store, header};
 use crate::level::Level;
 
 /// One operation that is being applied. It is to be brought to its end in the state that it was begun in, before the next one.
@@ -35,6 +36,8 @@ enum Work {
     RaiseLevel(Level),
     Alarm(pb::AlarmRequest),
     CheckQuota(CheckQuota),
+    LeaseGrant(pb::LeaseGrantRequest),
+    LeaseEnd(Ending),
 }
 
 impl Applying {
@@ -52,6 +55,9 @@ impl Applying {
             Operation::RaiseLevel(raise) => Work::RaiseLevel(raise.to),
             Operation::Alarm(request) => Work::Alarm(request),
             Operation::CheckQuota(check) => Work::CheckQuota(check),
+            Operation::LeaseGrant(request) => Work::LeaseGrant(request),
+            Operation::LeaseRevoke(request) => Work::LeaseEnd(Ending::asked_for(request)),
+            Operation::ExpireLease(expire) => Work::LeaseEnd(Ending::expired(&expire)),
         };
         Self { work, grows, writer: Writer::new(message, answers) }
     }
@@ -82,7 +88,7 @@ impl Applying {
             return Some(Err(KvError::NoSpace));
         }
         // What has pieces takes its steps with each of them.
-        if !matches!(work, Work::Delete(..) | Work::Txn(_)) {
+        if !matches!(work, Work::Delete(..) | Work::Txn(_) | Work::LeaseEnd(_)) {
             steps.take(1);
         }
         match work {
@@ -107,6 +113,14 @@ impl Applying {
             Work::Compact(revision) => Some(store.compact(*revision, steps).map(Response::Compact)),
             Work::Alarm(request) => Some(store.alarm(request).map(Response::Alarm)),
             Work::CheckQuota(check) => Some(Ok(Response::Alarm(store.check_quota(*check)))),
+            Work::LeaseGrant(request) => Some(store.grant_lease(request).map(Response::LeaseGrant)),
+            Work::LeaseEnd(ending) => {
+                let ended = ending.advance(store, writer, steps)?;
+                Some(ended.map(|()| {
+                    let header = Some(header(writer.commit(store)));
+                    Response::LeaseRevoke(pb::LeaseRevokeResponse { header })
+                }))
+            }
             Work::RaiseLevel(to) => {
                 store.level = store.level.max(*to);
                 Some(Ok(Response::RaiseLevel(store.level)))

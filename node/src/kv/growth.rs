@@ -8,6 +8,7 @@ use quorate_api::log::command::Operation;
 use super::check::MAX_REQUEST_BYTES;
 use super::sizes;
 use super::version::VERSION_BYTES;
+use crate::leases;
 
 /// The most bytes by which `operation` makes the state larger, as they are accounted; 0 if it puts nothing. Of a transaction the branch that
 /// may make it larger counts, as in etcd: so one that puts in either branch is never taken for one that does not.
@@ -15,7 +16,10 @@ pub fn growth(operation: &Operation) -> u64 {
     match operation {
         Operation::Put(request) => of_put(request),
         Operation::Txn(request) => of_txn(request),
+        Operation::LeaseGrant(_) => leases::LEASE_BYTES,
         Operation::DeleteRange(_)
+        | Operation::LeaseRevoke(_)
+        | Operation::ExpireLease(_)
         | Operation::Compact(_)
         | Operation::RaiseLevel(_)
         | Operation::Alarm(_)
@@ -27,7 +31,8 @@ pub fn growth(operation: &Operation) -> u64 {
 /// value may be: how large it is will only be known where it is applied.
 fn of_put(request: &pb::PutRequest) -> u64 {
     let value = if request.ignore_value { MAX_REQUEST_BYTES } else { request.value.len() };
-    (request.key.len() + value) as u64 + VERSION_BYTES + sizes::place(&request.key)
+    let hanging = if request.lease == 0 { 0 } else { leases::hanging(&request.key) };
+    (request.key.len() + value) as u64 + VERSION_BYTES + sizes::place(&request.key) + hanging
 }
 
 fn of_txn(request: &pb::TxnRequest) -> u64 {

@@ -130,7 +130,12 @@ fn place(response: &mut Response, path: &[usize], found: pb::RangeResponse) {
     match response {
         Response::DeleteRange(deletion) => deletion.prev_kvs = found.kvs,
         Response::Txn(txn) => place_in(txn, path, found),
-        Response::Put(_) | Response::Compact(_) | Response::Alarm(_) | Response::RaiseLevel(_) => {}
+        Response::Put(_)
+        | Response::Compact(_)
+        | Response::Alarm(_)
+        | Response::LeaseGrant(_)
+        | Response::LeaseRevoke(_)
+        | Response::RaiseLevel(_) => {}
     }
 }
 

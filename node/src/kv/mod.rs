@@ -22,6 +22,7 @@ mod history;
 mod index;
 mod keys;
 mod late;
+mod leasing;
 mod overlap;
 mod pins;
 mod points;
@@ -73,6 +74,10 @@ pub enum Response {
     Compact(pb::CompactionResponse),
     /// To an alarm.
     Alarm(pb::AlarmResponse),
+    /// To the grant of a lease.
+    LeaseGrant(pb::LeaseGrantResponse),
+    /// To the end of a lease.
+    LeaseRevoke(pb::LeaseRevokeResponse),
     /// To a raise of the level: the level of the state from now on.
     RaiseLevel(Level),
 }
@@ -89,9 +94,12 @@ pub enum KvError {
     /// A put wants to keep the value or the lease of a key that does not exist.
     #[error("the key to keep a value or lease of does not exist")]
     KeyNotFound,
-    /// A put names a lease that does not exist.
+    /// A put, or whoever ends one, names a lease that does not exist.
     #[error("the lease does not exist")]
     LeaseNotFound,
+    /// A lease is to be granted with the ID of one that exists.
+    #[error("the lease exists")]
+    LeaseExists,
     /// NOSPACE is raised: nothing is put until it is disarmed.
     #[error("the alarm NOSPACE is raised")]
     NoSpace,

@@ -3,6 +3,8 @@
 //! Unlike a snapshot, such a copy holds what compactions have made useless since: it is removed here. It may also lack versions
 //! between others, which were removed before they were copied.
 
+use std::collections::BTreeMap;
+
 use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
@@ -11,6 +13,7 @@ use super::sizes::Sizes;
 use super::steps::Steps;
 use super::version::MAX_NUMBER;
 use super::{Collected, Store, alarms};
+use crate::leases::Grant;
 use crate::level::Levels;
 
 /// Why versions make no state.
@@ -22,10 +25,18 @@ pub struct RebuildError(&'static str);
 /// what came after it.
 pub(super) const BURIED: i64 = -1;
 
+/// The numbers of what is no version: that a lease was granted (`lease` is its ID, `created` its time to live, `revision` the number of the
+/// grant), and that it has ended. The last that was said of a lease counts.
+const GRANTED: i64 = -2;
+const ENDED: i64 = -3;
+
 /// A state in the making.
 #[derive(Debug, Default)]
 pub struct Rebuild {
     store: Store,
+    leases: BTreeMap<i64, Grant>,
+    /// Some version names a lease.
+    hangs: bool,
     newest: Option<Revision>,
     versions: u64,
 }
@@ -39,6 +50,11 @@ impl Rebuild {
             bury(&mut self.store, &wire.key);
             return Ok(());
         }
+        if matches!(wire.number, GRANTED | ENDED) {
+            self.versions += 1;
+            self.lease(wire);
+            return Ok(());
+        }
         let is_version = (0..=MAX_NUMBER).contains(&wire.number) && modified.sub < u32::MAX;
         if self.newest >= Some(modified) || modified.main <= INITIAL || wire.key.is_empty() || !is_version {
             return Err(RebuildError("a version out of order"));
@@ -46,7 +62,17 @@ impl Rebuild {
         self.newest = Some(modified);
         self.versions += 1;
         self.store.take_back(wire);
+        self.hangs |= wire.lease != 0;
         Ok(())
+    }
+
+    fn lease(&mut self, wire: &wire::Version) {
+        let (id, number) = (wire.lease, wire.revision.cast_unsigned());
+        if wire.number == GRANTED {
+            self.leases.insert(id, Grant { id, ttl: wire.created, number });
+        } else {
+            self.leases.remove(&id);
+        }
     }
 
     /// How many versions it has taken in.
@@ -56,7 +82,7 @@ impl Rebuild {
 
     /// The state as `state` describes it, with everything up to the entry `applied`.
     pub fn finish(self, state: &wire::State, applied: LogId) -> Result<Store, RebuildError> {
-        let Self { mut store, newest, .. } = self;
+        let Self { mut store, leases, hangs, newest, .. } = self;
         let fits = newest.is_none_or(|newest| newest.main <= state.revision)
             && Levels::ALL.contains(state.level)
             && state.revision >= INITIAL
@@ -74,6 +100,12 @@ impl Rebuild {
         while store.collect(1 << 16) == Collected::More {}
         // Nothing is left that the last compaction does not leave.
         store.sizes = store.count();
+        store.leases.restore_granted(state.grants);
+        let are_all = leases.len() as u64 == state.leases;
+        let is_restored = are_all && leases.into_values().all(|grant| store.leases.restore(grant));
+        if !is_restored || (hangs && !store.hang_all()) {
+            return Err(RebuildError("other leases than there were"));
+        }
         Ok(store)
     }
 }
@@ -87,6 +119,13 @@ impl Store {
         }
         sizes
     }
+}
+
+/// What a copy is told of a lease, in the form of a version.
+pub(super) fn lease_to_copy((lease, grant): (i64, Option<Grant>)) -> wire::Version {
+    let number = if grant.is_some() { GRANTED } else { ENDED };
+    let (created, revision) = grant.map_or((0, 0), |grant| (grant.ttl, grant.number.cast_signed()));
+    wire::Version { number, lease, created, revision, ..wire::Version::default() }
 }
 
 /// Removes what `key` held before it was deleted. What came after the deletion comes later: it was copied later as well.

@@ -17,12 +17,13 @@ use super::index::Index;
 use super::keys::Keys;
 use super::pins::Pin;
 use super::range::RangeScan;
-use super::rebuild::BURIED;
+use super::rebuild::{BURIED, lease_to_copy};
 use super::revision::{INITIAL, Revision};
 use super::sizes::Sizes;
 use super::steps::Steps;
 use super::version::Version;
 use super::{KvError, Response};
+use crate::leases::Leases;
 use crate::level::{FIRST, Level};
 
 /// The replicated state at one applied index: every key with its history.
@@ -49,6 +50,7 @@ pub struct Store {
     /// The snapshot under way.
     pub(super) snapshot: Weak<Pin>,
     pub(super) alarms: Alarms,
+    pub(super) leases: Leases,
     incarnation: Incarnation,
 }
 
@@ -89,6 +91,7 @@ impl Store {
             unfinished: None,
             snapshot: Weak::new(),
             alarms: Alarms::new(),
+            leases: Leases::default(),
             incarnation: Incarnation::default(),
         }
     }
@@ -154,9 +157,16 @@ impl Store {
     /// For a copy that has everything before number `from`: up to `most` deletions that were removed before it could get them, or else
     /// versions in order, and the number to go on from.
     pub fn copy_from(&mut self, from: u64, most: usize) -> (Vec<wire::Version>, u64) {
+        if from == 1 {
+            self.leases.begin_copy();
+        }
         let some = most.min(self.compaction.buried.len());
         let bury = |deletion| wire::Version { number: BURIED, ..super::snapshot::version_to_wire(&deletion) };
         let mut versions: Vec<_> = self.compaction.buried.drain(..some).map(bury).collect();
+        // In the middle of an entry its end may be there already, and not yet what hangs on it.
+        if self.unfinished.is_none() {
+            versions.extend(self.leases.take_uncopied(most - some).into_iter().map(lease_to_copy));
+        }
         let (mut next, mut bytes) = (self.end(), 0);
         for (at, version) in self.history.iter_from(from) {
             if versions.len() >= most || bytes >= COPIED_BYTES || at.number() >= self.end() {
@@ -172,13 +182,14 @@ impl Store {
 
     /// Whether a copy that has everything before number `next` has everything.
     pub fn is_copied(&self, next: u64) -> bool {
-        next == self.end() && self.compaction.buried.is_empty()
+        next == self.end() && self.compaction.buried.is_empty() && self.leases.is_copied()
     }
 
     /// There is no copy any more.
     pub fn end_copy(&mut self) {
         self.compaction.copied = None;
         self.compaction.buried.clear();
+        self.leases.end_copy();
     }
 
     /// The current revision.
@@ -188,12 +199,12 @@ impl Store {
 
     /// The bytes that the state takes, history included, as they are accounted (`kv/sizes.rs`). Never 0: etcdctl divides by it.
     pub fn size(&self) -> u64 {
-        self.sizes.all()
+        self.sizes.all() + self.leases.bytes()
     }
 
     /// The part of [`Self::size`] that the last compaction leaves. The same on every member at the same applied index.
     pub fn size_in_use(&self) -> u64 {
-        self.sizes.in_use()
+        self.sizes.in_use() + self.leases.bytes()
     }
 
     /// The revision below which reads fail; negative if nothing was compacted.
@@ -211,6 +222,8 @@ impl Store {
             }
         };
         while !applied.advance(self, usize::MAX)? {}
+        // There is nobody to be told.
+        self.leases.take_changes();
         Ok(applied.finish())
     }
 

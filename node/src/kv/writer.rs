@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
 
+use super::history::Position;
 use super::keys::Keys;
 use super::late::LateRead;
 use super::revision::Revision;
@@ -75,6 +76,7 @@ impl Writer {
         let last = store.index.get(&request.key);
         let previous = last.map(|at| store.history.newest(at)).filter(|version| !version.is_tombstone());
         let prev_kv = previous.filter(|_| request.prev_kv && self.answers).map(Version::key_value);
+        let before = previous.map_or(0, |previous| previous.lease);
         let kept_lease = previous.filter(|_| request.ignore_lease).map(|previous| previous.lease);
         let record = Record {
             modified,
@@ -91,6 +93,7 @@ impl Writer {
         };
         let position = store.append(version, last);
         store.index.put(&request.key, position);
+        store.hang(&request.key, before, record.lease, steps);
         pb::PutResponse { header: Some(header(modified.main)), prev_kv }
     }
 
@@ -113,15 +116,22 @@ impl Writer {
         let (taken, done) = store.index.take_live(keys, most, bytes);
         steps.take(1);
         for (key, newest) in taken {
-            steps.take(DELETION);
-            steps.take_bytes(key.len());
-            let modified = self.next_change(store);
-            let record = Record { modified, created: 0, number: 0, lease: 0 };
-            let position = store.append(Version::new(&key, &[], record), Some(newest));
-            store.index.delete(key, position);
+            let lease = if store.leases.is_empty() { 0 } else { store.history.newest(newest).lease };
+            store.hang(&key, lease, 0, steps);
+            self.bury(store, key, newest, steps);
             deletion.deleted += 1;
         }
         done
+    }
+
+    /// Deletes a key that was taken out of the index.
+    pub(super) fn bury(&mut self, store: &mut Store, key: Box<[u8]>, newest: Position, steps: &mut Steps) {
+        steps.take(DELETION);
+        steps.take_bytes(key.len());
+        let modified = self.next_change(store);
+        let record = Record { modified, created: 0, number: 0, lease: 0 };
+        let position = store.append(Version::new(&key, &[], record), Some(newest));
+        store.index.delete(key, position);
     }
 
     /// The answer to a deletion that is done, as far as it is read now (see [`Self::range`]). `path` leads to its place in the answer of a
@@ -177,7 +187,7 @@ impl Writer {
 impl Store {
     /// Whether the current state allows a put.
     pub(super) fn check_put(&self, request: &pb::PutRequest) -> Result<(), KvError> {
-        if request.lease != 0 {
+        if request.lease != 0 && self.leases.get(request.lease).is_none() {
             return Err(KvError::LeaseNotFound);
         }
         if (request.ignore_value || request.ignore_lease) && self.index.get_live(&request.key).is_none() {

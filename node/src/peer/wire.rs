@@ -7,7 +7,7 @@ use quorate_raft::{self as raft, Body, Entry, Index, LogId, MemberId, Payload, S
 use super::registry::{Incarnation, Memory};
 use crate::codec::{self, CodecError};
 use crate::level::{Levels, Subject, Unsupported};
-use crate::replica::{Build, Message, Rejection, Room};
+use crate::replica::{Build, Message, Question, Rejection, Room, TimeLeft};
 use crate::snapshots::{Digest, Hash, Manifest, ManifestError, Part};
 
 /// Why a message is not understood.
@@ -52,6 +52,8 @@ pub(super) fn size(message: &Message) -> usize {
         | Message::Supports { .. }
         | Message::Room { .. } => FRAME,
         Message::Holds { digests, .. } => FRAME + 64 * digests.len(),
+        Message::LeaseQuestions { questions, .. } => FRAME + 28 * questions.len(),
+        Message::LeaseAnswers { times, .. } => FRAME + 28 * times.len(),
         Message::Forward { commands, .. } => {
             FRAME + commands.iter().map(|bytes| 8 + bytes.len()).sum::<usize>()
         }
@@ -99,6 +101,16 @@ pub(super) fn to_wire(message: Message) -> pb::Message {
         Message::Holds { digests, is_corrupt, .. } => {
             let digests = digests.into_iter().map(digest_to_wire).collect();
             timeless(Wire::Holds(pb::Holds { digests, is_corrupt }))
+        }
+        Message::LeaseQuestions { term, questions, .. } => {
+            let question = |Question { number, id, renews }| pb::LeaseQuestion { number, id, renews };
+            let questions = questions.into_iter().map(question).collect();
+            pb::Message { term, body: Some(Wire::LeaseQuestions(pb::LeaseQuestions { questions })) }
+        }
+        Message::LeaseAnswers { times, .. } => {
+            let answer = |(number, TimeLeft { ttl, left })| pb::LeaseAnswer { number, ttl, left };
+            let answers = times.into_iter().map(answer).collect();
+            timeless(Wire::LeaseAnswers(pb::LeaseAnswers { answers }))
         }
         Message::Supports { build: Build { version, levels }, quota, stands_still, .. } => {
             timeless(Wire::Supports(pb::Supports {
@@ -203,6 +215,15 @@ pub(super) fn from_wire(from: MemberId, to: MemberId, message: pb::Message) -> R
         Wire::Holds(pb::Holds { digests, is_corrupt }) => {
             let digests = digests.iter().map(digest_from_wire).collect::<Result<_, _>>()?;
             return Ok(Message::Holds { from, to, digests, is_corrupt });
+        }
+        Wire::LeaseQuestions(pb::LeaseQuestions { questions }) => {
+            let question = |pb::LeaseQuestion { number, id, renews }| Question { number, id, renews };
+            let questions = questions.into_iter().map(question).collect();
+            return Ok(Message::LeaseQuestions { from, to, term, questions });
+        }
+        Wire::LeaseAnswers(pb::LeaseAnswers { answers }) => {
+            let time = |pb::LeaseAnswer { number, ttl, left }| (number, TimeLeft { ttl, left });
+            return Ok(Message::LeaseAnswers { from, to, times: answers.into_iter().map(time).collect() });
         }
         Wire::Room(room) => return Ok(Message::Room { from, to, room: room_from_wire(room) }),
         Wire::AppendEntries(append) => {
@@ -400,6 +421,13 @@ mod tests {
             Message::ForwardRejected { from, to, term: 5, numbers: vec![], reason: Rejection::Corrupt },
             Message::Holds { from, to, digests: vec![Digest::of(&manifest())], is_corrupt: false },
             Message::Holds { from, to, digests: vec![], is_corrupt: true },
+            Message::LeaseQuestions {
+                from,
+                to,
+                term: 3,
+                questions: vec![Question { number: 9, id: -1, renews: true }],
+            },
+            Message::LeaseAnswers { from, to, times: vec![(9, TimeLeft { ttl: 60, left: 59 })] },
             Message::Room { from, to, room: Room::Enough },
             Message::Room { from, to, room: Room::Low },
             Message::Room { from, to, room: Room::Out },

@@ -375,6 +375,7 @@ impl Start {
                 seed: getrandom::u64().map_err(io::Error::other)?,
             },
             request_ticks: ticks(REQUEST_TIMEOUT),
+            ticks_per_second: ticks(Duration::from_secs(1)),
             waiting_bytes: self.wishes.waiting_bytes,
             snapshots: SnapshotPolicy::default(),
             kept_log_bytes: KEPT_LOG_BYTES,

@@ -19,6 +19,7 @@ use quorate_raft::{Configuration, Entry, Index, LogId, MemberId, Payload, Snapsh
 use super::{Options, Usage};
 use crate::command::{self, Unread};
 use crate::kv::{Applying, Collected, Garbage, KvError, Reply, SnapshotPolicy, Store};
+use crate::leases::Change;
 use crate::level::{FIRST, Level, Levels, Subject, Unsupported};
 use crate::snapshots::Job;
 
@@ -28,6 +29,9 @@ const PIECE: Piece = Piece { entries: 256, steps: 4096 };
 /// Steps that are taken in one go to remove what was compacted: a millisecond or so. The gaps of a segment that are closed last come on
 /// top.
 const COLLECTED_AT_ONCE: usize = 4096;
+
+/// So many leases of a state that takes the place of another are told in one step.
+const TOLD_AT_ONCE: usize = 4096;
 
 /// So many bytes of entries are read ahead, and one entry more.
 const READ_AHEAD: u64 = 1 << 20;
@@ -77,6 +81,8 @@ pub struct Applied {
     pub level: Level,
     /// What the state takes.
     pub usage: Usage,
+    /// What has become of leases. All that the state had up to entry `id` was told before or is told here.
+    pub leases: Vec<Change>,
     /// The process must end: the next entry needs a level that it does not support. Nothing of that was applied, and nothing more will be.
     pub end: Option<Unsupported>,
 }
@@ -89,6 +95,7 @@ impl Default for Applied {
             jobs: Vec::new(),
             level: FIRST,
             usage: Usage::default(),
+            leases: Vec::new(),
             end: None,
         }
     }
@@ -126,6 +133,8 @@ pub struct Applier {
     /// The entries before those: they are read, without the state's lock. The first may be applied in part: the state shows nothing of it
     /// yet. Nothing follows one that cannot be read.
     begun: VecDeque<Result<Begun, Unsupported>>,
+    /// A snapshot's state that is to take the place of what there is, and the ID from which on its leases are still to be told.
+    replacing: Option<(Snapshot, Box<Store>, i64)>,
     /// An entry could not be read: nothing more is done.
     ended: bool,
 }
@@ -145,6 +154,7 @@ impl Applier {
             queue: VecDeque::new(),
             entries: VecDeque::new(),
             begun: VecDeque::new(),
+            replacing: None,
             ended: false,
         }
     }
@@ -167,7 +177,9 @@ impl Applier {
 
     /// Whether there is something to do.
     pub fn is_busy(&self) -> bool {
-        !self.ended && (!self.begun.is_empty() || !self.entries.is_empty() || !self.queue.is_empty())
+        let is_replacing = self.replacing.is_some();
+        let waits = !self.begun.is_empty() || !self.entries.is_empty() || !self.queue.is_empty();
+        !self.ended && (is_replacing || waits)
     }
 
     /// Whether it is better not to do a step now: a snapshot that is being taken keeps too much from being removed. Not so before anybody takes it.
@@ -182,10 +194,13 @@ impl Applier {
 
     /// Does a piece of what there is to do, under one hold of the state's lock.
     pub fn step(&mut self) -> Step {
+        if let Some((snapshot, state, from)) = self.replacing.take() {
+            return self.tell_leases(snapshot, state, from);
+        }
         if self.begun.is_empty() && self.entries.is_empty() {
             match self.queue.pop_front() {
                 Some(Work::Entries(entries)) => self.entries = entries.into(),
-                Some(Work::Replace(snapshot, state)) => return self.replace(snapshot, state),
+                Some(Work::Replace(snapshot, state)) => return self.begin_to_replace(snapshot, state),
                 Some(Work::Snapshot) => return self.snapshot(),
                 None => {}
             }
@@ -227,6 +242,7 @@ impl Applier {
             }
         }
         store.applied_up_to(held.max(self.passed));
+        step.applied.leases = store.leases_mut().take_changes();
         self.finish(step, &store)
     }
 
@@ -322,7 +338,28 @@ impl Applier {
         self.finish(step, &store)
     }
 
-    /// Takes over the state of a snapshot.
+    /// Takes over the state of a snapshot, once its leases are told: in pieces, for there may be many.
+    fn begin_to_replace(&mut self, snapshot: Snapshot, state: Box<Store>) -> Step {
+        self.replacing = Some((snapshot, state, i64::MIN));
+        let mut step = self.rest();
+        step.applied.leases.push(Change::Replaced);
+        step
+    }
+
+    fn tell_leases(&mut self, snapshot: Snapshot, state: Box<Store>, from: i64) -> Step {
+        let leases: Vec<_> = state.leases().iter_from(from).take(TOLD_AT_ONCE).collect();
+        let next = leases.last().and_then(|last| last.id.checked_add(1));
+        let more = next.filter(|_| leases.len() == TOLD_AT_ONCE);
+        let mut step = if let Some(next) = more {
+            self.replacing = Some((snapshot, state, next));
+            self.rest()
+        } else {
+            self.replace(snapshot, state)
+        };
+        step.applied.leases.extend(leases.into_iter().map(Change::Granted));
+        step
+    }
+
     fn replace(&mut self, snapshot: Snapshot, state: Box<Store>) -> Step {
         let Snapshot { id, configuration, configuration_id } = snapshot;
         let mut unused = state;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_raft::{self as raft, LogId, MemberId, Term};
 
-use super::{Build, Failure, Room};
+use super::{Build, Failure, Question, Room, TimeLeft};
 use crate::snapshots::{Digest, Manifest, Part};
 
 /// A message from one replica to another.
@@ -104,6 +104,26 @@ pub enum Message {
         /// It has found out that its state is not that of a majority.
         is_corrupt: bool,
     },
+    /// Clients of the sender ask something of leases, of the leader of `term` and no other.
+    LeaseQuestions {
+        /// Whose clients.
+        from: MemberId,
+        /// The leader of `term`.
+        to: MemberId,
+        /// The term.
+        term: Term,
+        /// The questions.
+        questions: Vec<Question>,
+    },
+    /// What is left of those leases, by the numbers of the questions.
+    LeaseAnswers {
+        /// Who led.
+        from: MemberId,
+        /// Whose clients.
+        to: MemberId,
+        /// The answers.
+        times: Vec<(u64, TimeLeft)>,
+    },
     /// The sender's disk has so much room. Said now and then for as long as that is not enough; that it is enough again is
     /// said once, and found out from the silence if that is lost.
     Room {
@@ -168,6 +188,8 @@ impl Message {
             | Message::SnapshotMissing { to, .. }
             | Message::Supports { to, .. }
             | Message::Holds { to, .. }
+            | Message::LeaseQuestions { to, .. }
+            | Message::LeaseAnswers { to, .. }
             | Message::Room { to, .. } => *to,
         }
     }

@@ -12,6 +12,8 @@ mod backlog;
 mod builds;
 mod digests;
 mod fetch;
+mod lease_questions;
+mod lease_times;
 mod membership;
 mod message;
 mod quota;
@@ -31,6 +33,7 @@ use quorate_raft::{
 
 use crate::command;
 use crate::kv::{KvError, Reply, SnapshotPolicy, Store};
+use crate::leases::Grant;
 use crate::level::{Level, Levels, Subject, Unsupported};
 use crate::snapshots::{Corrupt, Job};
 
@@ -38,6 +41,8 @@ pub use applier::{Applied, Applier, Piece, Step, Work};
 pub use backlog::Backlog;
 pub use builds::{Build, Lacking, RaiseError, found_at};
 pub use digests::Agreement;
+pub use lease_questions::Question;
+pub use lease_times::TimeLeft;
 pub use membership::Standing;
 pub use message::{Message, Rejection};
 pub use quota::Usage;
@@ -48,6 +53,8 @@ use ahead::Ahead;
 use builds::Builds;
 use digests::Digests;
 use fetch::Fetcher;
+use lease_questions::Questions;
+use lease_times::LeaseTimes;
 use membership::Membership;
 use quota::Quota;
 use reads::Reads;
@@ -75,6 +82,8 @@ pub struct Options {
     pub raft: Config,
     /// How many ticks a request may wait before it is given up.
     pub request_ticks: u64,
+    /// So many ticks are a second, by which leases count. Never 0.
+    pub ticks_per_second: u64,
     /// With more bytes of entries that wait to be committed, or to be applied, no request is taken in.
     pub waiting_bytes: u64,
     /// Where snapshots are taken. The same on all members.
@@ -113,6 +122,8 @@ pub enum Outcome {
     Readable,
     /// It is not known to.
     NotReadable(Failure),
+    /// What is left of a lease, or why that is not known.
+    Lease(Result<TimeLeft, Failure>),
 }
 
 /// Why a request has no answer from the state.
@@ -161,7 +172,7 @@ pub struct Effects {
 }
 
 /// What the state holds when the process starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Everything up to this entry.
     pub applied: Index,
@@ -169,12 +180,19 @@ pub struct Held {
     pub level: Level,
     /// What it takes.
     pub usage: Usage,
+    /// The leases.
+    pub leases: Vec<Grant>,
 }
 
 impl Held {
     /// What `store` holds.
     pub fn of(store: &Store) -> Self {
-        Held { applied: store.applied().index, level: store.level(), usage: Usage::of(store) }
+        Held {
+            applied: store.applied().index,
+            level: store.level(),
+            usage: Usage::of(store),
+            leases: store.leases().iter_from(i64::MIN).collect(),
+        }
     }
 }
 
@@ -203,6 +221,8 @@ pub struct Replica {
     membership: Membership,
     writes: Writes,
     reads: Reads,
+    questions: Questions,
+    lease_times: LeaseTimes,
     /// This member's own.
     room: Room,
     /// The others', as far as they lack it.
@@ -279,6 +299,8 @@ impl Replica {
             membership,
             writes: Writes::default(),
             reads: Reads::default(),
+            questions: Questions::default(),
+            lease_times: LeaseTimes::new(options.ticks_per_second, held.leases),
             room: Room::Enough,
             rooms: Rooms::default(),
             standstills: Standstills::default(),
@@ -336,6 +358,7 @@ impl Replica {
         self.backlog.tick();
         self.writes.tick(self.now, &mut self.answers);
         self.reads.tick(self.now, &mut self.answers);
+        self.tick_leases();
         self.tick_snapshots();
         self.rooms.tick(self.now);
         self.builds.tick(self.now);
@@ -405,6 +428,8 @@ impl Replica {
                     self.standstills.told(from, stands_still);
                 }
             }
+            Message::LeaseQuestions { from, term, questions, .. } => self.asked(from, term, questions),
+            Message::LeaseAnswers { times, .. } => self.told_times(times),
             Message::Holds { from, digests, is_corrupt, .. } => {
                 self.told_digests(from, digests, is_corrupt);
             }
@@ -439,7 +464,8 @@ impl Replica {
 
     /// The applier has done a step.
     pub fn applied(&mut self, applied: Applied) {
-        let Applied { id, numbers, jobs, level, usage, end } = applied;
+        let Applied { id, numbers, jobs, level, usage, leases, end } = applied;
+        self.lease_times.changed(leases, self.now);
         self.state_changed |= std::mem::replace(&mut self.level, level) != level;
         self.state_changed |= self.quota.applied(id.index, usage);
         self.end = self.end.take().or(end);
@@ -482,6 +508,7 @@ impl Replica {
     /// What is to be done now. Call after any number of inputs, and again while [`Self::has_output`].
     pub fn output(&mut self) -> Effects {
         self.hand_over();
+        self.hand_over_questions();
         self.reads.ask(&mut self.raft);
         let output = self.raft.output();
         let mut status_changed = output.status_changed | std::mem::take(&mut self.state_changed);
@@ -495,6 +522,7 @@ impl Replica {
         for done in output.reads {
             self.reads.settled(done, self.applied, &mut self.answers);
         }
+        self.answer_questions();
         self.fetch(output.wanted);
         if status_changed {
             self.status = self.raft.status();

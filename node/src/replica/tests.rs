@@ -216,6 +216,7 @@ fn options(id: MemberId) -> Options {
     Options {
         raft,
         request_ticks: REQUEST_TICKS,
+        ticks_per_second: 10,
         waiting_bytes: WAITING_BYTES,
         snapshots: SnapshotPolicy::default(),
         kept_log_bytes: 0,

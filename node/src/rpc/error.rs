@@ -44,6 +44,7 @@ impl From<KvError> for Status {
             KvError::TooManyAlarms => {
                 (Code::ResourceExhausted, "etcdserver: too many alarms are raised: disarm some")
             }
+            KvError::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
             KvError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
         };
         Status::new(code, text)

@@ -1,7 +1,6 @@
 //! `grpc.health.v1.Health`: whether this member can serve its clients, as its readiness says.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 
 use futures::Stream;
 use tokio::sync::watch;
@@ -10,10 +9,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::arrival::{Budget, Share};
-use super::error::too_many_requests;
+use super::arrival::Share;
 use super::services::SERVED;
-use crate::doors::view::{NodeStatus, NodeView, Unready};
+use super::streams::{Standing, Streams};
+use crate::doors::view::NodeView;
 
 /// The most streams of one client runtime: each takes some KB for as long as its client likes.
 const MOST_STREAMS: usize = 4096;
@@ -21,39 +20,12 @@ const MOST_STREAMS: usize = 4096;
 /// The health service of one client runtime. All services are healthy together.
 #[derive(Debug, Clone)]
 pub(super) struct HealthService {
-    view: NodeView,
-    standing: Arc<OnceLock<watch::Sender<Standing>>>,
-    streams: Budget,
-}
-
-/// What streams tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
-    serves: bool,
-    stops: bool,
+    streams: Streams,
 }
 
 impl HealthService {
     pub(super) fn new(view: NodeView) -> Self {
-        Self { view, standing: Arc::default(), streams: Budget::new(MOST_STREAMS) }
-    }
-
-    /// What all streams of this runtime listen to. They are not woken by the loop itself, which shows something new ten times a second: one
-    /// task is, and they only when it concerns them.
-    fn standing(&self) -> watch::Receiver<Standing> {
-        let sender = self.standing.get_or_init(|| {
-            let mut changes = self.view.subscribe();
-            let sender = watch::Sender::new(standing(&changes.borrow_and_update()));
-            let told = sender.clone();
-            tokio::spawn(async move {
-                while changes.changed().await.is_ok() {
-                    let now = standing(&changes.borrow_and_update());
-                    told.send_if_modified(|before| std::mem::replace(before, now) != now);
-                }
-            });
-            sender
-        });
-        sender.subscribe()
+        Self { streams: Streams::new(view, MOST_STREAMS) }
     }
 }
 
@@ -66,7 +38,7 @@ impl Health for HealthService {
         if !is_known(&request.get_ref().service) {
             return Err(Status::not_found("unknown service"));
         }
-        Ok(Response::new(answer(serving(standing(&self.view.status()).serves))))
+        Ok(Response::new(answer(serving(self.streams.now().serves))))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -76,12 +48,9 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let mut place = self.streams.share();
-        if !place.grow(1) {
-            return Err(too_many_requests());
-        }
+        let place = self.streams.place()?;
         let known = is_known(&request.get_ref().service);
-        let watch = Watch { changes: self.standing(), known, told: None, ended: false, _place: place };
+        let watch = Watch { changes: self.streams.listen(), known, told: None, ended: false, _place: place };
         let statuses = futures::stream::unfold(watch, |mut watch| async move {
             let status = watch.next().await?;
             Some((Ok(answer(status)), watch))
@@ -103,7 +72,7 @@ impl Watch {
     /// The next status that differs. The last is that the node stops: a stream that stayed open would hold that up.
     async fn next(&mut self) -> Option<ServingStatus> {
         while !self.ended {
-            let Standing { serves, stops } = *self.changes.borrow_and_update();
+            let Standing { serves, stops, .. } = *self.changes.borrow_and_update();
             let status = if self.known { serving(serves) } else { ServingStatus::ServiceUnknown };
             self.ended = stops;
             if self.told.replace(status) != Some(status) {
@@ -121,10 +90,6 @@ fn is_known(service: &str) -> bool {
     service.is_empty() || SERVED.contains(&service)
 }
 
-fn standing(status: &NodeStatus) -> Standing {
-    Standing { serves: status.unready.is_none(), stops: status.unready == Some(Unready::Stopping) }
-}
-
 fn serving(serves: bool) -> ServingStatus {
     if serves { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
@@ -138,6 +103,7 @@ mod tests {
     use futures::StreamExt as _;
 
     use super::*;
+    use crate::doors::view::{NodeStatus, Unready};
 
     #[tokio::test]
     async fn many_streams_listen_to_the_loop_as_one_and_have_a_bound() {

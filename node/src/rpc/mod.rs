@@ -7,7 +7,9 @@ mod arrival;
 mod cluster;
 mod error;
 mod health;
+mod keep_alive;
 mod kv;
+mod lease;
 mod maintenance;
 mod member;
 mod messages;
@@ -16,6 +18,7 @@ mod read;
 #[cfg(test)]
 mod served;
 mod services;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod unary;

@@ -18,7 +18,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
 use quorate_api::etcdserverpb::response_op::Response as Op;
 use quorate_api::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, PutResponse, RangeResponse, ResponseOp, TxnResponse,
+    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseLeasesResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseOp, TxnResponse,
 };
 use quorate_api::mvccpb::KeyValue;
 use tonic::Status;
@@ -237,13 +238,53 @@ impl InPieces for PutResponse {
     }
 }
 
-impl InPieces for CompactionResponse {
+/// Answers that are never large.
+macro_rules! small {
+    ($($answer:ty),+) => {$(
+        impl InPieces for $answer {
+            fn weight(&self, _: usize) -> usize {
+                0
+            }
+
+            async fn plan(self, plan: &mut Plan) {
+                plan.encoded(|bytes| self.encode_raw(bytes));
+            }
+        }
+    )+};
+}
+
+small!(CompactionResponse, LeaseGrantResponse, LeaseRevokeResponse);
+
+impl InPieces for LeaseTimeToLiveResponse {
     fn weight(&self, _: usize) -> usize {
-        0
+        self.keys.iter().map(|key| size_of::<Bytes>() + key.len()).sum()
     }
 
-    async fn plan(self, plan: &mut Plan) {
+    async fn plan(mut self, plan: &mut Plan) {
+        let keys = std::mem::take(&mut self.keys);
         plan.encoded(|bytes| self.encode_raw(bytes));
+        for some in keys.chunks(MEASURED_AT_ONCE) {
+            let part = LeaseTimeToLiveResponse { keys: some.to_vec(), ..LeaseTimeToLiveResponse::default() };
+            plan.encoded(|bytes| part.encode_raw(bytes));
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl InPieces for LeaseLeasesResponse {
+    fn weight(&self, _: usize) -> usize {
+        // The ID and two bytes before it, at most ten bytes.
+        self.leases.len() * 13
+    }
+
+    async fn plan(mut self, plan: &mut Plan) {
+        let leases = std::mem::take(&mut self.leases);
+        plan.encoded(|bytes| self.encode_raw(bytes));
+        for some in leases.chunks(MEASURED_AT_ONCE) {
+            let part = LeaseLeasesResponse { leases: some.to_vec(), ..LeaseLeasesResponse::default() };
+            plan.encoded(|bytes| part.encode_raw(bytes));
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -20,9 +20,12 @@ use super::arrival::{self, Arrival, Budget};
 use super::cluster::ClusterService;
 use super::error::{deadline_exceeded, unimplemented};
 use super::health::HealthService;
+use super::keep_alive::KeepAlive;
 use super::kv::KvService;
+use super::lease::LeaseService;
 use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
+use super::streams::Streams;
 use super::unary;
 use super::watch::WatchService;
 use crate::doors::gateway::Gateway;
@@ -31,13 +34,17 @@ use crate::doors::watches::Watches;
 use crate::kv::check::MAX_REQUEST_BYTES;
 
 /// The services that answer, by name.
-pub(super) const SERVED: [&str; 5] = [
+pub(super) const SERVED: [&str; 6] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
+    "etcdserverpb.Lease",
     "etcdserverpb.Maintenance",
     "etcdserverpb.Cluster",
     "grpc.health.v1.Health",
 ];
+
+/// The most streams of renewals of one client runtime: each takes some KB for as long as its client likes.
+const MOST_KEEP_ALIVES: usize = 1 << 16;
 
 /// Bytes of a message that is received: as in etcd, somewhat more than a request may have, so that one that is a little too
 /// large gets the error that says so.
@@ -79,6 +86,8 @@ pub fn is_stream(path: &str) -> bool {
 pub struct Services {
     kv: Arc<KvService>,
     watch: Arc<WatchService>,
+    lease: Arc<LeaseService>,
+    keep_alive: Arc<KeepAlive>,
     maintenance: MaintenanceServer<MaintenanceService>,
     cluster: ClusterServer<ClusterService>,
     health: HealthServer<HealthService>,
@@ -104,10 +113,14 @@ impl Services {
         let watches = Watches::new(gateway.clone(), view.clone(), progress, answering / 4);
         let member = Member { gateway, view: view.clone(), peer_scheme, answers };
         let (held, arrives) = (Budget::new(answering), arriving.clone());
-        let watch = WatchService { member: member.clone(), watches, held, arriving: arrives };
+        let watch = WatchService { member: member.clone(), watches, held, arriving: arrives.clone() };
+        let streams = Streams::new(view.clone(), MOST_KEEP_ALIVES);
+        let keep_alive = KeepAlive { member: member.clone(), streams, arriving: arrives };
         Self {
             kv: Arc::new(KvService::new(member.clone())),
             watch: Arc::new(watch),
+            lease: Arc::new(LeaseService { member: member.clone() }),
+            keep_alive: Arc::new(keep_alive),
             maintenance: MaintenanceServer::new(MaintenanceService::new(member.clone())),
             cluster: ClusterServer::new(ClusterService::new(member.clone())),
             health: HealthServer::new(HealthService::new(view)),
@@ -123,9 +136,13 @@ impl Services {
         let arriving = self.arriving.of_connection();
         let (watches, held) = (self.watch.watches.clone(), self.watch.held.of_connection());
         let watch = WatchService { member: member.clone(), watches, held, arriving: arriving.clone() };
+        let keep_alive =
+            KeepAlive { member: member.clone(), arriving: arriving.clone(), ..(*self.keep_alive).clone() };
         Self {
             kv: Arc::new(KvService::new(member.clone())),
             watch: Arc::new(watch),
+            lease: Arc::new(LeaseService { member: member.clone() }),
+            keep_alive: Arc::new(keep_alive),
             arriving,
             member,
             ..self.clone()
@@ -168,6 +185,8 @@ where
         let one = |request: http::Request<B>| request.map(|body| Arrival::new(body, share));
         match service {
             Served::Kv(method) => method.call(Arc::clone(&self.kv), timeout, one(request)),
+            Served::Lease(method) => method.call(Arc::clone(&self.lease), timeout, one(request)),
+            Served::KeepAlive => Box::pin(ready(Ok(self.keep_alive.call(request)))),
             Served::Watch => Box::pin(ready(Ok(self.watch.call(request)))),
             Served::Maintenance => within(timeout, self.maintenance.call(one(request)).map(always)),
             Served::Cluster => within(timeout, self.cluster.call(one(request)).map(always)),
@@ -198,6 +217,8 @@ fn always<T>(answered: Result<T, Infallible>) -> T {
 enum Served {
     Kv(KvMethod),
     Watch,
+    Lease(LeaseMethod),
+    KeepAlive,
     Maintenance,
     Cluster,
     Health,
@@ -210,6 +231,8 @@ impl Served {
         match service {
             "etcdserverpb.KV" => KvMethod::of(method).map(Served::Kv),
             "etcdserverpb.Watch" if method == "Watch" => Some(Served::Watch),
+            "etcdserverpb.Lease" if method == "LeaseKeepAlive" => Some(Served::KeepAlive),
+            "etcdserverpb.Lease" => LeaseMethod::of(method).map(Served::Lease),
             "etcdserverpb.Maintenance" => Some(Served::Maintenance),
             "etcdserverpb.Cluster" => Some(Served::Cluster),
             "grpc.health.v1.Health" => Some(Served::Health),
@@ -265,6 +288,53 @@ impl KvMethod {
             }
             Self::Compact => {
                 within(timeout, unary::call(request, move |asked| async move { kv.compact(asked).await }))
+            }
+        }
+    }
+}
+
+/// A unary call of `etcdserverpb.Lease`.
+#[derive(Debug, Clone, Copy)]
+enum LeaseMethod {
+    Grant,
+    Revoke,
+    TimeToLive,
+    Leases,
+}
+
+impl LeaseMethod {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "LeaseGrant" => Self::Grant,
+            "LeaseRevoke" => Self::Revoke,
+            "LeaseTimeToLive" => Self::TimeToLive,
+            "LeaseLeases" => Self::Leases,
+            _ => return None,
+        })
+    }
+
+    fn call<B>(
+        self,
+        lease: Arc<LeaseService>,
+        timeout: Option<Duration>,
+        request: http::Request<B>,
+    ) -> BoxFuture<http::Response<Body>, Infallible>
+    where
+        B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
+    {
+        match self {
+            Self::Grant => {
+                within(timeout, unary::call(request, move |asked| async move { lease.grant(asked).await }))
+            }
+            Self::Revoke => {
+                within(timeout, unary::call(request, move |asked| async move { lease.revoke(asked).await }))
+            }
+            Self::TimeToLive => within(
+                timeout,
+                unary::call(request, move |asked| async move { lease.time_to_live(asked).await }),
+            ),
+            Self::Leases => {
+                within(timeout, unary::call(request, move |asked| async move { lease.leases(asked).await }))
             }
         }
     }

@@ -349,7 +349,7 @@ async fn health_follows_readiness() {
     let view = NodeView::new(NodeStatus { unready: Some(Unready::NoLeader), ..status(LEADER) });
     let health = HealthService::new(view.clone());
     let about = |service: &str| Request::new(HealthCheckRequest { service: service.to_owned() });
-    let unknown = health.check(about("etcdserverpb.Lease")).await.expect_err("not served");
+    let unknown = health.check(about("etcdserverpb.Auth")).await.expect_err("not served");
     assert_eq!(unknown.code(), Code::NotFound);
     let mut watch = health.watch(about("etcdserverpb.KV")).await.expect("a stream").into_inner();
     for (unready, expected) in

@@ -194,7 +194,7 @@ impl Driver {
 
     fn handle(&mut self, event: Event) -> Next {
         match event {
-            Event::Requests { client, writes, read } => {
+            Event::Requests { client, writes, read, questions } => {
                 if !writes.is_empty() {
                     self.metrics.proposals.inc_by(writes.len() as u64);
                     self.replica.write(client, writes);
@@ -202,6 +202,9 @@ impl Driver {
                 if let Some(number) = read {
                     self.metrics.read_batches.inc();
                     self.replica.read(client, number);
+                }
+                if !questions.is_empty() {
+                    self.replica.ask(client, questions);
                 }
             }
             Event::Messages(messages) => {

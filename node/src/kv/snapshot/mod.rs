@@ -1,6 +1,6 @@
 //! The state as bytes: the same ones on every member that has applied the same log.
 //!
-//! What is encoded is what the last compaction leaves, in the order of revisions; what of the rest is still in memory makes no
+//! What is encoded is the leases, and what the last compaction leaves, in the order of revisions; what of the rest is still in memory makes no
 //! difference. The format stands in `snapshot.proto`. A [`SnapshotSource`] makes the pieces while the state goes on changing, a
 //! [`Restore`] makes a state of them.
 
@@ -12,6 +12,7 @@ use quorate_api::snapshot as wire;
 use super::Store;
 use super::revision::Revision;
 use super::version::{Record, Version};
+use crate::leases::Grant;
 
 pub use restore::{Restore, RestoreError};
 pub use source::{NotEncoded, SnapshotSource};
@@ -26,7 +27,21 @@ pub(super) fn state_to_wire(store: &Store) -> wire::State {
         level: store.level,
         deletions: store.kept_deletions(),
         alarms: store.alarms(),
+        grants: store.leases.granted(),
+        leases: store.leases.len() as u64,
     }
+}
+
+/// A lease on the wire.
+pub(super) fn lease_to_wire(grant: Grant) -> wire::Lease {
+    let Grant { id, ttl, number: grant } = grant;
+    wire::Lease { id, ttl, grant }
+}
+
+/// The same back.
+pub(super) fn lease_from_wire(wire: wire::Lease) -> Grant {
+    let wire::Lease { id, ttl, grant: number } = wire;
+    Grant { id, ttl, number }
 }
 
 /// A version on the wire. Key and value are shared, not copied.

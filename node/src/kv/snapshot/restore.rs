@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use quorate_api::snapshot as wire;
 
+use super::lease_from_wire;
 use crate::kv::revision::{INITIAL, Revision};
 use crate::kv::version::{MAX_NUMBER, Version};
 use crate::kv::{Store, alarms, records};
-use crate::level::{ALARMS, Level, Levels};
+use crate::level::{ALARMS, LEASES, Level, Levels};
 
 /// Why pieces make no state. Their hashes fit, or the caller would not have come so far: what made them has a defect, or is newer than this
 /// version.
@@ -33,7 +34,11 @@ pub struct Restore {
     /// What has come and is not a whole record yet.
     buffer: BytesMut,
     store: Option<Store>,
+    /// So many leases come before the first version.
+    leases: u64,
     newest: Option<Revision>,
+    /// Some version names a lease.
+    hangs: bool,
 }
 
 impl Restore {
@@ -52,8 +57,21 @@ impl Restore {
         self.buffer.extend_from_slice(piece);
         while let Some(record) = records::take(&mut self.buffer).map_err(|error| malformed(&error))? {
             match &mut self.store {
-                None => self.store = Some(begin(record)?),
-                Some(store) => add(store, &mut self.newest, &decode(record)?)?,
+                None => {
+                    let (store, leases) = begin(record)?;
+                    (self.store, self.leases) = (Some(store), leases);
+                }
+                Some(store) if self.leases > 0 => {
+                    if !store.leases.restore(lease_from_wire(decode(record)?)) {
+                        return Err(RestoreError::Impossible("a lease that cannot be"));
+                    }
+                    self.leases -= 1;
+                }
+                Some(store) => {
+                    let version = decode(record)?;
+                    add(store, &mut self.newest, &version)?;
+                    self.hangs |= version.lease != 0;
+                }
             }
         }
         Ok(())
@@ -61,11 +79,16 @@ impl Restore {
 
     /// The state, when all pieces were taken.
     pub fn finish(self) -> Result<Store, RestoreError> {
-        if self.buffer.is_empty() {
-            self.store.ok_or(RestoreError::CutShort)
-        } else {
-            Err(RestoreError::CutShort)
+        let Self { buffer, store: Some(mut store), leases: 0, hangs, .. } = self else {
+            return Err(RestoreError::CutShort);
+        };
+        if !buffer.is_empty() {
+            return Err(RestoreError::CutShort);
         }
+        if hangs && !store.hang_all() {
+            return Err(RestoreError::Impossible("a key that hangs on no lease"));
+        }
+        Ok(store)
     }
 }
 
@@ -80,7 +103,8 @@ fn malformed(error: &dyn std::fmt::Display) -> RestoreError {
     RestoreError::Malformed(error.to_string())
 }
 
-fn begin(record: Bytes) -> Result<Store, RestoreError> {
+/// The state, and how many leases follow.
+fn begin(record: Bytes) -> Result<(Store, u64), RestoreError> {
     // A newer level says so, whatever else it has beside it.
     let level = wire::State::decode(record.clone()).map_err(|error| malformed(&error))?.level;
     if level > Levels::ALL.newest {
@@ -101,7 +125,11 @@ fn begin(record: Bytes) -> Result<Store, RestoreError> {
     store.alarms = alarms::restored(&state.alarms)
         .filter(|alarms| level >= ALARMS || alarms.is_empty())
         .ok_or(RestoreError::Impossible("alarms of no state"))?;
-    Ok(store)
+    if state.leases > state.grants || (level < LEASES && state.grants > 0) {
+        return Err(RestoreError::Impossible("leases of no state"));
+    }
+    store.leases.restore_granted(state.grants);
+    Ok((store, state.leases))
 }
 
 /// Adds the next version.

@@ -10,13 +10,14 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 use quorate_api::snapshot as wire;
 
-use super::{state_to_wire, version_to_wire};
+use super::{lease_to_wire, state_to_wire, version_to_wire};
 use crate::kv::pins::Pin;
 use crate::kv::records::TooLong;
 use crate::kv::revision::Revision;
 use crate::kv::steps::Steps;
 use crate::kv::version::Version;
 use crate::kv::{Collected, Store, records};
+use crate::leases::{Grant, View};
 use crate::level::Level;
 
 /// Versions that are read under one hold of the lock.
@@ -49,6 +50,7 @@ pub struct SnapshotSource {
     step: Step,
     /// The first record, until it is encoded.
     state: Option<wire::State>,
+    leases: View,
     /// Not handed out yet.
     encoded: BytesMut,
     piece_bytes: usize,
@@ -59,6 +61,8 @@ pub struct SnapshotSource {
 /// What is to be done next.
 #[derive(Debug, Clone, Copy)]
 enum Step {
+    /// The leases.
+    Leases,
     /// What the compaction left without use, and is still there, has to go first: then all that is there belongs to the snapshot.
     Collect,
     /// The versions from this position on.
@@ -82,8 +86,9 @@ impl Store {
             revision: self.revision,
             deletions: self.compaction.deletions,
             sorts_out: false,
-            step: Step::Collect,
+            step: Step::Leases,
             state: Some(state),
+            leases: self.leases.view(),
             encoded: BytesMut::new(),
             piece_bytes,
             level: self.level,
@@ -119,6 +124,12 @@ impl SnapshotSource {
             records::append(&mut self.encoded, &state)?;
         }
         match self.step {
+            Step::Leases => {
+                let leases = self.read_leases(&store.read())?;
+                for grant in leases {
+                    records::append(&mut self.encoded, &lease_to_wire(grant))?;
+                }
+            }
             Step::Collect => self.collect(&mut store.write())?,
             Step::Read(from) => {
                 let versions = self.read(&store.read(), from)?;
@@ -129,6 +140,15 @@ impl SnapshotSource {
             Step::Done => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn read_leases(&mut self, store: &Store) -> Result<Vec<Grant>, NotEncoded> {
+        self.check(store)?;
+        let leases = self.leases.next(&store.leases, BATCH);
+        if self.leases.is_at_end() {
+            self.step = Step::Collect;
+        }
+        Ok(leases)
     }
 
     fn collect(&mut self, store: &mut Store) -> Result<(), NotEncoded> {

@@ -4,6 +4,7 @@ mod check;
 mod compaction;
 mod deletion;
 mod garbage;
+mod leases;
 mod model;
 mod pieces;
 mod put;

@@ -9,8 +9,9 @@ use quorate_api::etcdserverpb as pb;
 use quorate_api::log::command::Operation;
 use quorate_api::snapshot as wire;
 
-use super::model::{change, operations_of};
+use super::model::{change, key, operations_of};
 use super::requests::*;
+use crate::command;
 use crate::kv::snapshot::{NotEncoded, Restore, RestoreError};
 use crate::kv::{Collected, SnapshotPolicy, Store};
 use crate::level::{FIRST, NEWEST};
@@ -38,6 +39,11 @@ fn operation() -> impl Strategy<Value = Result<Operation, i64>> {
     prop_oneof![
         8 => vec(change(), 0..4).prop_map(|changes| Ok(Operation::Txn(operations_of(changes)))),
         1 => (0..8_i64).prop_map(Err),
+        1 => (1..4_i64).prop_map(|id| Ok(Operation::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 60 }))),
+        1 => (1..4_i64).prop_map(|id| Ok(Operation::LeaseRevoke(pb::LeaseRevokeRequest { id }))),
+        2 => (key(), 0..4_i64).prop_map(|(key, lease)| {
+            Ok(Operation::Put(pb::PutRequest { key, lease, ..pb::PutRequest::default() }))
+        }),
     ]
 }
 
@@ -48,6 +54,9 @@ fn apply_to_all(stores: &[&RwLock<Store>], operation: &Result<Operation, i64>) {
         Ok(operation) => operation.clone(),
         Err(back) => Operation::Compact(pb::CompactionRequest { revision: current - back, physical: false }),
     };
+    if command::needs(&operation) > stores[0].read().level() {
+        return;
+    }
     let policy = SnapshotPolicy { least_bytes: 100, ..SnapshotPolicy::default() };
     let answers = stores.iter().map(|store| {
         let mut store = store.write();
