@@ -1,5 +1,5 @@
 //! What is fed with anything at all, and must not panic: a log's recovery, the commands of the log, the messages of peers, snapshots and
-//! their manifests.
+//! their manifests, files of etcd's.
 //!
 //! Both the fuzzers and the test that replays what they have found (`node/tests/found.rs`) use this file.
 
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message as _;
 use quorate_api::{etcdserverpb as pb, log, peer, snapshot};
+use quorate_node::backup::{self, Backup, Cluster};
+use quorate_node::bolt::Database;
 use quorate_node::command::{self, Command};
 use quorate_node::kv::Store;
 use quorate_node::kv::snapshot::Restore;
@@ -41,13 +43,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub fn targets() -> [Target; 5] {
+pub fn targets() -> [Target; 6] {
     [
         Target { name: "wal_recovery", run: wal_recovery, seeds: damages() },
         Target { name: "log_command", run: log_command, seeds: commands() },
         Target { name: "peer_message", run: peer_message, seeds: messages() },
         Target { name: "snapshot_state", run: snapshot_state, seeds: states() },
         Target { name: "snapshot_manifest", run: snapshot_manifest, seeds: manifests() },
+        Target { name: "etcd_database", run: etcd_database, seeds: databases() },
     ]
 }
 
@@ -95,6 +98,76 @@ fn state(mut store: Store) -> Vec<u8> {
     let store = RwLock::new(store);
     let pieces = std::iter::from_fn(|| source.next_piece(&store).expect("the state is not replaced"));
     pieces.collect::<Vec<_>>().concat()
+}
+
+/// A database that a real etcd has made.
+const OF_ETCD: &[u8] = include_bytes!("../tests/fixtures/etcd-3.7.3.snapshot");
+
+/// Where a meta stands in its page, and where its checksum.
+const META: std::ops::Range<usize> = 16..72;
+
+/// A database of etcd's, or changes of one: four bytes each. What becomes a state is one that a member can write and read, and is written as
+/// a database that becomes the same.
+pub fn etcd_database(data: &[u8]) {
+    let changed;
+    let database = if data.len() < 4096 {
+        changed = changed_database(data);
+        &changed[..]
+    } else {
+        data
+    };
+    let Some(store) = restored(database) else { return };
+    let (revision, compacted) = (store.revision(), store.compacted());
+    let mut restore = Restore::new();
+    restore.push(&state(store)).expect("a member writes what it reads");
+    let store = RwLock::new(restore.finish().expect("a member writes what it reads"));
+    let mut backup = Backup::new(&store.read(), &Cluster::default());
+    let mut bytes = Vec::new();
+    while backup.advance(&store).expect("the state is not replaced") {
+        bytes.extend(backup.take(usize::MAX));
+    }
+    bytes.extend(backup.take(usize::MAX));
+    let again = restored(&bytes).expect("what was written is a state");
+    assert_eq!((again.revision(), again.compacted()), (revision, compacted));
+    assert!(state(again) == state(store.into_inner()), "it is another one");
+}
+
+fn restored(database: &[u8]) -> Option<Store> {
+    let database = Database::open(database, database.len() as u64).ok()?;
+    backup::restore(&database).ok().map(|contained| contained.store)
+}
+
+/// Where, counted from a page's begin or not, and with what; an odd number more has the checksums right again.
+fn changed_database(changes: &[u8]) -> Vec<u8> {
+    let mut bytes = OF_ETCD[..OF_ETCD.len() - backup::HASH_BYTES as usize].to_vec();
+    let pages = bytes.len() / 4096;
+    for change in changes.chunks_exact(4).take(64) {
+        let [low, high, value, kind] = [0, 1, 2, 3].map(|at| usize::from(change[at]));
+        // Most of a page is empty: its begin, or its end.
+        let place = if kind & 2 == 0 { low * 2 + kind / 128 } else { 4095 - low * 2 };
+        let at = high % pages * 4096 + place;
+        bytes[at] = value as u8;
+        if kind & 1 == 1 {
+            for page in [0, 4096] {
+                let checksum = fnv1a(&bytes[page + META.start..page + META.end]).to_le_bytes();
+                put(&mut bytes[page..], META.end, &checksum);
+            }
+        }
+    }
+    bytes
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, add)
+}
+
+fn databases() -> Vec<Vec<u8>> {
+    let whole = changed_database(&[]);
+    assert!(restored(&whole).is_some(), "a real etcd has made it");
+    let changes =
+        (0..16_u8).map(|number| vec![number * 16, number, number, number.wrapping_mul(37), 40, 3, 255, 1]);
+    changes.chain([whole]).collect()
 }
 
 /// What a peer offers, or a file ends with. What is a manifest is written as what is the same.

@@ -2,12 +2,15 @@
 
 pub mod address;
 mod admin;
+pub mod backup;
+pub mod bolt;
 pub mod cli;
 pub mod codec;
 pub mod command;
 pub mod copy;
 pub mod ctl;
 pub mod doors;
+pub mod found;
 pub mod http;
 pub mod kv;
 pub mod leases;

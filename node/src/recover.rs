@@ -18,20 +18,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use bytes::Bytes;
 use quorate_api::log;
-use quorate_raft::{Configuration, Entry, HardState, LogId, MemberId, Payload, Snapshot, Write, WriteId};
+use quorate_raft::{Configuration, Entry, LogId, MemberId, Payload};
 
 use crate::codec;
 use crate::command;
-use crate::kv::{SnapshotPolicy, Store};
+use crate::found::{Beginning, FoundError};
+use crate::kv::Store;
 use crate::level::Levels;
-use crate::snapshots::{self, Archive, Corrupt, Job, Report, SnapshotError, Worker};
+use crate::snapshots::{self, Corrupt, SnapshotError};
 use crate::storage::disk::Disk;
 use crate::storage::identity::Identity;
-use crate::storage::{
-    Inspection, LogContents, OpenError, ReadOnly, Recovered, Wal, WalError, WalOptions, inspect, replacement,
-};
+use crate::storage::{Inspection, LogContents, OpenError, ReadOnly, Recovered, inspect, replacement};
 
 /// How many terms are left out: the others may have been through elections that this member has not heard of.
 pub const TERMS: u64 = 1_000_000;
@@ -48,9 +47,9 @@ pub enum RecoverError {
     /// Nor its snapshots.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
-    /// The new log.
+    /// What is to take its place.
     #[error(transparent)]
-    Log(#[from] WalError),
+    Found(#[from] FoundError),
     /// There is nothing to go on from.
     #[error("{0}")]
     Nothing(String),
@@ -176,57 +175,17 @@ impl Remains {
         let term = log.hard_state.term.max(last.term) + TERMS;
         // The place of the configuration in a log that nobody has: its founding entry, so to say.
         let id = LogId { term, index: last.index + 1 };
-        let configuration = alone(&configuration, identity.member, member)?;
-        let snapshot = Snapshot { id, configuration, configuration_id: id };
-        state.applied_up_to(id);
-
+        let address = address(&configuration, identity.member, member)?;
         let new = replacement::begin(disk.as_ref(), dir)?;
-        write_snapshot(disk, &new, snapshot, state)?;
-        let options = WalOptions { disk: Arc::clone(disk), ..WalOptions::new(member) };
-        let (mut wal, _) = Wal::open(&new, options)?;
-        let hard_state = HardState { term, vote: None, commit: id.index };
-        let write = Write {
-            id: WriteId(0),
-            hard_state: Some(hard_state),
-            reset: Some(id),
-            lost: None,
-            entries: Vec::new(),
-        };
-        wal.append(&[write])?;
-        drop(wal);
-        // It has made no promises: nobody knows it yet.
-        Identity::of(member, cluster).save(disk.as_ref(), &new)?;
+        Beginning { cluster, member, address, id, state }.write(disk, &new)?;
         let before = replacement::exchange(disk.as_ref(), dir)?;
         Ok(Founded { cluster, member, revision, before })
     }
 }
 
-/// The configuration of `member` alone, which is found where `old` was.
-fn alone(old_one: &Configuration, old: MemberId, member: MemberId) -> Result<Configuration, RecoverError> {
-    let described = old_one.addresses.get(&old).map(codec::member).transpose();
+/// How `member` is described alone, which is found where `old` was.
+fn address(configuration: &Configuration, old: MemberId, member: MemberId) -> Result<Bytes, RecoverError> {
+    let described = configuration.addresses.get(&old).map(codec::member).transpose();
     let described = described.map_err(|error| RecoverError::Nothing(error.to_string()))?;
-    let described = log::Member { id: member.0, ..described.unwrap_or_default() };
-    let addresses = [(member, codec::address(&described))].into();
-    Ok(Configuration { voters: [member].into(), addresses, ..Configuration::default() })
-}
-
-/// Writes the state as a snapshot, durably.
-fn write_snapshot(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    snapshot: Snapshot,
-    mut state: Store,
-) -> Result<(), SnapshotError> {
-    let archive = Archive::open(Arc::clone(disk), dir)?;
-    let piece_bytes = SnapshotPolicy::default().piece_bytes as usize;
-    let source = state.snapshot(piece_bytes).expect("nobody else takes one");
-    let mut worker = Worker::new(archive, Arc::new(RwLock::new(state)));
-    worker.push(Job::Take(snapshot, source));
-    loop {
-        match worker.step() {
-            Some(Report::NotTaken(_, error)) => return Err(error),
-            Some(_) => return Ok(()),
-            None => {}
-        }
-    }
+    Ok(codec::address(&log::Member { id: member.0, ..described.unwrap_or_default() }))
 }

@@ -3,8 +3,11 @@
 mod support;
 
 use quorate_api::admin::{ChangeMembershipRequest, Role, StatusRequest, TransferLeadershipRequest};
-use support::{Home, cluster_of_three, cluster_of_three_with, eventually, has_voters, leader};
+use quorate_api::etcdserverpb::MoveLeaderRequest;
+use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use support::{Home, Node, cluster_of_three, cluster_of_three_with, eventually, has_voters, leader};
 use tonic::Code;
+use tonic::transport::Endpoint;
 
 #[tokio::test]
 async fn every_member_takes_writes_and_serves_reads() {
@@ -53,7 +56,7 @@ async fn nothing_is_lost_when_the_leader_is_killed() {
 async fn all_are_killed_and_come_back() {
     let nodes = cluster_of_three().await;
     nodes[1].put_surely("key", "value").await;
-    let homes: Vec<Home> = nodes.into_iter().map(support::Node::kill).collect();
+    let homes: Vec<Home> = nodes.into_iter().map(Node::kill).collect();
     let nodes: Vec<_> = homes.into_iter().map(|home| home.start(&[])).collect();
     for node in &nodes {
         assert_eq!(node.get_surely("key").await.as_deref(), Some("value"));
@@ -103,6 +106,34 @@ async fn leadership_goes_where_it_is_sent() {
     let elsewhere = TransferLeadershipRequest { cluster_id: 1, target: 0 };
     let refused = to.admin().await.transfer_leadership(elsewhere).await.expect_err("that is another cluster");
     assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+/// As `etcdctl move-leader` asks: only the leader can be asked, and only a voter can be named.
+#[tokio::test]
+async fn leadership_is_moved_as_etcd_moves_it() {
+    let nodes = cluster_of_three().await;
+    let ask = async |at: &Node, target_id: u64| {
+        let channel = Endpoint::from_shared(format!("http://{}", at.client)).expect("a URL").connect_lazy();
+        MaintenanceClient::new(channel).move_leader(MoveLeaderRequest { target_id }).await.map(drop)
+    };
+    let target = nodes[1].status().await.member_id;
+    eventually("it is moved", async || {
+        let from = leader(&nodes).await;
+        let to = &nodes[(from + 1) % 3];
+        let target = to.status().await.member_id;
+        // It may take longer than a member waits for it.
+        ask(&nodes[from], target).await.ok()?;
+        (to.status().await.role() == Role::Leader).then_some(())
+    })
+    .await;
+    let leads = leader(&nodes).await;
+    let unknown = ask(&nodes[leads], 77).await.expect_err("no member has this ID");
+    assert_eq!(
+        (unknown.code(), unknown.message()),
+        (Code::FailedPrecondition, "etcdserver: bad leader transferee")
+    );
+    let elsewhere = ask(&nodes[(leads + 1) % 3], target).await.expect_err("it does not lead");
+    assert_eq!((elsewhere.code(), elsewhere.message()), (Code::FailedPrecondition, "etcdserver: not leader"));
 }
 
 #[tokio::test]

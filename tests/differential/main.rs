@@ -9,6 +9,7 @@
 mod etcd;
 mod generate;
 mod lease;
+mod maintenance;
 mod ours;
 mod quota;
 mod request;

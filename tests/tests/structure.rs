@@ -25,16 +25,19 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 
 /// The rooms of the node's crate, and which of the others each may use. A room stands below those that use it: no arrow runs back.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("level", &[]),
+    ("bolt", &[]),
     ("codec", &["level"]),
     ("command", &["level"]),
     ("storage", &["codec", "level"]),
     ("leases", &[]),
     ("kv", &["leases", "level"]),
+    ("backup", &["bolt", "kv", "leases", "level"]),
     ("snapshots", &["codec", "kv", "level", "storage"]),
     ("copy", &["kv"]),
-    ("recover", &["codec", "command", "kv", "level", "snapshots", "storage"]),
+    ("found", &["kv", "snapshots", "storage"]),
+    ("recover", &["codec", "command", "found", "kv", "level", "snapshots", "storage"]),
     ("replica", &["codec", "command", "kv", "leases", "level", "snapshots"]),
     ("doors", &["command", "kv", "level", "replica", "snapshots"]),
     ("metrics", &["doors", "net", "tls"]),
@@ -45,9 +48,9 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("net", &["tls"]),
     ("peer", &["codec", "doors", "level", "net", "replica", "snapshots", "tls"]),
     ("admin", &["codec", "doors", "level", "net", "replica", "tls"]),
-    ("rpc", &["doors", "kv", "leases", "replica"]),
+    ("rpc", &["backup", "doors", "kv", "leases", "replica"]),
     ("http", &["doors", "metrics", "net"]),
-    ("ctl", &["codec", "recover", "snapshots", "storage", "tls"]),
+    ("ctl", &["backup", "bolt", "codec", "found", "kv", "recover", "snapshots", "storage", "tls"]),
     (
         "server",
         &[

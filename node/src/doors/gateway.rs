@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use quorate_api::log::command::Operation;
+use quorate_raft::{MemberId, ProposeError, TransferError};
 use tokio::sync::{Notify, oneshot};
 
 use super::event::Event;
@@ -204,6 +205,14 @@ impl Gateway {
         let (reply, answer) = oneshot::channel();
         self.shared.arrive(0, |requests| requests.questions.push((id, renews, reply)))?;
         answer.await.unwrap_or(Err(RequestError::Stopping))
+    }
+
+    /// Begins to hand leadership over to `target`, or to the voter that is furthest. Whether it takes over is not waited for.
+    pub async fn transfer(&self, target: Option<MemberId>) -> Result<MemberId, TransferError> {
+        let busy = || TransferError::NotNow(ProposeError::NotLeader { leader: None });
+        let (reply, answer) = oneshot::channel();
+        self.shared.mailbox.send(Event::Transfer { target, reply }).map_err(|_| busy())?;
+        answer.await.unwrap_or_else(|_| Err(busy()))
     }
 
     /// The local state. Locks are held for microseconds: never across an await.

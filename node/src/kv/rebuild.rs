@@ -111,6 +111,15 @@ impl Rebuild {
 }
 
 impl Store {
+    /// Whether every version follows from the one before it, or can be what the compaction has left: for what no member has written. A
+    /// state of which that is not so could be written as a snapshot, and not be read.
+    pub fn check_versions(&self) -> Result<(), RebuildError> {
+        if self.history.iter_from(0).all(|(_, version)| self.can_stand(version)) {
+            return Ok(());
+        }
+        Err(RebuildError("a change that does not follow from the one before it"))
+    }
+
     /// The sizes, counted anew: of a state that holds nothing but what the last compaction leaves.
     pub(super) fn count(&self) -> Sizes {
         let mut sizes = Sizes::default();

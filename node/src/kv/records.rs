@@ -6,7 +6,7 @@ use prost::Message;
 use super::check::MAX_REQUEST_BYTES;
 
 /// No record is longer: a version comes of one request.
-const MAX_RECORD_BYTES: usize = 2 * MAX_REQUEST_BYTES;
+pub const MAX_RECORD_BYTES: usize = 2 * MAX_REQUEST_BYTES;
 
 /// What the length of a varint cannot exceed.
 const MAX_PREFIX: usize = 10;
@@ -27,12 +27,15 @@ pub enum BadLength {
 #[error("a record of {0} bytes could not be read back")]
 pub struct TooLong(pub usize);
 
+/// Whether a record can be appended to a stream.
+pub fn check(record: &impl Message) -> Result<(), TooLong> {
+    let length = record.encoded_len();
+    if length > MAX_RECORD_BYTES { Err(TooLong(length)) } else { Ok(()) }
+}
+
 /// Appends a record to the stream, unless it could not be taken off again.
 pub fn append(stream: &mut BytesMut, record: &impl Message) -> Result<(), TooLong> {
-    let length = record.encoded_len();
-    if length > MAX_RECORD_BYTES {
-        return Err(TooLong(length));
-    }
+    check(record)?;
     record.encode_length_delimited(stream).expect("a buffer that grows has room");
     Ok(())
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use crate::backup::BackupError;
 use crate::doors::gateway::RequestError;
 use crate::kv::KvError;
 use crate::kv::check::Invalid;
@@ -88,11 +89,13 @@ fn over_quota() -> Status {
 
 /// What etcd says when there is no room, with what is full in the metadata.
 fn no_space(reason: &'static str) -> Status {
-    let metadata = MetadataMap::from_headers(HeaderMap::from_iter([(
-        HeaderName::from_static(REASON),
-        HeaderValue::from_static(reason),
-    )]));
-    Status::with_metadata(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", metadata)
+    let text = "etcdserver: mvcc: database space exceeded";
+    Status::with_metadata(Code::ResourceExhausted, text, with_reason(reason))
+}
+
+fn with_reason(reason: &'static str) -> MetadataMap {
+    let (name, value) = (HeaderName::from_static(REASON), HeaderValue::from_static(reason));
+    MetadataMap::from_headers(HeaderMap::from_iter([(name, value)]))
 }
 
 /// A command was applied, and what its answer was to tell cannot be read any more: another state has taken the place of the one that it
@@ -100,6 +103,45 @@ fn no_space(reason: &'static str) -> Status {
 pub(super) fn answer_lost(error: KvError) -> Status {
     tracing::warn!(%error, "a transaction was applied, and the point of the history at which it was to read is gone");
     RequestError::TimedOut.into()
+}
+
+/// A copy of the state cannot be sent, or hashed, to its end.
+pub(super) fn state_gone(error: BackupError) -> Status {
+    Status::new(Code::Unavailable, format!("etcdserver: {error}; ask again"))
+}
+
+/// Only the leader does what was asked.
+pub(super) fn not_leader() -> Status {
+    Status::new(Code::FailedPrecondition, "etcdserver: not leader")
+}
+
+/// No voter has the ID that leadership is to be handed over to.
+pub(super) fn bad_transferee() -> Status {
+    Status::new(Code::FailedPrecondition, "etcdserver: bad leader transferee")
+}
+
+/// It did not take over in time.
+pub(super) fn transfer_too_slow() -> Status {
+    Status::new(Code::Unknown, "etcdserver: request timed out, leader transfer took too long")
+}
+
+/// What is named as a version is none.
+pub(super) fn wrong_version_format() -> Status {
+    Status::new(Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+}
+
+/// A cluster cannot go back to this version, for a reason where there is more to say than that.
+pub(super) fn invalid_downgrade(reason: Option<&'static str>) -> Status {
+    let text = "etcdserver: invalid downgrade target version";
+    match reason {
+        Some(reason) => Status::with_metadata(Code::InvalidArgument, text, with_reason(reason)),
+        None => Status::new(Code::InvalidArgument, text),
+    }
+}
+
+/// There is no such action.
+pub(super) fn unknown_method() -> Status {
+    Status::new(Code::Unknown, "etcdserver: unknown method")
 }
 
 /// No member has the ID that was named.

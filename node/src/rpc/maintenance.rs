@@ -1,16 +1,26 @@
 //! `etcdserverpb.Maintenance`.
 
+use std::time::Duration;
+
+use futures::stream::BoxStream;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::etcdserverpb::maintenance_server::Maintenance;
 use quorate_api::log::command::Operation;
-use tokio_stream::Empty;
+use quorate_raft::{MemberId, ProposeError, TransferError};
 use tonic::{Request, Response, Status};
 
-use super::error::{member_not_found, mismatched, unimplemented};
+use super::downgrade::downgrade;
+use super::error::{self, member_not_found, mismatched};
 use super::member::Member;
+use super::snapshot::{self, Snapshot};
+use crate::backup::BackendHash;
+use crate::doors::gateway::RequestError;
 use crate::doors::view::{Agreement, ETCD_STORAGE_VERSION, ETCD_VERSION, NodeStatus};
-use crate::kv;
+use crate::kv::{self, HashedRevision};
+
+/// How long a transfer may take: it is given up by the leader after an election timeout.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The maintenance service of one client runtime.
 #[derive(Debug, Clone)]
@@ -21,6 +31,12 @@ pub(super) struct MaintenanceService {
 impl MaintenanceService {
     pub(super) fn new(member: Member) -> Self {
         Self { member }
+    }
+
+    /// Whether something may be told of this member's state that every voter can tell of its own.
+    fn admit_to_state<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.member.admit(request, false)?;
+        self.member.has_state()
     }
 }
 
@@ -99,35 +115,94 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        Err(unimplemented("/etcdserverpb.Maintenance/Hash"))
+    /// The hash of all that an etcd with this state would store.
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        self.admit_to_state(&request)?;
+        let store = self.member.gateway.store();
+        let mut hash = BackendHash::new(&store.read(), &snapshot::cluster(&self.member));
+        let header = Some(self.member.header(hash.revision()));
+        loop {
+            if let Some(hash) = hash.advance(store).map_err(error::state_gone)? {
+                return Ok(Response::new(pb::HashResponse { header, hash }));
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
-    async fn hash_kv(&self, _: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        Err(unimplemented("/etcdserverpb.Maintenance/HashKV"))
+    /// The hash of all changes up to a revision: the same on all members, and the same as an etcd's with the same history.
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.admit_to_state(&request)?;
+        let store = self.member.gateway.store();
+        let (current, mut hash) = {
+            let store = store.read();
+            (store.revision(), store.hash_at(request.get_ref().revision)?)
+        };
+        loop {
+            let hashed = hash.advance(store).map_err(|error| error::state_gone(error.into()))?;
+            if let Some(HashedRevision { hash, revision, compacted }) = hashed {
+                return Ok(Response::new(pb::HashKvResponse {
+                    header: Some(self.member.header(current)),
+                    hash,
+                    compact_revision: compacted,
+                    hash_revision: revision,
+                }));
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
-    type SnapshotStream = Empty<Result<pb::SnapshotResponse, Status>>;
+    type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
 
     async fn snapshot(
         &self,
-        _: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unimplemented("/etcdserverpb.Maintenance/Snapshot"))
+        self.member.admit(&request, true)?;
+        self.member.has_state()?;
+        Ok(Response::new(Box::pin(Snapshot::new(&self.member)?.answers())))
     }
 
+    /// Hands leadership over, and waits until the other leads. As in etcd only the leader can be asked, and its answer has no header.
     async fn move_leader(
         &self,
-        _: Request<pb::MoveLeaderRequest>,
+        request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        Err(unimplemented("/etcdserverpb.Maintenance/MoveLeader"))
+        self.member.admit(&request, false)?;
+        let Member { gateway, view, .. } = &self.member;
+        if view.status().leader != Some(view.member_id()) {
+            return Err(error::not_leader());
+        }
+        let target = request.get_ref().target_id;
+        if !view.status().has_member(target) || view.status().is_learner(target) {
+            return Err(error::bad_transferee());
+        }
+        let mut changes = view.subscribe();
+        if target != view.member_id() {
+            gateway.transfer(Some(MemberId(target))).await.map_err(|refused| match refused {
+                TransferError::NotAVoter(_) => error::bad_transferee(),
+                TransferError::NotNow(ProposeError::NotLeader { .. }) => error::not_leader(),
+                TransferError::NotNow(ProposeError::Transferring { .. }) => error::transfer_too_slow(),
+            })?;
+        }
+        let leads = changes.wait_for(|status| status.leader == Some(target));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, leads).await {
+            Ok(Ok(_)) => Ok(Response::new(pb::MoveLeaderResponse::default())),
+            Ok(Err(_)) => Err(RequestError::Stopping.into()),
+            Err(_) => Err(error::transfer_too_slow()),
+        }
     }
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(unimplemented("/etcdserverpb.Maintenance/Downgrade"))
+        self.member.admit(&request, false)?;
+        let answer = downgrade(request.get_ref())?;
+        let header = Some(self.member.header(self.member.gateway.store().read().revision()));
+        Ok(Response::new(pb::DowngradeResponse { header, ..answer }))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod arrival;
 mod cluster;
+mod downgrade;
 mod error;
 mod health;
 mod keep_alive;
@@ -18,6 +19,7 @@ mod read;
 #[cfg(test)]
 mod served;
 mod services;
+mod snapshot;
 mod streams;
 #[cfg(test)]
 mod tests;

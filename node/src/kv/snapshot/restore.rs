@@ -142,22 +142,29 @@ fn add(store: &mut Store, newest: &mut Option<Revision>, wire: &wire::Version) -
         return Err(RestoreError::Impossible("a version of no key"));
     }
     *newest = Some(modified);
-    let (compacted, deletions) = (store.compaction.revision, store.compaction.deletions);
     let position = store.take_back(wire);
     let version = store.history.newest(position);
-    let previous = version.previous.and_then(|at| store.history.get(at));
-    let live = previous.filter(|previous| !previous.is_tombstone());
-    let fits = if modified.main <= compacted {
-        // A deletion may stand before it: of the same transaction, in the revision that was compacted.
-        live.is_none() && stands_alone(version, deletions)
-    } else {
-        follows(version, live)
-    };
+    let fits = store.can_stand(version);
     if !fits {
         return Err(RestoreError::Impossible("a version that does not follow from the one before it"));
     }
     store.restored(position, modified.main);
     Ok(())
+}
+
+impl Store {
+    /// Whether `version`, which is the history's, follows from what its key held before, or can be what the compaction has left of it.
+    pub(in crate::kv) fn can_stand(&self, version: &Version) -> bool {
+        let (compacted, deletions) = (self.compaction.revision, self.compaction.deletions);
+        let previous = version.previous.and_then(|at| self.history.get(at));
+        let live = previous.filter(|previous| !previous.is_tombstone());
+        if version.modified().main <= compacted {
+            // A deletion may stand before it: of the same transaction, in the revision that was compacted.
+            live.is_none() && stands_alone(version, deletions)
+        } else {
+            follows(version, live)
+        }
+    }
 }
 
 /// Whether a version can be what a compaction has left of a key that gives up deletions below `deletions`.

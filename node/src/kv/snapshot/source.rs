@@ -10,17 +10,14 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 use quorate_api::snapshot as wire;
 
-use super::{lease_to_wire, state_to_wire, version_to_wire};
-use crate::kv::pins::Pin;
+use super::{lease_to_wire, state_to_wire};
+use crate::kv::contents::Contents;
 use crate::kv::records::TooLong;
-use crate::kv::revision::Revision;
-use crate::kv::steps::Steps;
-use crate::kv::version::Version;
 use crate::kv::{Collected, Store, records};
 use crate::leases::{Grant, View};
 use crate::level::Level;
 
-/// Versions that are read under one hold of the lock.
+/// Leases that are read under one hold of the lock.
 const BATCH: usize = 256;
 
 /// Steps under one hold of the lock: some hundred microseconds at most.
@@ -40,13 +37,7 @@ pub enum NotEncoded {
 /// A snapshot in the making.
 #[derive(Debug)]
 pub struct SnapshotSource {
-    pin: Arc<Pin>,
-    /// What is newer is not in it.
-    revision: i64,
-    /// Deletions below this revision are not in it.
-    deletions: i64,
-    /// Some of what the compaction left without use is still there, because another reader needs it: it is told apart as it is read.
-    sorts_out: bool,
+    contents: Contents,
     step: Step,
     /// The first record, until it is encoded.
     state: Option<wire::State>,
@@ -65,10 +56,8 @@ enum Step {
     Leases,
     /// What the compaction left without use, and is still there, has to go first: then all that is there belongs to the snapshot.
     Collect,
-    /// The versions from this position on.
-    Read(u64),
-    /// Everything has been read.
-    Done,
+    /// The versions.
+    Read,
 }
 
 impl Store {
@@ -78,14 +67,10 @@ impl Store {
         if self.snapshot.strong_count() > 0 || self.unfinished.is_some() {
             return None;
         }
-        let state = state_to_wire(self);
-        let pin = Arc::new(self.pin(self.compaction.revision));
-        self.snapshot = Arc::downgrade(&pin);
+        let (state, contents) = (state_to_wire(self), self.contents());
+        self.snapshot = Arc::downgrade(contents.pin());
         Some(SnapshotSource {
-            pin,
-            revision: self.revision,
-            deletions: self.compaction.deletions,
-            sorts_out: false,
+            contents,
             step: Step::Leases,
             state: Some(state),
             leases: self.leases.view(),
@@ -131,13 +116,13 @@ impl SnapshotSource {
                 }
             }
             Step::Collect => self.collect(&mut store.write())?,
-            Step::Read(from) => {
-                let versions = self.read(&store.read(), from)?;
-                for version in &versions {
+            Step::Read if self.contents.is_read() => return Ok(false),
+            Step::Read => {
+                let versions = self.contents.read(&store.read(), self.piece_bytes);
+                for version in &versions.map_err(|_| NotEncoded::Replaced)? {
                     records::append(&mut self.encoded, version)?;
                 }
             }
-            Step::Done => return Ok(false),
         }
         Ok(true)
     }
@@ -155,50 +140,13 @@ impl SnapshotSource {
         self.check(store)?;
         // A later compaction may have left more: that is held back by this snapshot itself.
         if store.collect(STEPS) != Collected::More {
-            self.sorts_out = !store.has_collected(self.pin.revision(), self.deletions);
-            self.step = Step::Read(1);
+            self.contents.look_again(store);
+            self.step = Step::Read;
         }
         Ok(())
     }
 
-    fn read(&mut self, store: &Store, from: u64) -> Result<Vec<wire::Version>, NotEncoded> {
-        self.check(store)?;
-        let mut versions = Vec::with_capacity(BATCH);
-        let (mut bytes, mut steps) = (0, Steps::new(STEPS));
-        self.step = Step::Done;
-        for (at, version) in store.history.iter_from(from) {
-            if version.modified().main > self.revision {
-                break;
-            }
-            if versions.len() == BATCH || bytes >= self.piece_bytes || steps.are_used_up() {
-                self.step = Step::Read(at.number());
-                break;
-            }
-            steps.take(1);
-            if self.sorts_out && !self.holds(store, version, &mut steps) {
-                continue;
-            }
-            bytes += version.key().len() + version.value().len();
-            versions.push(version_to_wire(version));
-        }
-        Ok(versions)
-    }
-
-    /// Whether `version` belongs to it: whether the last compaction before it has left it.
-    fn holds(&self, store: &Store, version: &Version, steps: &mut Steps) -> bool {
-        let (main, compacted) = (version.modified().main, self.pin.revision());
-        if main > compacted {
-            return true;
-        }
-        if version.is_tombstone() {
-            return main >= self.deletions;
-        }
-        let Some(newest) = store.index.get(version.key()) else { return false };
-        let kept = store.history.newest_at(newest, Revision::end_of(compacted), steps);
-        kept.is_some_and(|kept| kept.modified() == version.modified())
-    }
-
     fn check(&self, store: &Store) -> Result<(), NotEncoded> {
-        if store.is_pinned_by(&self.pin) { Ok(()) } else { Err(NotEncoded::Replaced) }
+        self.contents.check(store).map_err(|_| NotEncoded::Replaced)
     }
 }

@@ -115,6 +115,37 @@ fn scan_at_an_old_revision_is_cut_by_steps() {
     assert_eq!(count(&store, &pb::RangeRequest { revision: 301, ..range("key", "\0") }), 300);
 }
 
+/// Also where most of what is there was given up, and is still needed by another reader.
+#[test]
+fn reading_and_hashing_all_of_a_state_is_cut_by_steps() {
+    let mut store = store_at(2);
+    let another = store.contents();
+    for _ in 0..MANY / 300 {
+        for number in 0..300 {
+            let request = pb::PutRequest { key: key(number), ..pb::PutRequest::default() };
+            apply_put(&mut store, request).expect("a plain put");
+        }
+    }
+    let revision = store.revision();
+    apply_in_pieces(&mut store, compact(revision), |_| {}).expect("a revision that exists");
+    assert_eq!(collect_all(&mut store), Collected::Held);
+    let mut contents = store.contents();
+    let mut versions = 0;
+    while !contents.is_read() {
+        versions += hold(|| contents.read(&store, 1 << 18)).expect("it is pinned").len();
+    }
+    assert_eq!(versions, 300, "the rest was compacted");
+    let mut hash = store.hash_at(0).expect("it is the current one");
+    let store = RwLock::new(store);
+    let told = loop {
+        if let Some(told) = hold(|| hash.advance(&store)).expect("it is pinned") {
+            break told;
+        }
+    };
+    assert_eq!((told.revision, told.compacted), (revision, revision));
+    drop(another);
+}
+
 #[test]
 fn deletion_of_many_keys_is_one_revision_in_many_pieces() {
     let mut store = store_of(MANY);
