@@ -14,6 +14,7 @@ mod connections;
 mod digests;
 mod disk;
 mod disks;
+mod etcd_files;
 mod filler;
 mod hello;
 mod http;

@@ -12,6 +12,7 @@ mod level;
 mod membership;
 mod print;
 mod recover;
+mod snapshot;
 mod status;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::recover::RecoverError;
 use crate::tls::TlsError;
 use connect::{Admins, Clients};
+use snapshot::SnapshotFileError;
 
 /// The command line client of Quorate.
 #[derive(Debug, Parser)]
@@ -163,6 +165,9 @@ enum Command {
         #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id)]
         new_cluster: Option<u64>,
     },
+    /// Snapshots that etcdctl saves.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// The level of the cluster: which formats its members may use.
     #[command(subcommand)]
     Level(LevelCommand),
@@ -174,6 +179,38 @@ enum Command {
         /// what runs when a machine or a pod is about to end.
         #[arg(long)]
         if_here: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SnapshotCommand {
+    /// Make a new cluster of what etcdctl has saved, of an etcd or of Quorate.
+    ///
+    /// Makes a data directory: start a node on it, without --join, and let others join with empty directories. Keys, their revisions and
+    /// versions, the leases that they are attached to, and the point of compaction stay as they were. The members and the alarms of the old
+    /// cluster are left behind. It needs the memory of the state. Run it as the user that the node runs as.
+    Restore {
+        /// What `etcdctl snapshot save` has written, or with --skip-hash-check the file member/snap/db of an etcd that is stopped.
+        file: PathBuf,
+        /// The data directory, which is empty or not there.
+        #[arg(long, value_name = "DIR", env = "QUORATE_DATA_DIR")]
+        data_dir: PathBuf,
+        /// By how much revisions go up, so that no client sees one go down: more than were made since the snapshot was saved.
+        #[arg(long, value_name = "N", requires = "mark_compacted", value_parser = clap::value_parser!(i64).range(1..))]
+        bump_revision: Option<i64>,
+        /// Have everything before count as compacted, so that what watches and caches know of it ends.
+        #[arg(long, requires = "bump_revision")]
+        mark_compacted: bool,
+        /// Take a file that has no hash at its end, or another one than it should.
+        #[arg(long)]
+        skip_hash_check: bool,
+        /// Restore the keys of an etcd that has authentication: whoever reaches the new cluster can read and write them.
+        #[arg(long)]
+        without_users: bool,
+        /// The ID of the new cluster, for programs that may ask twice: a directory that is of that cluster already is left as it is
+        /// [default: a random one].
+        #[arg(long, value_name = "CLUSTER_ID", value_parser = cluster_id)]
+        new_cluster: Option<u64>,
     },
 }
 
@@ -267,6 +304,9 @@ pub enum CtlError {
     /// A data directory cannot be recovered.
     #[error(transparent)]
     Recover(#[from] RecoverError),
+    /// A snapshot cannot be restored.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
     /// The answer cannot be written.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
@@ -297,6 +337,7 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
             let wish = recover::Wish { understood: yes_i_understand, new_cluster, bump_revision };
             recover::recover(output, &dir, &wish)
         }
+        Command::Snapshot(command) => snapshot(output, command),
         Command::Status => status::status(&Admins::new(&global, timeout)?, output).await,
         Command::Transfer { member, if_here } => {
             let admins = Admins::new(&global, timeout)?;
@@ -307,6 +348,21 @@ pub async fn run(cli: Cli) -> Result<(), CtlError> {
         }
         Command::Member(command) => member(&Admins::new(&global, timeout)?, output, command).await,
     }
+}
+
+fn snapshot(output: Output, command: SnapshotCommand) -> Result<(), CtlError> {
+    let SnapshotCommand::Restore {
+        file,
+        data_dir,
+        bump_revision,
+        mark_compacted: _,
+        skip_hash_check,
+        without_users,
+        new_cluster,
+    } = command;
+    let wish =
+        snapshot::Wish { file, dir: data_dir, bump_revision, skip_hash_check, without_users, new_cluster };
+    snapshot::restore(output, &wish)
 }
 
 /// A cluster's ID as it is shown: hexadecimal, and not zero, which stands for none.

@@ -82,7 +82,7 @@ fn already(output: Output, cluster: u64) -> Result<(), CtlError> {
 }
 
 /// What it writes belongs to the user that runs it: a node that runs as another could not read it.
-fn check_owner(dir: &Path) -> Result<(), CtlError> {
+pub(super) fn check_owner(dir: &Path) -> Result<(), CtlError> {
     let found = fs::metadata(dir.join("identity")).or_else(|_| fs::metadata(dir));
     let owner =
         found.map_err(|error| CtlError::Usage(format!("cannot look at {}: {error}", dir.display())))?;
@@ -121,7 +121,7 @@ fn confirm(cluster: u64, understood: Option<&str>, output: Output) -> Result<(),
 }
 
 /// What an attempt has left that did not come to its end.
-fn remove_leftover(dir: &Path) -> Result<(), CtlError> {
+pub(super) fn remove_leftover(dir: &Path) -> Result<(), CtlError> {
     match fs::remove_dir_all(replacement::leftover(dir)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -6,6 +6,7 @@ programs() {
   cat <<'LIST'
 etcd                    go.etcd.io/etcd/server/v3                                    1
 etcdctl                 go.etcd.io/etcd/etcdctl/v3                                   1
+etcdutl                 go.etcd.io/etcd/etcdutl/v3                                   1
 containerd              github.com/containerd/containerd/v2/cmd/containerd           1
 containerd-shim-runc-v2 github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 1
 ctr                     github.com/containerd/containerd/v2/cmd/ctr                  1
