@@ -121,7 +121,7 @@ pub fn etcd_database(data: &[u8]) {
     let mut restore = Restore::new();
     restore.push(&state(store)).expect("a member writes what it reads");
     let store = RwLock::new(restore.finish().expect("a member writes what it reads"));
-    let mut backup = Backup::new(&store.read(), &Cluster::default());
+    let mut backup = Backup::new(&mut store.write(), &Cluster::default());
     let mut bytes = Vec::new();
     while backup.advance(&store).expect("the state is not replaced") {
         bytes.extend(backup.take(usize::MAX));

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::kv_client::KvClient;
+use quorate_api::etcdserverpb::lease_client::LeaseClient;
 use quorate_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_tests::clients::endpoint;
 use quorate_tests::process::Process;
@@ -87,6 +88,24 @@ async fn hash(at: SocketAddr) -> (u32, i64, i64) {
 struct Everything {
     answers: Vec<Result<pb::RangeResponse, String>>,
     hash: (u32, i64, i64),
+    /// By ID, how long each was granted for, and what hangs on it.
+    leases: Vec<(i64, i64, Vec<Vec<u8>>)>,
+}
+
+async fn leases(at: SocketAddr) -> Vec<(i64, i64, Vec<Vec<u8>>)> {
+    let mut client = LeaseClient::new(endpoint(at).connect_lazy());
+    let all = client.lease_leases(pb::LeaseLeasesRequest {}).await.expect("the leases").into_inner();
+    let mut leases = Vec::new();
+    for lease in all.leases {
+        let request = pb::LeaseTimeToLiveRequest { id: lease.id, keys: true };
+        let told = client.lease_time_to_live(request).await.expect("a lease").into_inner();
+        assert!(told.ttl > 0, "{told:?}");
+        let mut keys: Vec<_> = told.keys.iter().map(|key| key.to_vec()).collect();
+        keys.sort();
+        leases.push((told.id, told.granted_ttl, keys));
+    }
+    leases.sort();
+    leases
 }
 
 async fn everything(at: SocketAddr) -> Everything {
@@ -95,7 +114,7 @@ async fn everything(at: SocketAddr) -> Everything {
     for revision in 0..=current + 1 {
         answers.push(range(at, revision).await);
     }
-    Everything { answers, hash: hash(at).await }
+    Everything { answers, hash: hash(at).await, leases: leases(at).await }
 }
 
 async fn put(client: &mut KvClient<tonic::transport::Channel>, key: String, value: Vec<u8>, lease: i64) {
@@ -162,6 +181,7 @@ async fn an_etcd_becomes_a_cluster_of_ours_and_an_etcd_again() {
     let (first_file, data) = (folder.join("first.db"), folder.join("data"));
     save(at, &first_file).await;
     let before = everything(at).await;
+    assert!(before.leases.len() == 1 && !before.leases[0].2.is_empty(), "{:?}", before.leases);
     drop(etcd_process);
 
     let restored = restore(&first_file, &data, &["--new-cluster", "c1"]);

@@ -37,7 +37,7 @@ pub struct Backup {
 
 impl Backup {
     /// Of `store` as it is now, which is the state of `cluster`.
-    pub fn new(store: &Store, cluster: &Cluster) -> Self {
+    pub fn new(store: &mut Store, cluster: &Cluster) -> Self {
         let (rows, writer) = (Rows::new(store, cluster), Writer::counting());
         Self { rows, writer, layout: None, is_written: false }
     }

@@ -21,7 +21,7 @@ pub struct BackendHash {
 
 impl BackendHash {
     /// Of `store` as it is now, which is the state of `cluster`.
-    pub fn new(store: &Store, cluster: &Cluster) -> Self {
+    pub fn new(store: &mut Store, cluster: &Cluster) -> Self {
         Self { rows: Rows::new(store, cluster), bucket: &[], hash: 0 }
     }
 

@@ -19,13 +19,17 @@ use serde_json::json;
 
 use super::schema::{
     ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, CLUSTER_VERSION, CONF_STATE, CONSISTENT_INDEX,
-    FINISHED_COMPACT, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META, SCHEDULED_COMPACT, STORAGE,
+    FINISHED_COMPACT, KEY, LEASE, Lease, MEMBERS, MEMBERS_REMOVED, META, SCHEDULED_COMPACT, STORAGE,
     STORAGE_VERSION, TERM,
 };
 use crate::kv::{Contents, KvError, Store, etcd};
+use crate::leases::{Grant, View};
 
 /// Bytes of versions that are read under one hold of the state's lock, and so what is held of them.
 pub(super) const BYTES_AT_ONCE: usize = 256 << 10;
+
+/// Leases that are looked at under one hold.
+const LEASES_AT_ONCE: usize = 256;
 
 /// The cluster that the state is of.
 #[derive(Debug, Clone, Default)]
@@ -70,10 +74,16 @@ pub(super) enum Row {
 
 type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// All rows, of the state at one point. Can be gone through more than once, and are the same each time.
+/// All rows, of the state at one point. Can be gone through twice, and are the same each time.
 #[derive(Debug)]
 pub(super) struct Rows {
     contents: Contents,
+    /// The leases, for each time that they are gone through.
+    leases: [View; 2],
+    /// Which of the two is next.
+    pass: usize,
+    /// Those with an ID below zero: as bytes they come last.
+    below_zero: Vec<Grant>,
     /// All other buckets. They are small.
     buckets: Vec<(&'static [u8], Pairs)>,
     /// The bucket that is next or under way, and whether it was begun.
@@ -82,7 +92,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Of `store` as it is now.
-    pub(super) fn new(store: &Store, cluster: &Cluster) -> Self {
+    pub(super) fn new(store: &mut Store, cluster: &Cluster) -> Self {
         let alarms = store.alarms().into_iter().map(|alarm| (alarm.encode_to_vec(), Vec::new()));
         let version = (CLUSTER_VERSION.to_vec(), STORAGE_VERSION.into());
         let buckets = vec![
@@ -92,12 +102,14 @@ impl Rows {
             (AUTH_USERS, Pairs::new()),
             (CLUSTER, Pairs::from([version])),
             (KEY, Pairs::new()),
-            (LEASE, leases(store)),
+            (LEASE, Pairs::new()),
             (MEMBERS, members(cluster)),
             (MEMBERS_REMOVED, Pairs::new()),
             (META, meta(store, cluster)),
         ];
-        Self { contents: store.contents(), buckets, at: (0, false) }
+        let leases = [store.leases_mut().view(), store.leases_mut().view()];
+        let (contents, below_zero) = (store.contents(), Vec::new());
+        Self { contents, leases, pass: 0, below_zero, buckets, at: (0, false) }
     }
 
     /// The revision that they are of.
@@ -105,39 +117,61 @@ impl Rows {
         self.contents.revision()
     }
 
-    /// Begins anew.
+    /// Begins anew, once.
     pub(super) fn rewind(&mut self) {
         self.contents.rewind();
+        self.pass = 1;
         self.at = (0, false);
     }
 
     /// Some rows, under one hold of the lock. None at the end.
     pub(super) fn next(&mut self, store: &RwLock<Store>) -> Result<Option<VecDeque<Row>>, KvError> {
-        let (at, is_begun) = &mut self.at;
-        let Some((name, pairs)) = self.buckets.get(*at) else { return Ok(None) };
+        let (at, is_begun) = self.at;
+        let Some((name, pairs)) = self.buckets.get(at) else { return Ok(None) };
+        let name = *name;
         let mut rows = VecDeque::new();
-        if !*is_begun {
+        if !is_begun {
             rows.push_back(Row::Begin(name));
-            *is_begun = true;
+            self.at = (at, true);
         }
         rows.extend(pairs.iter().map(|(key, value)| Row::Bytes(key.clone(), value.clone())));
-        if *name == KEY {
-            let versions = self.contents.read(&store.read(), BYTES_AT_ONCE)?;
-            let row = |version| Row::Version(etcd::revision_key(&version), etcd::stored(&version));
-            rows.extend(versions.into_iter().map(row));
-            if !self.contents.is_read() {
-                return Ok(Some(rows));
+        let is_at_end = match name {
+            KEY => {
+                let versions = self.contents.read(&store.read(), BYTES_AT_ONCE)?;
+                let row = |version| Row::Version(etcd::revision_key(&version), etcd::stored(&version));
+                rows.extend(versions.into_iter().map(row));
+                self.contents.is_read()
             }
+            LEASE => self.next_leases(&store.read(), &mut rows)?,
+            _ => true,
+        };
+        if is_at_end {
+            rows.push_back(Row::End(name));
+            self.at = (at + 1, false);
         }
-        rows.push_back(Row::End(name));
-        self.at = (*at + 1, false);
         Ok(Some(rows))
+    }
+
+    /// Adds some leases. Whether these were the last.
+    fn next_leases(&mut self, store: &Store, rows: &mut VecDeque<Row>) -> Result<bool, KvError> {
+        self.contents.check(store)?;
+        let view = &self.leases[self.pass];
+        let (below_zero, others): (Vec<_>, Vec<_>) =
+            view.next(store.leases(), LEASES_AT_ONCE).into_iter().partition(|grant| grant.id < 0);
+        self.below_zero.extend(below_zero);
+        rows.extend(others.iter().map(lease));
+        let is_at_end = view.is_at_end();
+        if is_at_end {
+            let last = std::mem::take(&mut self.below_zero);
+            rows.extend(last.iter().map(lease));
+        }
+        Ok(is_at_end)
     }
 }
 
-/// The leases: the ID of each in 8 bytes, the most significant first, and its message. The state has none.
-fn leases(_: &Store) -> Pairs {
-    Pairs::new()
+fn lease(grant: &Grant) -> Row {
+    let Grant { id, ttl, .. } = *grant;
+    Row::Bytes(id.to_be_bytes().to_vec(), Lease { id, ttl, left: 0 }.encode_to_vec())
 }
 
 fn members(cluster: &Cluster) -> Pairs {

@@ -38,3 +38,16 @@ pub const HASH_BYTES: u64 = 32;
 pub fn has_hash(bytes: u64) -> bool {
     bytes % 512 == HASH_BYTES
 }
+
+/// A lease, in `lease` by its ID in 8 bytes, the most significant first.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Lease {
+    #[prost(int64, tag = "1")]
+    pub(super) id: i64,
+    /// For how long it lives when nothing is heard, in seconds.
+    #[prost(int64, tag = "2")]
+    pub(super) ttl: i64,
+    /// How much of that is left, where an etcd keeps it. Here each has its whole time again.
+    #[prost(int64, tag = "3")]
+    pub(super) left: i64,
+}

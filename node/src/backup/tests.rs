@@ -14,6 +14,7 @@ use quorate_api::snapshot as wire;
 use super::{Backup, Cluster, Contained, HASH_BYTES, RestoreError, has_hash, restore};
 use crate::bolt::{Database, Writer};
 use crate::kv::{Store, etcd};
+use crate::leases::MAX_TTL;
 use crate::level::NEWEST;
 
 /// Of etcd 3.7.3: `a` was put three times, `b` put and deleted, `leased` put on a lease, deleted and put again, `z` put last but one, and
@@ -23,8 +24,14 @@ const OF_ETCD: &[u8] = include_bytes!("../../tests/fixtures/etcd-3.7.3.snapshot"
 fn store() -> Store {
     let mut store = Store::new();
     store.apply(&Operation::RaiseLevel(RaiseLevel { to: NEWEST })).unwrap();
+    for id in LEASES {
+        store.apply(&Operation::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 100 + id })).unwrap();
+    }
     store
 }
+
+/// In bytes the last one comes first.
+const LEASES: [i64; 3] = [-7, -6, 5];
 
 fn put(key: u8, value: Vec<u8>) -> pb::PutRequest {
     pb::PutRequest { key: vec![b'a' + key].into(), value: value.into(), ..pb::PutRequest::default() }
@@ -39,13 +46,19 @@ fn delete(from: u8, to: u8) -> pb::DeleteRangeRequest {
 fn apply(store: &mut Store, (kind, key, size): (u8, u8, usize)) {
     let op = |request| pb::RequestOp { request: Some(request) };
     let operation = match kind {
-        0..=5 => Operation::Put(put(key, vec![kind; size])),
+        0..=4 => Operation::Put(put(key, vec![kind; size])),
+        5 => {
+            let lease = LEASES[size % LEASES.len()];
+            Operation::Put(pb::PutRequest { lease, ..put(key, vec![kind; size]) })
+        }
         6 => Operation::DeleteRange(delete(key, key + 1)),
         7 => Operation::DeleteRange(delete(key, key + 4)),
         8 => {
             let puts = [key, key + 5].map(|key| op(Request::RequestPut(put(key, vec![8; size]))));
             Operation::Txn(pb::TxnRequest { success: puts.to_vec(), ..pb::TxnRequest::default() })
         }
+        9 => Operation::LeaseRevoke(pb::LeaseRevokeRequest { id: LEASES[size % LEASES.len()] }),
+        10 => Operation::LeaseGrant(pb::LeaseGrantRequest { id: 1000 + i64::from(key), ttl: 5 }),
         _ => {
             let revision = store.revision() - i64::from(key);
             Operation::Compact(pb::CompactionRequest { revision, physical: false })
@@ -55,7 +68,7 @@ fn apply(store: &mut Store, (kind, key, size): (u8, u8, usize)) {
 }
 
 fn file(store: &RwLock<Store>) -> Vec<u8> {
-    let mut backup = Backup::new(&store.read(), &Cluster::default());
+    let mut backup = Backup::new(&mut store.write(), &Cluster::default());
     let mut bytes = Vec::new();
     while backup.advance(store).unwrap() {
         bytes.extend(backup.take(usize::MAX));
@@ -82,6 +95,13 @@ fn all(store: &RwLock<Store>) -> Vec<(pb::RangeResponse, u32)> {
     revisions.map(|revision| (answer(revision), hash_at(store, revision))).collect()
 }
 
+/// The leases, and what hangs on each.
+fn leases(store: &RwLock<Store>) -> Vec<(i64, i64, Vec<Vec<u8>>)> {
+    let store = store.read();
+    let hanging = |id| store.leases().keys(id, None).map(<[u8]>::to_vec).collect();
+    store.leases().iter_from(i64::MIN).map(|grant| (grant.id, grant.ttl, hanging(grant.id))).collect()
+}
+
 fn hash_at(store: &RwLock<Store>, revision: i64) -> u32 {
     let mut hash = store.read().hash_at(revision).unwrap();
     loop {
@@ -96,8 +116,8 @@ proptest! {
 
     #[test]
     fn a_state_is_written_and_read_back(
-        changes in vec((0..10_u8, 0..12_u8, 0..900_usize), 0..120),
-        during in vec((0..10_u8, 0..12_u8, 0..900_usize), 0..20),
+        changes in vec((0..12_u8, 0..12_u8, 0..900_usize), 0..120),
+        during in vec((0..12_u8, 0..12_u8, 0..900_usize), 0..20),
         collects in any::<bool>(),
     ) {
         let mut store = store();
@@ -108,8 +128,8 @@ proptest! {
             store.collect(usize::MAX);
         }
         let store = RwLock::new(store);
-        let (answers, compacted) = (all(&store), store.read().compacted());
-        let mut backup = Backup::new(&store.read(), &Cluster::default());
+        let (answers, compacted, hung) = (all(&store), store.read().compacted(), leases(&store));
+        let mut backup = Backup::new(&mut store.write(), &Cluster::default());
         let (mut bytes, mut during) = (Vec::new(), during.into_iter());
         // What is changed, compacted and removed meanwhile makes no difference.
         while backup.advance(&store).unwrap() {
@@ -121,6 +141,7 @@ proptest! {
         }
         bytes.extend(backup.take(usize::MAX));
         let restored = RwLock::new(read(&bytes).unwrap().store);
+        prop_assert_eq!(leases(&restored), hung);
         prop_assert_eq!(restored.read().compacted(), compacted);
         prop_assert_eq!(all(&restored), answers);
         prop_assert_eq!(file(&restored), bytes);
@@ -132,8 +153,8 @@ fn what_an_etcd_has_written_is_read() {
     let bytes = OF_ETCD.len() as u64;
     assert!(has_hash(bytes));
     let database = &OF_ETCD[..(bytes - HASH_BYTES) as usize];
-    let Contained { store, leases, users, auth_enabled, alarms, .. } = read(database).unwrap();
-    assert_eq!((leases, users, auth_enabled, alarms), (1, 0, false, 0));
+    let Contained { store, missing_leases, users, auth_enabled, alarms, .. } = read(database).unwrap();
+    assert_eq!((missing_leases, users, auth_enabled, alarms), (0, 0, false, 0));
     assert_eq!((store.revision(), store.compacted()), (10, 5));
     let at = |revision| {
         let (key, range_end) = ("\0".into(), "\0".into());
@@ -156,6 +177,7 @@ fn what_an_etcd_has_written_is_read() {
     let leased = store.range(&pb::RangeRequest { key: "leased".into(), ..pb::RangeRequest::default() });
     assert_eq!(leased.unwrap().kvs[0].lease, 0x390d_a21d_fa5a_fa07);
     // As that etcd has told them.
+    assert_eq!(store.leases().get(0x390d_a21d_fa5a_fa07).map(|grant| grant.ttl), Some(3600));
     let hashes = [4_259_439_469, 1_199_822_682, 1_365_722_504, 82_006_151];
     let store = RwLock::new(store);
     assert_eq!([6, 7, 8, 9].map(|revision| hash_at(&store, revision)), hashes);
@@ -213,6 +235,11 @@ fn changes_that_do_not_follow_from_others_are_refused() {
     let left_out = database(&[version("k", 2, 2, 1), version("", 900, 0, 1)], Some(900));
     let store = read(&left_out).unwrap().store;
     assert_eq!((store.compacted(), store.revision()), (900, 900));
+    // An etcd ends no lease that there is not.
+    let hangs = wire::Version { lease: 9, ..version("k", 2, 2, 1) };
+    let contained = read(&database(&[hangs], None)).unwrap();
+    let lease = contained.store.leases().get(9).map(|grant| grant.ttl);
+    assert_eq!((contained.missing_leases, lease), (1, Some(MAX_TTL)));
     let large = wire::Version { value: vec![0; 4 << 20].into(), ..version("k", 2, 2, 1) };
     assert!(matches!(read(&database(&[large], None)), Err(RestoreError::TooLarge { revision: 2, .. })));
 }

@@ -132,7 +132,8 @@ pub(super) fn restore(output: Output, wish: &Wish) -> Result<(), CtlError> {
     remove_leftover(dir)?;
 
     let contained = read(wish)?;
-    let Contained { mut store, leases, users, alarms, changes, .. } = contained;
+    let Contained { mut store, missing_leases, users, alarms, changes, .. } = contained;
+    let leases = store.leases().len();
     if let Some(by) = wish.bump_revision {
         let revision = store.revision();
         if !store.leap(by) {
@@ -144,7 +145,7 @@ pub(super) fn restore(output: Output, wish: &Wish) -> Result<(), CtlError> {
     let member = random_member()?;
     write(dir, cluster, member, store)?;
 
-    let left = [(leases, "leases"), (users, "users"), (alarms, "alarms")];
+    let left = [(users, "users"), (alarms, "alarms")];
     let left: Vec<_> = left.into_iter().filter(|(count, _)| *count > 0).collect();
     let found = json!({
         "cluster_id": print::id(cluster),
@@ -152,6 +153,8 @@ pub(super) fn restore(output: Output, wish: &Wish) -> Result<(), CtlError> {
         "revision": revision,
         "compacted": compacted,
         "changes": changes,
+        "leases": leases,
+        "missing_leases": missing_leases,
         "left_behind": left.iter().map(|(count, what)| ((*what).to_owned(), Value::from(*count))).collect::<Value>(),
     });
     let mut text = format!(
@@ -160,6 +163,15 @@ pub(super) fn restore(output: Output, wish: &Wish) -> Result<(), CtlError> {
         print::id(cluster),
         if compacted > 0 { format!(", compacted up to {compacted}") } else { String::new() },
     );
+    if leases > 0 {
+        let _ = writeln!(text, "Leases, each with its whole time again: {leases}.");
+    }
+    if missing_leases > 0 {
+        let _ = writeln!(
+            text,
+            "Of these {missing_leases} were named by keys and did not exist: they live for the longest time there is."
+        );
+    }
     for (count, what) in left {
         let _ = writeln!(text, "Left behind: {count} {what}.");
     }

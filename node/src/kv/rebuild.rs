@@ -3,11 +3,12 @@
 //! Unlike a snapshot, such a copy holds what compactions have made useless since: it is removed here. It may also lack versions
 //! between others, which were removed before they were copied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::snapshot as wire;
 use quorate_raft::LogId;
 
+use super::keys::Keys;
 use super::revision::{INITIAL, Revision};
 use super::sizes::Sizes;
 use super::steps::Steps;
@@ -73,6 +74,25 @@ impl Rebuild {
         } else {
             self.leases.remove(&id);
         }
+    }
+
+    /// Adds a lease that lives for `ttl` seconds, as the next one that was granted.
+    pub fn grant(&mut self, id: i64, ttl: i64) {
+        let number = self.leases() + 1;
+        self.leases.insert(id, Grant { id, ttl, number });
+    }
+
+    /// How many leases it has taken in.
+    pub fn leases(&self) -> u64 {
+        self.leases.len() as u64
+    }
+
+    /// The leases that keys hang on and that it has not taken in.
+    pub fn missing_leases(&self) -> BTreeSet<i64> {
+        let Store { index, history, .. } = &self.store;
+        let newest =
+            index.range(Keys::From(&[]), None, false).map(|(_, newest)| history.newest(newest).lease);
+        newest.filter(|lease| *lease != 0 && !self.leases.contains_key(lease)).collect()
     }
 
     /// How many versions it has taken in.

@@ -119,7 +119,7 @@ impl Maintenance for MaintenanceService {
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         self.admit_to_state(&request)?;
         let store = self.member.gateway.store();
-        let mut hash = BackendHash::new(&store.read(), &snapshot::cluster(&self.member));
+        let mut hash = BackendHash::new(&mut store.write(), &snapshot::cluster(&self.member));
         let header = Some(self.member.header(hash.revision()));
         loop {
             if let Some(hash) = hash.advance(store).map_err(error::state_gone)? {

@@ -34,7 +34,7 @@ impl Snapshot {
     pub(super) fn new(member: &Member) -> Result<Self, Status> {
         let mut share = member.answers.share();
         share.reach(HELD)?;
-        let backup = Backup::new(&member.gateway.store().read(), &cluster(member));
+        let backup = Backup::new(&mut member.gateway.store().write(), &cluster(member));
         let (hash, member) = (Context::new(&SHA256), member.clone());
         Ok(Self { member, backup, hash, sent: 0, is_ended: false, _share: share })
     }
