@@ -2,6 +2,7 @@
 #
 # Variables: QUORATE_CACHE  where what is built once is kept (~/.cache/quorate)
 #            CONTEXT        a kubectl context of a cluster that you have: it is used instead of a local one
+#            STORE          what the local Kubernetes keeps its objects in: etcd, or quorate for three nodes of this checkout
 #            IMAGE_REGISTRY, NODE_IMAGE, OPERATOR_IMAGE   how the images are called (ghcr.io/quorate, and :VERSION)
 #            PROFILE        cargo's profile for the binaries in the images (release)
 #            SEEDS, SEED    how many runs of the simulator, and the seed of the first (random)
@@ -19,7 +20,7 @@ ROUNDS ?= 5
 SEEDS ?= 1
 SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
-export QUORATE_CACHE CONTEXT IMAGE_REGISTRY NODE_IMAGE OPERATOR_IMAGE PROFILE DENY
+export QUORATE_CACHE CONTEXT STORE IMAGE_REGISTRY NODE_IMAGE OPERATOR_IMAGE PROFILE DENY
 
 .DEFAULT_GOAL := help
 .PHONY: help

@@ -73,8 +73,8 @@ impl From<rcgen::Error> for ApplyError {
 pub enum Template {
     /// It is made as planned.
     Make,
-    /// It stays as it is: only the number of pods is written, where that is not this one.
-    Keep(u32),
+    /// It stays as it is: only the number of pods is written.
+    Keep,
     /// The `StatefulSet` is being deleted, and nothing is written to it.
     Going,
 }
@@ -98,8 +98,7 @@ pub async fn objects(
     // The pods come last: what they need is there.
     let stateful_set = match template {
         Template::Make => apply_once(client, cluster, &objects.stateful_set, applied).await,
-        Template::Keep(pods) if is_of(&objects.stateful_set, pods) => Ok(None),
-        Template::Keep(_) => scale(client, cluster, &objects.stateful_set).await.map(Some),
+        Template::Keep => scale(client, cluster, &objects.stateful_set).await.map(Some),
         Template::Going => Ok(None),
     };
     let (stateful_set, refused) = match stateful_set {
@@ -116,11 +115,6 @@ pub async fn objects(
             .and(pdb.map(drop))
             .and(refused),
     )
-}
-
-fn is_of(set: &StatefulSet, pods: u32) -> bool {
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
-    wanted.and_then(|wanted| u32::try_from(wanted).ok()) == Some(pods)
 }
 
 /// Changes the number of pods alone.

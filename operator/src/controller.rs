@@ -377,7 +377,7 @@ impl Round<'_> {
         let objects = self.objects(sight, decision, plan);
         let template = match &sight.observed.stateful_set {
             Some(set) if set.terminating => Template::Going,
-            Some(set) if decision.keep_template => Template::Keep(set.replicas),
+            Some(_) if decision.keep_template => Template::Keep,
             _ => Template::Make,
         };
         // An object that is refused does not keep the cluster from changing its members.

@@ -9,7 +9,6 @@ mod support;
 
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use serde_json::json;
 use support::{CLUSTER, Stage};
 use tokio::time::Instant;
@@ -27,19 +26,6 @@ async fn round(stage: &Stage) -> Duration {
     let began = Instant::now();
     stage.round().await.expect("the round succeeds");
     began.elapsed()
-}
-
-/// Beside this there is the lease, renewed every 4 s, and the watches, which end after minutes each.
-#[tokio::test]
-async fn five_hundred_clusters_at_rest_cost_less_than_a_request_a_second() {
-    let stage = three().await;
-    stage.api.take_requests();
-    let again = stage.round().await.expect("the round succeeds");
-    let requests = stage.api.take_requests();
-    assert_eq!(again, Action::requeue(Duration::from_hours(4)));
-    let seconds = Duration::from_hours(4).as_secs_f64();
-    let all = 500.0 * f64::from(u32::try_from(requests).expect("few")) / seconds + 0.25 + 0.05;
-    assert!(all < 1.0, "a round at rest has {requests} requests, which makes {all:.2} a second");
 }
 
 #[tokio::test]

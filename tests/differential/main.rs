@@ -12,6 +12,7 @@ mod lease;
 mod maintenance;
 mod ours;
 mod quota;
+mod range_stream;
 mod request;
 mod sequence;
 mod watch;

@@ -71,6 +71,35 @@ impl<R: Borrow<RangeRequest>> RangeScan<R> {
         Ok(ended)
     }
 
+    /// The same for one whose answer is taken as it is read ([`Self::take`]). It has no order but that of its keys, and no filters.
+    #[must_use]
+    pub fn in_chunks(self) -> Self {
+        let request = self.request.borrow();
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
+        let enough = if request.count_only { 0 } else { limit.unwrap_or(usize::MAX) };
+        Self { enough, ..self }
+    }
+
+    /// Takes what has been read.
+    pub fn take(&mut self) -> Vec<KeyValue> {
+        let mut kvs = std::mem::take(&mut self.kvs);
+        self.enough -= kvs.len();
+        if self.request.borrow().keys_only {
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
+        }
+        kvs
+    }
+
+    /// Once the end was reached: the revision that was current at its beginning, how many keys there are, and whether that is more than
+    /// was asked for.
+    pub fn told(&self) -> (i64, i64, bool) {
+        let request = self.request.borrow();
+        let more = request.limit > 0 && !request.count_only && self.count > request.limit;
+        (self.current, self.count, more)
+    }
+
     /// What the answer holds so far beside what it shares with the state, in bytes.
     pub fn held(&self) -> usize {
         self.kvs.capacity() * size_of::<KeyValue>()

@@ -163,10 +163,8 @@ impl Store {
         let some = most.min(self.compaction.buried.len());
         let bury = |deletion| wire::Version { number: BURIED, ..super::snapshot::version_to_wire(&deletion) };
         let mut versions: Vec<_> = self.compaction.buried.drain(..some).map(bury).collect();
-        // In the middle of an entry its end may be there already, and not yet what hangs on it.
-        if self.unfinished.is_none() {
-            versions.extend(self.leases.take_uncopied(most - some).into_iter().map(lease_to_copy));
-        }
+        // Also in the middle of an entry: a lease that ends is there until all that hangs on it is gone.
+        versions.extend(self.leases.take_uncopied(most - some).into_iter().map(lease_to_copy));
         let (mut next, mut bytes) = (self.end(), 0);
         for (at, version) in self.history.iter_from(from) {
             if versions.len() >= most || bytes >= COPIED_BYTES || at.number() >= self.end() {

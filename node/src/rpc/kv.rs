@@ -10,17 +10,37 @@ use super::error::mismatched;
 use super::member::Member;
 use super::pieces::Answer;
 use super::read;
+use super::streams::Streams;
 use crate::kv::{self, check};
+
+/// The most ranges of one client runtime that are answered in chunks: each takes a chunk, for as long as its client likes.
+const MOST_RANGES: usize = 1 << 12;
 
 /// The key-value service of one client runtime.
 #[derive(Debug, Clone)]
 pub(super) struct KvService {
     member: Member,
+    /// Ranges whose answers come in chunks.
+    streams: Streams,
 }
 
 impl KvService {
     pub(super) fn new(member: Member) -> Self {
-        Self { member }
+        let streams = Streams::new(member.view.clone(), MOST_RANGES);
+        Self { member, streams }
+    }
+
+    /// The same for one more connection.
+    pub(super) fn of_connection(&self, member: Member) -> Self {
+        Self { member, streams: self.streams.clone() }
+    }
+
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// Has a checked operation done, and reads the rest of its answer. What that holds grows `share`.

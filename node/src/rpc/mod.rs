@@ -15,6 +15,7 @@ mod maintenance;
 mod member;
 mod messages;
 mod pieces;
+mod range_stream;
 mod read;
 #[cfg(test)]
 mod served;

@@ -139,7 +139,7 @@ impl Services {
         let keep_alive =
             KeepAlive { member: member.clone(), arriving: arriving.clone(), ..(*self.keep_alive).clone() };
         Self {
-            kv: Arc::new(KvService::new(member.clone())),
+            kv: Arc::new(self.kv.of_connection(member.clone())),
             watch: Arc::new(watch),
             lease: Arc::new(LeaseService { member: member.clone() }),
             keep_alive: Arc::new(keep_alive),
@@ -245,6 +245,7 @@ impl Served {
 #[derive(Debug, Clone, Copy)]
 enum KvMethod {
     Range,
+    RangeStream,
     Put,
     DeleteRange,
     Txn,
@@ -255,6 +256,7 @@ impl KvMethod {
     fn of(name: &str) -> Option<Self> {
         Some(match name {
             "Range" => Self::Range,
+            "RangeStream" => Self::RangeStream,
             "Put" => Self::Put,
             "DeleteRange" => Self::DeleteRange,
             "Txn" => Self::Txn,
@@ -276,6 +278,10 @@ impl KvMethod {
             Self::Range => {
                 within(timeout, unary::call(request, move |asked| async move { kv.range(asked).await }))
             }
+            Self::RangeStream => within(
+                timeout,
+                unary::stream(request, move |asked| async move { kv.range_stream(asked).await }),
+            ),
             Self::Put => {
                 within(timeout, unary::call(request, move |asked| async move { kv.put(asked).await }))
             }

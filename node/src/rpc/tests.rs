@@ -367,7 +367,7 @@ async fn what_is_not_served_is_named() {
     let member = member_with(status(LEADER));
     let mut services =
         Services::new(member.gateway, member.view, PeerScheme::Http, Bounds::LEAST, Duration::from_mins(10));
-    for path in ["/etcdserverpb.Watch/Nothing", "/v3lockpb.Lock/Lock", "/etcdserverpb.KV/RangeStream"] {
+    for path in ["/etcdserverpb.Watch/Nothing", "/v3lockpb.Lock/Lock", "/etcdserverpb.Auth/UserAdd"] {
         let request = http::Request::post(path).body(Body::empty()).expect("a request");
         let response = services.call(request).await.expect("always answered");
         let status = Status::from_header_map(response.headers()).expect("an error without a message");

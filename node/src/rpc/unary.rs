@@ -30,7 +30,25 @@ where
     F: Future<Output = Result<Answer<A>, Status>>,
 {
     let body = async { handle(receive(request).await?).await?.into_body().await };
-    match body.await {
+    respond(body.await)
+}
+
+/// Has `handle` answer the one message of `request` with many: it makes the body that tells them.
+pub(super) async fn stream<B, Q, F>(
+    request: http::Request<B>,
+    handle: impl FnOnce(Request<Q>) -> F,
+) -> http::Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error = Status>,
+    Q: Message + Default,
+    F: Future<Output = Result<Body, Status>>,
+{
+    let body = async { handle(receive(request).await?).await };
+    respond(body.await)
+}
+
+fn respond(body: Result<Body, Status>) -> http::Response<Body> {
+    match body {
         Ok(body) => {
             let mut response = http::Response::new(body);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

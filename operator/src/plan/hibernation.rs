@@ -4,9 +4,9 @@ use super::repair::loses_its_volume;
 use super::{Step, StepKind, Wanted};
 use crate::observed::Observed;
 
-/// Whether the pods are to be gone: the spec wants it, nothing is paused, and no volume goes with its pod.
+/// Whether the pods are to be gone: the spec wants it, and no volume goes with its pod.
 pub(super) fn sleeps(wanted: &Wanted, seen: &Observed) -> bool {
-    wanted.hibernate && !wanted.paused && losing(seen).next().is_none()
+    wanted.hibernate && losing(seen).next().is_none()
 }
 
 /// What is left to do before the cluster has gone to sleep. A pod whose volume would go with it is mended first, as in a cluster that is awake.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -21,19 +20,11 @@ pub(crate) struct Api {
     /// Requests whose line begins so are refused with this code.
     refusals: Mutex<Vec<(String, u16)>>,
     log: Log,
-    /// Requests of all kinds.
-    requests: AtomicUsize,
 }
 
 impl Api {
     pub(crate) fn new(log: Log) -> Self {
-        Self {
-            objects: Mutex::default(),
-            last: Mutex::default(),
-            refusals: Mutex::default(),
-            log,
-            requests: AtomicUsize::default(),
-        }
+        Self { objects: Mutex::default(), last: Mutex::default(), refusals: Mutex::default(), log }
     }
 
     pub(crate) fn client(self: &Arc<Self>) -> Client {
@@ -91,11 +82,6 @@ impl Api {
         std::mem::take(&mut *self.log.lock())
     }
 
-    /// How many requests there were, whatever they asked for, since this was asked last.
-    pub(crate) fn take_requests(&self) -> usize {
-        self.requests.swap(0, Ordering::Relaxed)
-    }
-
     fn next(&self) -> u64 {
         let mut last = self.last.lock();
         *last += 1;
@@ -103,7 +89,6 @@ impl Api {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await.expect("a body in memory").to_bytes();
         let path = parts.uri.path().to_owned();

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The host `control`: etcd, the API server, the controllers and the scheduler, and the bridge that the nodes are wired to.
+# The host `control`: the store, the API server, the controllers and the scheduler, and the bridge that the nodes are wired to.
 
 CONTROL_ADDRESS=10.199.0.1
 SERVICES=10.96.0.0/16
@@ -25,8 +25,7 @@ control_plane() {
   inside control ip link add br0 type bridge
   inside control ip addr add "$CONTROL_ADDRESS/24" dev br0
   inside control ip link set br0 up
-  # Without fsync: nothing here outlives the machine, and the disk is left to what is tested.
-  start control etcd etcd --data-dir /var/lib/etcd --unsafe-no-fsync --log-level warn
+  start_store
   start_api_server
   forward_api
   link_tools
@@ -40,7 +39,7 @@ control_plane() {
 
 start_api_server() {
   local config=/var/lib/config
-  start control kube-apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 --secure-port 6443 \
+  start control kube-apiserver kube-apiserver --etcd-servers "$STORE_URLS" --secure-port 6443 \
     --advertise-address "$CONTROL_ADDRESS" --service-cluster-ip-range "$SERVICES" \
     --tls-cert-file $config/apiserver.crt --tls-private-key-file $config/apiserver.key --client-ca-file $config/ca.crt \
     --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction --allow-privileged \

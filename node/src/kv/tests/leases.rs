@@ -123,6 +123,25 @@ fn a_lease_with_many_keys_ends_in_pieces_that_show_nothing_of_it() {
     assert_eq!(store.range(&range("\0", "\0")).expect("the newest").count, 0);
 }
 
+/// A copy that is brought up to date between the pieces of an entry has all that came before it, and nothing of it.
+#[test]
+fn a_copy_in_the_middle_of_the_end_of_a_lease_has_the_lease_and_its_keys() {
+    let mut store = store_at(NEWEST);
+    for id in [7, 8] {
+        store.apply(&grant(id)).expect("it is new");
+    }
+    for key in ["a", "b", "c"] {
+        apply_put(&mut store, put_with(key, 7)).expect("the lease is there");
+    }
+    let mut applying = Applying::new(revoke(7), &Bytes::new(), true);
+    assert!(applying.step(&mut store, 1).is_none());
+    let (copy, next) = keep(&mut store, Rebuild::default(), 1);
+    let copied = copy.finish(&store.summary(), store.applied()).expect("what was copied");
+    assert_eq!((keys_of(&copied, 7).len(), copied.leases().len()), (3, 2));
+    while applying.step(&mut store, 1).is_none() {}
+    assert!(!store.is_copied(next));
+}
+
 #[test]
 fn a_snapshot_with_a_key_that_hangs_on_no_lease_is_refused() {
     let mut store = store_at(NEWEST);

@@ -29,13 +29,6 @@ fn cluster_wakes_with_all_pods_that_its_members_need() {
 }
 
 #[test]
-fn cluster_that_is_paused_before_its_pods_have_gone_keeps_them_and_its_budget() {
-    let found = plan(&Wanted { paused: true, ..sleeping() }, &calm(3), 99);
-    assert_eq!((found.pods, found.step), (3, None));
-    assert_eq!(found.budget, Budget { min_available: 2, always_allow: false });
-}
-
-#[test]
 fn volume_that_would_go_with_its_pod_is_mended_first() {
     let mut seen = calm(3);
     seen.claims.get_mut(&2).expect("a claim").terminating = true;

@@ -33,11 +33,6 @@ impl World {
                 let all = (0..self.wanted.replicas).all(goes_on);
                 assert!(all, "a pod is replaced while another is not ready: {plan:?}");
             }
-            Some(Action::RemakeStatefulSet { .. }) => {
-                let stays = |ordinal| self.pods.get(&ordinal).is_some_and(|pod| pod.ends_in.is_none());
-                let whole = (0..self.wanted.replicas).all(stays);
-                assert!(whole, "nobody makes a pod while the set is away: {plan:?}");
-            }
             Some(Action::RaiseLevel { to, .. }) => {
                 assert!(self.supports(*to), "a level that a member does not support: {plan:?}");
                 let due = self

@@ -1,10 +1,6 @@
 //! Pods, machines and volumes that go.
 
-use std::process::Command;
-
-use quorate_crds::{Cause, TroubleStatus};
-
-use super::scene::{CLUSTER, Scene, delete_pods, leader_and_others, name, status, wait_until};
+use super::scene::{Scene, delete_pods, leader_and_others, name, status, wait_until};
 use super::{Case, PLANNED, UNPLANNED};
 use crate::kubectl::kubectl;
 use crate::story::{NAMESPACE, ids, wait_until_ready_of};
@@ -14,8 +10,6 @@ pub(super) const CASES: &[Case] = &[
     Case::new("a_followers_pod_is_deleted", 3, UNPLANNED, follower_deleted),
     Case::new("two_of_five_pods_are_deleted_at_once", 5, UNPLANNED, two_deleted),
     Case::new("a_volume_is_deleted", 3, UNPLANNED, volume_deleted),
-    Case::new("a_followers_machine_is_cut_off", 3, UNPLANNED, follower_cut_off).local(),
-    Case::new("the_leaders_machine_is_cut_off", 3, UNPLANNED, leader_cut_off).local(),
     Case::new("all_machines_are_drained_one_after_the_other", 3, PLANNED, drained).local(),
 ];
 
@@ -61,43 +55,7 @@ fn drained(_: &mut Scene) -> Result<u32, String> {
         // Whatever came of it, the machine takes pods again.
         kubectl(&["uncordon", machine])?;
         drained?;
-        wait_until_ready_of(CLUSTER, 3)?;
+        wait_until_ready_of(super::scene::CLUSTER, 3)?;
     }
     Ok(3)
-}
-
-fn follower_cut_off(_: &mut Scene) -> Result<u32, String> {
-    let (_, others) = leader_and_others(3)?;
-    cut_off(others[0])
-}
-
-fn leader_cut_off(_: &mut Scene) -> Result<u32, String> {
-    let (leader, _) = leader_and_others(3)?;
-    cut_off(leader)
-}
-
-/// The network of a pod's machine goes until the operator has named it, and comes back.
-fn cut_off(ordinal: u32) -> Result<u32, String> {
-    let pod = name(ordinal);
-    let get = ["get", "pod", &pod, "--namespace", NAMESPACE, "--output", "jsonpath={.spec.nodeName}"];
-    let machine = kubectl(&get)?;
-    // They are called node1, node2 and so on.
-    let number = machine.trim_start_matches(|letter: char| !letter.is_ascii_digit());
-    local("node-down", number)?;
-    let named = wait_until("the name of the machine that is away", |now| {
-        let away = |trouble: &TroubleStatus| trouble.pod == pod && trouble.cause == Cause::NodeAway;
-        now.troubles.iter().any(|trouble| away(trouble) && trouble.message.contains(&machine))
-    });
-    // Whatever was seen, the next case needs it.
-    local("node-up", number)?;
-    named.map(|_| 3)
-}
-
-/// A command of the local Kubernetes.
-fn local(command: &str, argument: &str) -> Result<(), String> {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/kubernetes/cluster");
-    let done = Command::new(program).args([command, argument]).output();
-    let done = done.map_err(|error| format!("cannot run {program}: {error}"))?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    if done.status.success() { Ok(()) } else { Err(format!("{program} {command} {argument}: {said}")) }
 }
