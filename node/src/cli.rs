@@ -84,7 +84,8 @@ pub struct Cli {
     #[arg(long, env = "QUORATE_BOOTSTRAP", value_parser = FalseyValueParser::new())]
     pub bootstrap: bool,
 
-    /// Join the cluster of the members with these peer addresses: as a learner at first, as a voter once it has caught up. A node that belongs
+    /// Join the cluster of the members with these peer addresses: as a learner at first, as a voter once it has caught up; or as the member that a client
+    /// has registered for its peer address (`etcdctl member add`). A node that belongs
     /// to the cluster already asks them where the members are by now: when all have moved, give each an address that works.
     #[arg(long, value_name = "HOST:PORT,…", env = "QUORATE_JOIN", value_delimiter = ',')]
     pub join: Vec<Address>,

@@ -10,7 +10,7 @@ use prost::Message as _;
 use quorate_api::log;
 use quorate_raft::{Configuration, Entry, Index, MemberId, Payload};
 
-use crate::level::{Level, NEWEST};
+use crate::level::{FIRST, Level, NEWEST, REGISTRATIONS};
 
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +51,18 @@ pub fn entry_to_wire(entry: &Entry) -> log::Entry {
         Payload::Command(bytes) => log::entry::Payload::Command(bytes.clone()),
         Payload::Configuration(c) => log::entry::Payload::Configuration(configuration_to_wire(c)),
     };
-    // What the first level reads says nothing of a format: there is no other kind of entry yet.
-    log::Entry { term: entry.term, payload: Some(payload), format: 0 }
+    // What the first level reads says nothing of a format.
+    let format = match &payload {
+        log::entry::Payload::Configuration(wire) if needs(wire) > FIRST => needs(wire),
+        _ => 0,
+    };
+    log::Entry { term: entry.term, payload: Some(payload), format }
+}
+
+/// The least level that reads a configuration.
+pub fn needs(wire: &log::Configuration) -> Level {
+    let is_registered = |member: &log::Member| member.registered != 0 || member.volume != 0;
+    if wire.members.iter().any(is_registered) { REGISTRATIONS } else { FIRST }
 }
 
 /// The entry at `index` from its wire form.
@@ -176,6 +186,7 @@ mod tests {
                 name: format!("n{id}"),
                 peer_address: format!("n{id}:2380"),
                 client_urls: vec![format!("http://n{id}:2379")],
+                ..log::Member::default()
             };
             (MemberId(id), address(&member))
         };

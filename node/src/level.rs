@@ -14,7 +14,7 @@
 //! | level | what it has beside the one below |
 //! |---|---|
 //! | 1 | |
-//! | 2 | A deletion at exactly the compacted revision is kept. Compares of a writing transaction look at a bounded number of keys. Alarms (etcd's `AlarmRequest`), a bounded number of each kind, NOSPACE by the size of the state among them: then nothing is put. Leases. |
+//! | 2 | A deletion at exactly the compacted revision is kept. Compares of a writing transaction look at a bounded number of keys. Alarms (etcd's `AlarmRequest`), a bounded number of each kind, NOSPACE by the size of the state among them: then nothing is put. Leases. Configurations say whom clients have registered (etcd's `MemberAdd`). |
 //!
 //! A build does as its cluster's level says, also where it knows better: until the level is raised, every step of an upgrade can be
 //! taken back.
@@ -32,6 +32,9 @@ pub const ALARMS: Level = 2;
 
 /// From this level on there are leases.
 pub const LEASES: Level = 2;
+
+/// From this level on configurations say whom clients have registered, before it has come (etcd's `MemberAdd`).
+pub const REGISTRATIONS: Level = 2;
 
 /// The newest level that this build supports.
 pub const NEWEST: Level = 2;

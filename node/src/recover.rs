@@ -187,5 +187,10 @@ impl Remains {
 fn address(configuration: &Configuration, old: MemberId, member: MemberId) -> Result<Bytes, RecoverError> {
     let described = configuration.addresses.get(&old).map(codec::member).transpose();
     let described = described.map_err(|error| RecoverError::Nothing(error.to_string()))?;
-    Ok(codec::address(&log::Member { id: member.0, ..described.unwrap_or_default() }))
+    Ok(codec::address(&log::Member {
+        id: member.0,
+        registered: log::Registration::None.into(),
+        volume: 0,
+        ..described.unwrap_or_default()
+    }))
 }

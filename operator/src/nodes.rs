@@ -323,6 +323,7 @@ fn to_wire(configuration: &Configuration) -> log::Configuration {
         name: member.name.clone(),
         peer_address: member.peer_address.clone(),
         client_urls: member.client_urls.clone(),
+        ..log::Member::default()
     };
     log::Configuration {
         voters: configuration.voters.iter().copied().collect(),

@@ -99,7 +99,22 @@ impl Cluster {
         self.add_on(Place::default()).await
     }
 
-    async fn add_on(&mut self, Place { disk, limits, version }: Place) -> Number {
+    async fn add_on(&mut self, place: Place) -> Number {
+        let (settings, disk) = self.prepare(place).await;
+        self.launch(settings, disk).await
+    }
+
+    /// One more node, which would join by itself and is not started: its addresses are known.
+    pub(crate) async fn reserve(&mut self) -> Settings {
+        self.prepare(Place::default()).await.0
+    }
+
+    /// Starts a node that was reserved.
+    pub(crate) async fn launch_reserved(&mut self, settings: Settings) -> Number {
+        self.launch(settings, None).await
+    }
+
+    async fn prepare(&mut self, Place { disk, limits, version }: Place) -> (Settings, Option<FaultyDisk>) {
         let number = self.members.len();
         let folder = self.folder.as_ref().expect("it is there until the end").path();
         let mut settings = Settings { limits, ..Settings::new(folder, &format!("node-{number}")) };
@@ -116,6 +131,11 @@ impl Cluster {
             Some(_) => settings.with(format!("--join={}", self.leader_door().await)),
         };
         settings.more.extend(self.flags.iter().cloned());
+        (settings, disk)
+    }
+
+    async fn launch(&mut self, settings: Settings, disk: Option<FaultyDisk>) -> Number {
+        let number = self.members.len();
         let process = Some(settings.start());
         self.members.push(Member { settings, process, id: 0, leaves: false, fails: false, disk });
         self.wait(&format!("node-{number} to answer"), async |cluster: &mut Self| {

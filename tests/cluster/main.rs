@@ -21,6 +21,7 @@ mod http;
 mod identities;
 mod leases;
 mod log;
+mod members;
 mod network;
 mod node;
 mod quota;

@@ -10,6 +10,7 @@ mod etcd;
 mod generate;
 mod lease;
 mod maintenance;
+mod members;
 mod ours;
 mod quota;
 mod range_stream;

@@ -40,6 +40,7 @@ pub(super) async fn add(
         name: node.name,
         peer_address: node.peer_address,
         client_urls: node.client_urls,
+        ..Member::default()
     };
     pursue(admins, output, &Goal::Present { member, learner }, seconds).await
 }

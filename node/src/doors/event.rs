@@ -50,6 +50,13 @@ pub(crate) enum Event {
         /// Told when this node has made it its own, durably.
         reply: oneshot::Sender<Result<(), ClusterError>>,
     },
+    /// This node, which belongs to no cluster, takes the ID that a client has registered for it, and starts anew as that member.
+    TakeId {
+        /// That ID.
+        member: MemberId,
+        /// Told if it does not.
+        reply: oneshot::Sender<ClusterError>,
+    },
     /// Found the cluster `cluster_id`, with this node as its one member.
     Bootstrap {
         /// The cluster to be.

@@ -177,6 +177,15 @@ mod tests {
     }
 
     #[test]
+    fn alarms_of_a_snapshot_are_in_order_and_once() {
+        let raised = |member_id| AlarmMember { member_id, alarm: AlarmType::Nospace.into() };
+        assert_eq!(restored(&[raised(1), raised(2)]).map(|alarms| alarms.len()), Some(2));
+        for wrong in [[raised(2), raised(1)], [raised(1), raised(1)]] {
+            assert_eq!(restored(&wrong), None);
+        }
+    }
+
+    #[test]
     fn nothing_is_put_while_no_space_is_raised() {
         let mut store = Store::new();
         put(&mut store).expect("a plain put");

@@ -75,6 +75,7 @@ impl Advertised {
             name: name.unwrap_or_else(|| identity.member.to_string()),
             peer_address: self.peer.to_string(),
             client_urls: vec![self.client],
+            ..log::Member::default()
         }
     }
 }

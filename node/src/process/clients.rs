@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::doors::gateway::Gateway;
+use crate::doors::members::Members;
 use crate::doors::view::NodeView;
 use crate::net::handshake::Handshakes;
 use crate::net::http2::{self, Http2};
@@ -73,6 +74,7 @@ struct Thread {
 #[derive(Debug, Clone)]
 pub(crate) struct ClientPort {
     pub(crate) view: NodeView,
+    pub(crate) members: Members,
     pub(crate) tls: Option<Tls>,
     pub(crate) peer_scheme: PeerScheme,
     /// From [`limits`].
@@ -117,8 +119,9 @@ impl Clients {
             runtime.spawn_blocking(|| ());
             let (lane, accepted) = net::lane();
             lanes.push(lane);
-            let view = port.view.clone();
-            let services = Services::new(gateway.clone(), view, port.peer_scheme, bounds, port.progress);
+            let (view, members) = (port.view.clone(), port.members.clone());
+            let services =
+                Services::new(gateway.clone(), view, members, port.peer_scheme, bounds, port.progress);
             let (handshakes, settings) = (handshakes.clone(), settings.clone());
             let (stop, stopped) = oneshot::channel();
             let serve = move || {

@@ -5,32 +5,28 @@
 
 use std::time::Duration;
 
-use quorate_api::admin::admin_client::AdminClient;
 use quorate_api::admin::{self as pb, StatusResponse};
 use quorate_api::log;
 use quorate_raft::MemberId;
 use tokio::sync::oneshot;
 use tonic::Code;
 
+use super::ask::Asker;
 use crate::doors::event::Event;
 use crate::doors::mailbox::Mailbox;
 use crate::doors::view::{NodeStatus, NodeView, Role};
 use crate::level::{Subject, Unsupported};
 use crate::peer::Peers;
-use crate::tls::Dialer;
 
 /// How long to wait before the next look.
 const INTERVAL: Duration = Duration::from_millis(200);
-
-/// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node that wants to be a member.
 #[derive(Debug)]
 #[allow(clippy::struct_field_names, reason = "the name of the flag")]
 pub(crate) struct Join {
     pub(crate) view: NodeView,
-    pub(crate) dialer: Dialer,
+    pub(crate) asks: Asker,
     /// This node, as configurations should describe it.
     pub(crate) me: log::Member,
     /// The peer addresses of members, when this node is to become a voter by itself, or may not know where the others are by now.
@@ -119,7 +115,7 @@ impl Join {
         }
         let mut found = Ok(None);
         for address in addresses {
-            found = self.find_leader(address).await.map(Some);
+            found = self.asks.find_leader(address).await.map(Some);
             if found.is_ok() {
                 break;
             }
@@ -146,6 +142,23 @@ impl Join {
         if !self.join.is_empty() && !self.let_in && was_removed(&mine, &leader, self.me.id) {
             return Err(JoinError::Removed(mine.cluster_id));
         }
+        if mine.cluster_id == 0
+            && !self.join.is_empty()
+            && let Some(taking) = committed(&leader).and_then(|current| take_registration(current, &self.me))
+        {
+            return Ok(match taking {
+                Taking::Tell(wanted) => {
+                    self.change(
+                        &address,
+                        &leader,
+                        wanted,
+                        "told the cluster that it has come to be the member registered for its address",
+                    )
+                    .await
+                }
+                Taking::Become(member) => self.take_id(member).await,
+            });
+        }
         self.let_in |= committed(&leader).is_some_and(|current| names(current, self.me.id));
         Ok(match next_step(&leader, &self.me, !self.join.is_empty(), self.let_in) {
             Step::Done => Progress::Done,
@@ -154,12 +167,22 @@ impl Join {
         })
     }
 
+    /// Has this node take the ID that was registered for it; then it starts anew.
+    async fn take_id(&self, member: MemberId) -> Progress {
+        let (reply, refused) = oneshot::channel();
+        self.mailbox.post(Event::TakeId { member, reply });
+        match refused.await {
+            Ok(error) => Progress::Waits(error.to_string()),
+            Err(_) => Progress::Quiet,
+        }
+    }
+
     /// Founds a cluster once all those at [`Self::join`] have said that they belong to none. If one of them belongs to a cluster this node
     /// joins that: its own disk may have been replaced since it was founded. One that does not answer may belong to one as well.
     async fn found_if_alone(&mut self) -> Result<Progress, JoinError> {
         let mut silent = None;
         for address in &self.join {
-            match self.status(address).await {
+            match self.asks.status(address).await {
                 Ok(status) if status.cluster_id != 0 => {
                     let cluster = format_args!("{:016x}", status.cluster_id);
                     tracing::warn!(cluster, address, "there is a cluster already: joins it, and founds none");
@@ -191,7 +214,7 @@ impl Join {
     /// is elected, and the configuration follows.
     async fn get_acquainted(&self, cluster_id: u64) {
         for address in &self.join {
-            let Ok(status) = self.status(address).await else { continue };
+            let Ok(status) = self.asks.status(address).await else { continue };
             if status.cluster_id != cluster_id {
                 continue;
             }
@@ -200,35 +223,6 @@ impl Join {
                 self.peers.introduced(MemberId(contact.member_id), &contact.peer_address);
             }
         }
-    }
-
-    /// The status of the leader, starting from the member at `address`, and its address.
-    async fn find_leader(&self, mut address: String) -> Result<(String, StatusResponse), String> {
-        for _ in 0..3 {
-            let status = self.status(&address).await.map_err(|reason| format!("{address}: {reason}"))?;
-            if status.leader_id == 0 {
-                return Err(format!("{address}: knows no leader"));
-            }
-            if status.leader_id == status.member_id {
-                return Ok((address, status));
-            }
-            let members = status.configuration.and_then(|c| c.configuration).map(|c| c.members);
-            let leader = members.into_iter().flatten().find(|member| member.id == status.leader_id);
-            address =
-                leader.ok_or_else(|| format!("{address}: does not know where its leader is"))?.peer_address;
-        }
-        Err(format!("{address}: no longer the leader"))
-    }
-
-    async fn status(&self, address: &str) -> Result<StatusResponse, String> {
-        let request = async {
-            let mut client = AdminClient::new(self.dialer.dial(address).await?);
-            let status = client.status(pb::StatusRequest {}).await;
-            status.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
-        };
-        tokio::time::timeout(REQUEST_TIMEOUT, request)
-            .await
-            .unwrap_or_else(|_| Err("no answer in time".into()))
     }
 
     async fn change(
@@ -249,22 +243,47 @@ impl Join {
                 newest_level: levels.newest,
             }],
         };
-        let change = async {
-            let mut client =
-                AdminClient::new(self.dialer.dial(address).await.map_err(tonic::Status::unavailable)?);
-            client.change_membership(request).await
-        };
-        match tokio::time::timeout(REQUEST_TIMEOUT, change).await {
-            Ok(Ok(_)) => {
+        match self.asks.change(address, request).await {
+            Ok(()) => {
                 tracing::info!(leader = address, "{why}");
                 Progress::Quiet
             }
             // Somebody else was faster, or the leader is busy with an earlier change: look again.
-            Ok(Err(status)) if matches!(status.code(), Code::Aborted | Code::Unavailable) => Progress::Quiet,
-            Ok(Err(status)) => Progress::Waits(format!("{address}: {}", status.message())),
-            Err(_) => Progress::Waits(format!("{address}: no answer in time")),
+            Err(status) if matches!(status.code(), Code::Aborted | Code::Unavailable) => Progress::Quiet,
+            Err(status) => Progress::Waits(format!("{address}: {}", status.message())),
         }
     }
+}
+
+/// How a node with an empty volume becomes the member that was registered for its address.
+#[derive(Debug, PartialEq)]
+enum Taking {
+    /// It says so in the configuration: whose volume it is counts from when that is committed.
+    Tell(log::Configuration),
+    /// That was committed: the ID is this volume's.
+    Become(MemberId),
+}
+
+/// What `me`, with an empty volume, does about a registration for its address, if there is one that is not another volume's.
+///
+/// An ID is taken by one volume only, ever: the log says which, by the ID that was drawn on that volume, before the volume says so. A volume that is lost
+/// between the two, or later, takes the ID with it, and what was registered is to be removed.
+fn take_registration(current: &log::Configuration, me: &log::Member) -> Option<Taking> {
+    let is_mine = |member: &&log::Member| {
+        member.registered() != log::Registration::None
+            && member.id != me.id
+            && member.peer_address == me.peer_address
+            && (member.volume == 0 || member.volume == me.id)
+    };
+    let registered = current.members.iter().find(is_mine)?;
+    if registered.volume == me.id {
+        return Some(Taking::Become(MemberId(registered.id)));
+    }
+    let mut wanted = current.clone();
+    let named = wanted.members.iter_mut().find(|member| member.id == registered.id)?;
+    (named.name, named.volume) = (me.name.clone(), me.id);
+    named.client_urls.clone_from(&me.client_urls);
+    Some(Taking::Tell(wanted))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -274,7 +293,7 @@ enum Progress {
     Waits(String),
 }
 
-/// What `me` asks of the leader, whose status is `leader`; with `join`, until it votes. Who was `let_in` and is no member any more
+/// What `me` asks of the leader, whose status is `leader`; with `join`, until it votes, unless it was registered as a learner. Who was `let_in` and is no member any more
 /// was removed, and does not come back by itself.
 fn next_step(leader: &StatusResponse, me: &log::Member, join: bool, let_in: bool) -> Step {
     let Some(current) = committed(leader) else {
@@ -282,6 +301,12 @@ fn next_step(leader: &StatusResponse, me: &log::Member, join: bool, let_in: bool
     };
     let is_voter = current.voters.contains(&me.id);
     let is_learner = current.learners.contains(&me.id);
+    let registered = current.members.iter().find(|member| member.id == me.id).map(log::Member::registered);
+    let votes = match registered.unwrap_or_default() {
+        log::Registration::None => join,
+        log::Registration::Voter => true,
+        log::Registration::Learner => false,
+    };
     let mut wanted = current.clone();
     describe(&mut wanted, me);
     match (is_voter, is_learner) {
@@ -290,7 +315,7 @@ fn next_step(leader: &StatusResponse, me: &log::Member, join: bool, let_in: bool
             wanted.learners.push(me.id);
             Step::Change(wanted, "was added as a learner")
         }
-        (false, true) if join => {
+        (false, true) if votes => {
             if !leader.progress.iter().any(|member| member.member_id == me.id && member.caught_up) {
                 return Step::Wait("catching up with the leader's log");
             }
@@ -326,10 +351,13 @@ fn names(configuration: &log::Configuration, id: u64) -> bool {
     configuration.voters.contains(&id) || configuration.learners.contains(&id)
 }
 
-/// Describes `me` in `configuration` as it is.
+/// Describes `me` in `configuration` as it is. What was registered stays.
 fn describe(configuration: &mut log::Configuration, me: &log::Member) {
     match configuration.members.iter_mut().find(|member| member.id == me.id) {
-        Some(member) => me.clone_into(member),
+        Some(member) => {
+            let (registered, volume) = (member.registered, member.volume);
+            *member = log::Member { registered, volume, ..me.clone() };
+        }
         None => configuration.members.push(me.clone()),
     }
 }
@@ -381,6 +409,46 @@ mod tests {
         assert_eq!((step.voters, step.learners), (vec![1, 2], vec![]));
 
         assert_eq!(next_step(&leader(&[1, 2], &[]), &member(2), true, false), Step::Done);
+    }
+
+    /// With the member 9 registered for the address of 2.
+    fn registered(registered: log::Registration, volume: u64) -> StatusResponse {
+        let mut status = leader(&[1], &[9]);
+        let current = status.configuration.as_mut().unwrap().configuration.as_mut().unwrap();
+        let member = current.members.last_mut().unwrap();
+        (member.peer_address, member.volume) = ("n2:1".into(), volume);
+        member.set_registered(registered);
+        status
+    }
+
+    #[test]
+    fn an_id_that_was_registered_is_taken_by_one_volume() {
+        let me = log::Member { name: "two".into(), ..member(2) };
+        let status = registered(log::Registration::Learner, 0);
+        let Some(Taking::Tell(told)) = take_registration(committed(&status).unwrap(), &me) else {
+            panic!("it tells the cluster first")
+        };
+        let named = &told.members[1];
+        assert_eq!((named.id, named.volume, named.name.as_str()), (9, 2, "two"));
+        assert_eq!(take_registration(&told, &me), Some(Taking::Become(MemberId(9))));
+        // Another volume that comes from there afterwards.
+        let other = log::Member { id: 3, ..me.clone() };
+        assert_eq!(take_registration(&told, &other), None);
+        // A member that nobody has registered is left alone, wherever it is.
+        let status = registered(log::Registration::None, 0);
+        assert_eq!(take_registration(committed(&status).unwrap(), &me), None);
+    }
+
+    #[test]
+    fn who_was_registered_votes_or_not_as_it_was_registered() {
+        let me = log::Member { peer_address: "n2:1".into(), ..member(9) };
+        let status = registered(log::Registration::Learner, 2);
+        assert_eq!(next_step(&status, &me, true, true), Step::Done);
+        let mut status = registered(log::Registration::Voter, 2);
+        assert!(matches!(next_step(&status, &me, false, true), Step::Wait(_)));
+        status.progress.push(pb::Progress { member_id: 9, caught_up: true, ..Default::default() });
+        let step = wanted(next_step(&status, &me, false, true));
+        assert_eq!((step.voters, step.learners, step.members[1].volume), (vec![1, 9], vec![], 2));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! The wiring of everything else; nothing else knows this room.
 
 mod addresses;
+mod ask;
 mod clients;
 mod disks;
 mod error;
 mod handover;
 mod join;
 pub mod log;
+mod members;
 mod memory;
 mod node;
 mod notify;

@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use quorate_api::log;
-use quorate_raft::{Config, Lease, Restored};
+use quorate_raft::{Config, Lease, MemberId, Restored};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::addresses::{Advertised, Ports, listen};
+use super::ask::Asker;
 use super::clients::{self, ClientPort, Clients};
 use super::disks::Disks;
 use super::error::RunError;
 use super::handover::hand_over;
 use super::join::{Join, JoinError};
+use super::members::Members;
 use super::memory::Kernel;
 use super::notify::Notify;
 use super::peer_port;
@@ -29,6 +31,7 @@ use crate::doors::event::Event;
 use crate::doors::gateway::{Gateway, Numbers};
 use crate::doors::health::Health;
 use crate::doors::mailbox::{Mailbox, Receiver, mailbox};
+use crate::doors::members::members;
 use crate::doors::view::{NodeStatus, NodeView, Unready, VERSION};
 use crate::http::{self, Reading, Shown};
 use crate::kv::{SnapshotPolicy, Store};
@@ -53,7 +56,8 @@ use crate::server::timing::{
     DISK_DEADLINE, ELECTION, HEARTBEAT, KEPT_LOG_BYTES, LEASE, REQUEST_TIMEOUT, START, ticks,
 };
 use crate::snapshots::{Archive, Corrupt, Manifest, Worker};
-use crate::storage::identity::Identity;
+use crate::storage::disk::OsDisk;
+use crate::storage::identity::{self, Identity};
 use crate::storage::{DirLock, OPEN_FILES, Wal};
 use crate::tls::{Dialer, Tls, TlsError};
 
@@ -76,8 +80,16 @@ pub fn run(cli: &Cli) -> Result<(), RunError> {
 
 fn run_here(cli: &Cli) -> Result<(), RunError> {
     peer_port::warn_if_open(cli);
-    while live_once(cli)? == Lived::UntilItStartsAnew {}
-    Ok(())
+    loop {
+        match live_once(cli)? {
+            Lived::Stopped => return Ok(()),
+            Lived::StartsAnew => {}
+            Lived::BecomesAnother(member) => {
+                identity::take_id(&OsDisk, &cli.data_dir, member)?;
+                tracing::info!(%member, "has taken the ID that was registered for its address");
+            }
+        }
+    }
 }
 
 /// One life of the node, on a runtime of its own: with that all connections end that are left.
@@ -140,9 +152,11 @@ struct Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lived {
     /// It was told to stop.
-    UntilStopped,
+    Stopped,
     /// It is to be put together once more, from what its directory holds by now.
-    UntilItStartsAnew,
+    StartsAnew,
+    /// The same, as this member.
+    BecomesAnother(MemberId),
 }
 
 /// What a member that has begun nothing yet says of itself.
@@ -231,8 +245,12 @@ impl Node {
             ports.handle(),
         );
         let peer_scheme = if certificates.peer.is_some() { PeerScheme::Https } else { PeerScheme::Http };
+        let (members, asked) = members();
+        let asks = Asker { dialer };
+        ports.handle().spawn(Members { view: view.clone(), asks: asks.clone() }.serve(asked));
         let port = ClientPort {
             view: view.clone(),
+            members,
             tls: certificates.client.clone(),
             peer_scheme,
             connections: tables.client.clone(),
@@ -256,7 +274,7 @@ impl Node {
         let join = cli.join.iter().map(ToString::to_string).collect();
         let join = Join {
             view: view.clone(),
-            dialer,
+            asks,
             me,
             join,
             founds: cli.bootstrap,
@@ -275,15 +293,17 @@ impl Node {
         loop {
             tokio::select! {
                 ended = &mut end => {
-                    if ended != Ok(End::StartsAnew) {
-                        return Err(fatal(ended));
-                    }
+                    let next = match ended {
+                        Ok(End::StartsAnew) => Lived::StartsAnew,
+                        Ok(End::BecomesAnother(member)) => Lived::BecomesAnother(member),
+                        ended => return Err(fatal(ended)),
+                    };
                     clients.stop().await;
                     peers.leave().await;
                     // Its ports are bound again at once.
                     ports.end();
                     let told = stop.told_again_within(Duration::ZERO).await;
-                    return Ok(if told { Lived::UntilStopped } else { Lived::UntilItStartsAnew });
+                    return Ok(if told { Lived::Stopped } else { next });
                 }
                 result = &mut enrolled, if !settled => {
                     settled = true;
@@ -310,7 +330,7 @@ impl Node {
         peers.leave().await;
         mailbox.post(Event::Stop);
         match end.await {
-            Ok(End::Stopped | End::StartsAnew) => Ok(Lived::UntilStopped),
+            Ok(End::Stopped | End::StartsAnew | End::BecomesAnother(_)) => Ok(Lived::Stopped),
             ended => Err(fatal(ended)),
         }
     }
@@ -556,7 +576,7 @@ fn fatal(ended: Result<End, oneshot::error::RecvError>) -> RunError {
         Ok(End::Unsupported(unsupported)) => RunError::Unsupported(unsupported),
         Ok(End::Contradiction(reason)) => RunError::Contradiction(reason),
         Ok(End::Conflict(reason)) => RunError::Conflict(reason),
-        Ok(End::Stopped | End::StartsAnew) | Err(_) => RunError::Lost,
+        Ok(End::Stopped | End::StartsAnew | End::BecomesAnother(_)) | Err(_) => RunError::Lost,
     }
 }
 

@@ -12,8 +12,8 @@ use quorate_raft::{
 };
 
 use super::{Message, Replica};
-use crate::command;
 use crate::level::{FIRST, Level, Levels, VERSION};
+use crate::{codec, command};
 use quorate_api::log;
 use quorate_api::log::command::Operation;
 
@@ -138,6 +138,14 @@ impl Replica {
     /// An error if a voter that a change of membership brings has not said lately that it supports the newest level in the log: it has ended
     /// at the entry that raises it, or will, and would be missing in the majority. The leader knows.
     pub(super) fn check_levels(&self, wanted: &Configuration) -> Result<(), ChangeError> {
+        let format = codec::needs(&codec::configuration_to_wire(wanted));
+        if format > self.level {
+            let what = format!(
+                "members are registered from level {format} of the cluster on, and it has {}",
+                self.level
+            );
+            return Err(ChangeError::Invalid(what));
+        }
         let (term, leader) = self.raft.leadership();
         if leader != Some(self.id) {
             return Ok(());

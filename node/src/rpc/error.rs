@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use crate::backup::BackupError;
 use crate::doors::gateway::RequestError;
+use crate::doors::members::Refusal;
 use crate::kv::KvError;
 use crate::kv::check::Invalid;
 
@@ -69,6 +70,45 @@ impl From<RequestError> for Status {
         };
         Status::new(code, text)
     }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let (code, text) = match refusal {
+            // etcd has a code for this, and does not use it.
+            Refusal::NotEnoughStarted => {
+                (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+            }
+            Refusal::Unhealthy => (Code::Unavailable, "etcdserver: unhealthy cluster"),
+            Refusal::AddressExists => (Code::FailedPrecondition, "etcdserver: Peer URLs already exists"),
+            Refusal::NotFound => return member_not_found(),
+            Refusal::NotALearner => {
+                (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+            }
+            Refusal::LearnerNotReady => (
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            Refusal::TooManyLearners => {
+                (Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+            }
+            Refusal::Unsupported => return RequestError::Unsupported.into(),
+            Refusal::NotAllowed => (Code::PermissionDenied, "etcdserver: permission denied"),
+            Refusal::TooMany => return too_many_requests(),
+            Refusal::TimedOut => return RequestError::TimedOut.into(),
+            Refusal::Stopping => return RequestError::Stopping.into(),
+            // etcd has no text for what its configurations allow.
+            Refusal::Invalid(reason) => {
+                return Status::new(Code::InvalidArgument, format!("etcdserver: {reason}"));
+            }
+        };
+        Status::new(code, text)
+    }
+}
+
+/// The URLs of a member are no peer URLs.
+pub(super) fn bad_member_urls() -> Status {
+    Status::new(Code::InvalidArgument, "etcdserver: given member URLs are invalid")
 }
 
 /// Where an answer says more than etcd's text does, which clients compare.

@@ -6,6 +6,7 @@ use tonic::{Request, Status};
 use super::arrival::Budget;
 use super::error::not_for_learners;
 use crate::doors::gateway::{Gateway, RequestError};
+use crate::doors::members::Members;
 use crate::doors::view::{Agreement, NodeView, Role};
 use crate::kv::Collected;
 
@@ -37,6 +38,8 @@ pub(super) struct Member {
     pub(super) gateway: Gateway,
     pub(super) view: NodeView,
     pub(super) peer_scheme: PeerScheme,
+    /// Changes of the membership.
+    pub(super) members: Members,
     /// Bytes that answers hold.
     pub(super) answers: Budget,
 }

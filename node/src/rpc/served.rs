@@ -18,13 +18,21 @@ use tonic::{Code, Status};
 
 use super::{Bounds, PeerScheme, Services};
 use crate::doors::gateway::Gateway;
+use crate::doors::members::members;
 use crate::doors::view::{NodeStatus, NodeView, Role};
 use crate::kv::Store;
 
 fn services() -> Services {
     let status = NodeStatus { member_id: 1, role: Role::Leader, leader: Some(1), ..NodeStatus::default() };
     let gateway = Gateway::local(Arc::new(RwLock::new(Store::new())));
-    Services::new(gateway, NodeView::new(status), PeerScheme::Http, Bounds::LEAST, Duration::from_mins(10))
+    Services::new(
+        gateway,
+        NodeView::new(status),
+        members().0,
+        PeerScheme::Http,
+        Bounds::LEAST,
+        Duration::from_mins(10),
+    )
 }
 
 /// A message with gRPC's header: not compressed, and so long.

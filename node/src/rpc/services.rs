@@ -29,6 +29,7 @@ use super::streams::Streams;
 use super::unary;
 use super::watch::WatchService;
 use crate::doors::gateway::Gateway;
+use crate::doors::members::Members;
 use crate::doors::view::NodeView;
 use crate::doors::watches::Watches;
 use crate::kv::check::MAX_REQUEST_BYTES;
@@ -98,11 +99,12 @@ pub struct Services {
 }
 
 impl Services {
-    /// Services that reach the replica through `gateway` and show what `view` shows, within `bounds`. Watches that ask for it are told how far they
+    /// Services that reach the replica through `gateway`, change the membership through `members`, and show what `view` shows, within `bounds`. Watches that ask for it are told how far they
     /// are about every `progress`.
     pub fn new(
         gateway: Gateway,
         view: NodeView,
+        members: Members,
         peer_scheme: PeerScheme,
         bounds: Bounds,
         progress: Duration,
@@ -111,7 +113,7 @@ impl Services {
         let answers = Budget::new(answering);
         let arriving = Budget::new(bounds.arriving.max(Bounds::LEAST.arriving));
         let watches = Watches::new(gateway.clone(), view.clone(), progress, answering / 4);
-        let member = Member { gateway, view: view.clone(), peer_scheme, answers };
+        let member = Member { gateway, view: view.clone(), peer_scheme, members, answers };
         let (held, arrives) = (Budget::new(answering), arriving.clone());
         let watch = WatchService { member: member.clone(), watches, held, arriving: arrives.clone() };
         let streams = Streams::new(view.clone(), MOST_KEEP_ALIVES);

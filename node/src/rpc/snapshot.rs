@@ -103,6 +103,7 @@ mod tests {
 
     use super::*;
     use crate::doors::gateway::Gateway;
+    use crate::doors::members::members;
     use crate::doors::view::{NodeStatus, NodeView};
     use crate::kv::Store;
     use crate::rpc::PeerScheme;
@@ -121,7 +122,7 @@ mod tests {
         }
         let (gateway, view) = (Gateway::local(Arc::clone(&store)), NodeView::new(NodeStatus::default()));
         let answers = Budget::new(most);
-        (Member { gateway, view, peer_scheme: PeerScheme::Http, answers }, store)
+        (Member { gateway, view, peer_scheme: PeerScheme::Http, members: members().0, answers }, store)
     }
 
     /// What is written meanwhile is not in it, and nothing of it is made before it is read.

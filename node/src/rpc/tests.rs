@@ -27,6 +27,7 @@ use super::maintenance::MaintenanceService;
 use super::member::{Member, PeerScheme};
 use super::services::{Bounds, Services};
 use crate::doors::gateway::Gateway;
+use crate::doors::members::members;
 use crate::doors::view::{ConfigurationView, NodeStatus, NodeView, Role, Unready};
 use crate::kv::Store;
 use crate::kv::check::MAX_REQUEST_BYTES;
@@ -41,6 +42,7 @@ fn status(member_id: u64) -> NodeStatus {
         name: name.to_owned(),
         peer_address: format!("{name}.example:2380"),
         client_urls: vec![format!("http://{name}.example:2379")],
+        ..log::Member::default()
     };
     let configuration = log::Configuration {
         voters: vec![LEADER],
@@ -65,6 +67,7 @@ fn member_with(status: NodeStatus) -> Member {
         gateway,
         view: NodeView::new(status),
         peer_scheme: PeerScheme::Https,
+        members: members().0,
         answers: Budget::new(1 << 20),
     }
 }
@@ -125,6 +128,7 @@ fn member_with_keys(keys: usize) -> Member {
         gateway: Gateway::local(store),
         view: NodeView::new(status(LEADER)),
         peer_scheme: PeerScheme::Http,
+        members: members().0,
         answers: Budget::new(1 << 20),
     }
 }
@@ -365,8 +369,14 @@ async fn health_follows_readiness() {
 #[tokio::test]
 async fn what_is_not_served_is_named() {
     let member = member_with(status(LEADER));
-    let mut services =
-        Services::new(member.gateway, member.view, PeerScheme::Http, Bounds::LEAST, Duration::from_mins(10));
+    let mut services = Services::new(
+        member.gateway,
+        member.view,
+        member.members,
+        PeerScheme::Http,
+        Bounds::LEAST,
+        Duration::from_mins(10),
+    );
     for path in ["/etcdserverpb.Watch/Nothing", "/v3lockpb.Lock/Lock", "/etcdserverpb.Auth/UserAdd"] {
         let request = http::Request::post(path).body(Body::empty()).expect("a request");
         let response = services.call(request).await.expect("always answered");

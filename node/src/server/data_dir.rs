@@ -66,6 +66,15 @@ impl DataDir {
         self.store(cluster)
     }
 
+    /// Whether the node may become another member: it has promised nothing under the ID that it has, for it belongs to no cluster.
+    pub(crate) fn may_take_id(&self) -> Result<(), ClusterError> {
+        match self.identity.cluster {
+            0 if self.half_founded => Err(ClusterError::HalfFounded),
+            0 => Ok(()),
+            mine => Err(ClusterError::NotFounder(mine)),
+        }
+    }
+
     /// Counts a start after number `start`, durably: that of a process that was heard, and that this directory has forgotten. Returns its
     /// number. Waits for the disk: nothing that this member says is taken before.
     ///

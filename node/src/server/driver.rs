@@ -110,6 +110,8 @@ pub(crate) enum End {
     Conflict(String),
     /// A snapshot has come, and there is no room for its state beside the present one: all is to be read anew, from that snapshot.
     StartsAnew,
+    /// The node, which belongs to no cluster, takes this ID, and starts anew with it.
+    BecomesAnother(MemberId),
 }
 
 /// Whether to go on.
@@ -231,6 +233,7 @@ impl Driver {
                 return next;
             }
             Event::Bootstrap { cluster_id, reply } => self.bootstrap(cluster_id, reply),
+            Event::TakeId { member, reply } => return self.take_id(member, reply),
             Event::ChangeMembership { expected, wanted, reply } => {
                 let _ = reply.send(self.replica.change_membership(expected, wanted));
             }
@@ -405,6 +408,20 @@ impl Driver {
         self.data_dir.join(cluster_id)?;
         self.status_view.publish(&self.replica, cluster_id);
         Ok(())
+    }
+
+    /// Ends, to become the member that a client has registered: everything here knows this process by the ID that it had, and so does the log, in which
+    /// nothing stands yet.
+    fn take_id(&self, member: MemberId, reply: oneshot::Sender<ClusterError>) -> Next {
+        let may =
+            if self.founding.is_some() { Err(ClusterError::InProgress) } else { self.data_dir.may_take_id() };
+        match may {
+            Ok(()) => Err(End::BecomesAnother(member)),
+            Err(error) => {
+                let _ = reply.send(error);
+                Ok(())
+            }
+        }
     }
 
     /// Founds a cluster: the log's first entry, then the identity. A crash between them leaves a log without a cluster, which

@@ -135,6 +135,22 @@ fn what_is_received_in_any_order_is_the_same_file() {
     assert!(matches!(receiver.report(), Report::Received(..)));
 }
 
+#[test]
+fn a_piece_that_comes_twice_counts_once() {
+    let (mut sender, mut receiver) = (Member::new(), Member::new());
+    sender.put(0..200);
+    let manifest = sender.take(200);
+    let id = manifest.id();
+    receiver.worker.push(Job::Receive(manifest.clone()));
+    for number in 0..manifest.pieces() {
+        for again in [0, number] {
+            receiver.worker.push(Job::Write(id, again, sender.piece(id, again)));
+        }
+        assert!(matches!(receiver.report(), Report::Written(_, written) if written == number));
+    }
+    assert!(matches!(receiver.report(), Report::Received(..)));
+}
+
 /// Two states at once may be more than there is memory for: then only the file is there in the end, and a process that starts anew has its state.
 #[test]
 fn a_snapshot_whose_state_has_no_room_beside_the_present_one_is_kept_as_a_file() {

@@ -1,6 +1,7 @@
 //! Who a member is: an ID drawn at random when its data directory was first used, and the cluster that it belongs to.
 //!
-//! An ID lives and dies with its data directory. It is never given to an empty one: a member that has lost its log would vote
+//! An ID lives and dies with its data directory. (Before it belongs to a cluster a directory may be given another: one that a client has registered for its
+//! address, and the log for this directory alone, by the ID that it had.) It is never given to an empty one: a member that has lost its log would vote
 //! again where it has voted already, and take back what it has acknowledged.
 //!
 //! The file `identity` is text:
@@ -142,6 +143,26 @@ impl Identity {
         let checksum = crc32c::crc32c(lines.as_bytes());
         format!("{lines}crc32c {checksum:08x}\n")
     }
+}
+
+/// Gives data directory `dir`, which belongs to no cluster and so has promised nothing, another ID, durably. Its log, in which nothing counts, goes
+/// first: it is that of the ID that it had. Cut short between the two, the directory is as good as new, with the old ID.
+pub fn take_id(disk: &dyn Disk, dir: &Path, member: MemberId) -> Result<(), OpenError> {
+    let foreign = |what: String| OpenError::Foreign { path: dir.to_owned(), what };
+    let identity =
+        Identity::read(disk, dir)?.ok_or_else(|| foreign("the directory has no identity".into()))?;
+    if identity.cluster != 0 {
+        let what =
+            format!("the directory belongs to cluster {:016x}, as {}", identity.cluster, identity.member);
+        return Err(foreign(what));
+    }
+    let wal = dir.join(WAL_DIR);
+    for name in disk.list(&wal).on("list", &wal)? {
+        let path = wal.join(name);
+        disk.remove(&path).on("remove", &path)?;
+    }
+    disk.sync_dir(&wal).on("sync", &wal)?;
+    Identity { member, ..identity }.save(disk, dir)
 }
 
 /// Reads what [`Identity::text`] writes; anything else is damage.
