@@ -37,7 +37,8 @@ store_is_whole() { [[ $(store member list | grep -c voter) == "$STORES" ]]; }
 
 # Ends the process that leads the store, and starts it again when another one leads.
 kill_store_leader() {
-  local leader pid
+  local leader pid LOCK
+  exec {LOCK}</dev/null   # no other run is waited for
   leader=$(store status | awk '$3 == "leader" { print $1 }')
   [[ -n $leader ]] || return 0
   pid=$(inside control pgrep --full --oldest -- "--name $leader ") || return 0
