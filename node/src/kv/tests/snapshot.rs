@@ -11,10 +11,9 @@ use quorate_api::snapshot as wire;
 
 use super::model::{change, key, operations_of};
 use super::requests::*;
-use crate::command;
 use crate::kv::snapshot::{NotEncoded, Restore, RestoreError};
 use crate::kv::{Collected, SnapshotPolicy, Store};
-use crate::level::{FIRST, NEWEST};
+use crate::level::{FIRST, LEASES, NEWEST};
 
 /// So small that records lie across its pieces.
 const PIECE: usize = 50;
@@ -54,7 +53,8 @@ fn apply_to_all(stores: &[&RwLock<Store>], operation: &Result<Operation, i64>) {
         Ok(operation) => operation.clone(),
         Err(back) => Operation::Compact(pb::CompactionRequest { revision: current - back, physical: false }),
     };
-    if command::needs(&operation) > stores[0].read().level() {
+    let is_of_leases = matches!(operation, Operation::LeaseGrant(_) | Operation::LeaseRevoke(_));
+    if is_of_leases && stores[0].read().level() < LEASES {
         return;
     }
     let policy = SnapshotPolicy { least_bytes: 100, ..SnapshotPolicy::default() };
