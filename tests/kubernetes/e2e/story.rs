@@ -104,7 +104,8 @@ impl Story {
         RELEASE.make_namespace()?;
         let mut arguments =
             vec!["upgrade", "--install", RELEASE.name, chart, "--namespace", RELEASE.namespace];
-        arguments.extend(["--wait", "--timeout", TIMEOUT]);
+        // Without values it would keep those of the release before.
+        arguments.extend(["--reset-values", "--wait", "--timeout", TIMEOUT]);
         // The demo removes what tests have left, and nothing that somebody else has installed.
         arguments.extend(["--description", "made by the tests"]);
         let mut settings = image_settings();
