@@ -46,7 +46,7 @@ images: ## Make both container images, without a registry or a daemon, and load 
 	@$(KUBERNETES) images
 
 ## Tests
-.PHONY: test test-rust test-kubernetes test-all simulate soak mutations fuzz lint bench manifests
+.PHONY: test test-rust test-kubernetes test-all test-apiserver simulate soak mutations fuzz lint bench manifests
 test: test-rust test-kubernetes ## Run every test: protocol, disk, processes, operator, Kubernetes (first time 40 min, then 15)
 
 test-rust: ## The tests that need no Kubernetes: the protocol, the disk, the API beside etcd, real processes under faults
@@ -57,6 +57,9 @@ test-kubernetes: ## The operator on a real Kubernetes, under load (brings the lo
 
 test-all: ## Every case of the operator, each with a cluster of its own, and a table of what it cost (CASE=name; GO_ON=1 after a stop)
 	@tests/run kubernetes --all $(if $(CASE),--case $(CASE)) $(if $(GO_ON),--go-on)
+
+test-apiserver: ## The storage tests of Kubernetes' API server, on a node in the place of their etcd (FLAGS=-run=TestList; some 10 min)
+	@tests/apiserver/run $(FLAGS)
 
 simulate: ## Whole clusters on virtual time under faults, each from a seed, every step checked (SEEDS=1000; SEED=7)
 	@tests/run simulate --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use quorate_api::admin::admin_server::{Admin, AdminServer};
 use quorate_api::admin::{self as pb, StatusResponse};
+use quorate_api::log;
 use quorate_raft::{ChangeError, Configuration, LogId, MemberId, ProposeError, TransferError};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -167,7 +168,8 @@ impl Admin for AdminService {
         self.check_cluster(cluster_id)?;
         let missing = |what| move || Status::invalid_argument(format!("the request has no {what}"));
         let expected = expected.ok_or_else(missing("expected configuration"))?;
-        let wanted = wanted.ok_or_else(missing("wanted configuration"))?;
+        let mut wanted = wanted.ok_or_else(missing("wanted configuration"))?;
+        keep_registrations(&mut wanted, self.view.status().members());
         let wanted = codec::configuration_from_wire(wanted)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.check_levels(&wanted, &levels)?;
@@ -348,6 +350,16 @@ pub(crate) fn response(view: &NodeView, tls: Option<&Tls>) -> StatusResponse {
 
 fn configuration_id(id: LogId) -> pb::ConfigurationId {
     pb::ConfigurationId { term: id.term, index: id.index }
+}
+
+/// What was said of members when they were registered stays with those that stay, also where whoever asks does not know of such a thing.
+fn keep_registrations(wanted: &mut log::Configuration, members: &[log::Member]) {
+    for member in &mut wanted.members {
+        let before = members.iter().find(|before| before.id == member.id);
+        if let Some(before) = before.filter(|_| member.registered == 0 && member.volume == 0) {
+            (member.registered, member.volume) = (before.registered, before.volume);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub(crate) struct Leases {
     lives: BTreeMap<u64, u64>,
     /// When each was seen to end first.
     ended: BTreeMap<u64, u64>,
+    /// When a client was told first that it has ended.
+    told: BTreeMap<u64, u64>,
     /// Those whose end a client has asked for.
     revoked: BTreeSet<u64>,
 }
@@ -54,6 +56,21 @@ impl Leases {
         if let Some(ended) = self.ended.get(&number) {
             self.may_have_ended(*ended, number);
         }
+    }
+
+    /// A client is told at `now` that it has ended.
+    pub(crate) fn told_ended(&mut self, now: u64, number: u64) {
+        self.may_have_ended(now, number);
+        self.told.entry(number).or_insert(now);
+    }
+
+    /// A client is told that it lives, which has asked at `asked`.
+    pub(crate) fn told_alive(&self, number: u64, asked: u64) {
+        assert!(
+            self.told.get(&number).is_none_or(|told| asked <= *told) || self.revoked.contains(&number),
+            "LEASES: the grant {:?} lives, and was said to have ended before that was asked",
+            self.grants.get(&number)
+        );
     }
 
     /// A client asks that it ends.

@@ -202,12 +202,15 @@ impl World {
         let grant = asked.grant.or(newest);
         // An answer that comes late may be about a later grant.
         if let Some(grant) = grant.filter(|grant| Some(*grant) == newest) {
+            if reply == LeaseReply::Done && asked.wish != Wish::Revoke {
+                self.invariants.leases.told_alive(grant, asked.asked);
+            }
             let time = asked.ttl.unsigned_abs() * SECOND * FASTEST / 1000;
             match reply {
                 LeaseReply::Done if matches!(asked.wish, Wish::Grant | Wish::Renew) => {
                     self.invariants.leases.acknowledged(grant, asked.asked, time);
                 }
-                LeaseReply::Ended => self.invariants.leases.may_have_ended(now, grant),
+                LeaseReply::Ended => self.invariants.leases.told_ended(now, grant),
                 LeaseReply::Done | LeaseReply::Unknown => {}
             }
         }

@@ -108,11 +108,11 @@ impl Keeper {
         &self.state
     }
 
-    /// How many versions wait to be written.
+    /// How many versions and leases wait to be written.
     pub fn lag(&self) -> u64 {
         let state = self.state.read();
         if self.incarnation.as_ref() == Some(&state.incarnation()) {
-            state.end() - self.next
+            state.end() - self.next + state.leases().uncopied()
         } else {
             u64::MAX
         }

@@ -236,6 +236,17 @@ impl Leases {
         taken
     }
 
+    /// How many leases the copy lacks, and one more while it has not read all of them once. 0 where there is no copy.
+    pub fn uncopied(&self) -> u64 {
+        let lacks = |lacks: &Uncopied| lacks.changed.len() as u64 + u64::from(lacks.next.is_some());
+        self.uncopied.as_ref().map_or(0, lacks)
+    }
+
+    /// How many views are being read.
+    pub fn views(&self) -> usize {
+        self.views.iter().filter(|view| view.strong_count() > 0).count()
+    }
+
     /// Whether the copy has all there is.
     pub fn is_copied(&self) -> bool {
         self.uncopied.as_ref().is_none_or(|lacks| lacks.next.is_none() && lacks.changed.is_empty())

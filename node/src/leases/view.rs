@@ -1,4 +1,6 @@
 //! The leases as they were at one moment, read a few at a time while they go on changing.
+//!
+//! A view that nobody reads on keeps no more than there was when it began: what is granted later it knows by its number.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,15 +21,21 @@ pub struct View {
 pub(super) struct Seen {
     /// All below this ID have been read; none at the end.
     next: Option<i64>,
-    /// What there was, by ID, of those that have changed since: none where there was no lease.
-    before: BTreeMap<i64, Option<Grant>>,
+    /// So many were ever granted when it began: what has a greater number came later.
+    granted: u64,
+    /// What there was, by ID, of those that have changed since.
+    before: BTreeMap<i64, Grant>,
 }
 
 impl Leases {
     /// Begins to read the leases as they are now.
     pub fn view(&mut self) -> View {
         self.views.retain(|view| view.strong_count() > 0);
-        let seen = Arc::new(Mutex::new(Seen { next: Some(i64::MIN), before: BTreeMap::new() }));
+        let seen = Arc::new(Mutex::new(Seen {
+            next: Some(i64::MIN),
+            granted: self.granted,
+            before: BTreeMap::new(),
+        }));
         self.views.push(Arc::downgrade(&seen));
         View { seen }
     }
@@ -36,8 +44,10 @@ impl Leases {
 impl Seen {
     /// The lease `id` is about to change, and `was` this.
     pub(super) fn note(&mut self, id: i64, was: Option<Grant>) {
-        if self.next.is_some_and(|next| next <= id) {
-            self.before.entry(id).or_insert(was);
+        if self.next.is_some_and(|next| next <= id)
+            && let Some(was) = was.filter(|was| was.number <= self.granted)
+        {
+            self.before.insert(id, was);
         }
     }
 }
@@ -49,10 +59,10 @@ impl View {
         let mut read = Vec::new();
         for _ in 0..most {
             let Some(next) = seen.next else { break };
-            let there = leases.by_id.range(next..).next().map(|(id, lease)| (*id, Some(lease.grant)));
-            let noted = seen.before.range(next..).next().map(|(id, was)| (*id, *was));
-            let (id, was) = match (there, noted) {
-                (Some(there), Some(noted)) if there.0 < noted.0 => there,
+            let there = leases.by_id.range(next..).next().map(|(_, lease)| lease.grant);
+            let noted = seen.before.range(next..).next().map(|(_, was)| *was);
+            let grant = match (there, noted) {
+                (Some(there), Some(noted)) if there.id < noted.id => there,
                 (_, Some(noted)) => noted,
                 (Some(there), None) => there,
                 (None, None) => {
@@ -60,9 +70,9 @@ impl View {
                     break;
                 }
             };
-            seen.before.remove(&id);
-            seen.next = id.checked_add(1);
-            read.extend(was);
+            seen.before.remove(&grant.id);
+            seen.next = grant.id.checked_add(1);
+            read.extend((grant.number <= seen.granted).then_some(grant));
         }
         read
     }
@@ -109,6 +119,20 @@ mod tests {
         drop(leases.view());
         leases.grant(1, 60).expect("it is new");
         assert!(leases.views.is_empty());
+    }
+
+    #[test]
+    fn a_view_that_is_not_read_keeps_no_more_than_there_was() {
+        let mut leases = Leases::default();
+        leases.grant(1, 60).expect("it is new");
+        let view = leases.view();
+        for id in (1..1000).rev() {
+            leases.end(id);
+            leases.grant(id, 9).expect("there is none any more");
+            leases.end(id);
+        }
+        assert_eq!(view.seen.lock().before.len(), 1);
+        assert_eq!(view.next(&leases, 9), [Grant { id: 1, ttl: 60, number: 1 }]);
     }
 
     #[test]

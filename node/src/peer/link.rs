@@ -255,7 +255,7 @@ impl Link {
     /// to hand them over again. (Those that were on it stay in doubt.)
     fn give_back(&self, mailbox: &Mailbox) {
         let mut queue = self.queue.lock();
-        let commands: Vec<Message> = queue.messages.drain(..).filter(Message::is_command).collect();
+        let commands: Vec<Message> = queue.messages.drain(..).filter(Message::is_of_clients).collect();
         queue.bytes = 0;
         drop(queue);
         if !commands.is_empty() {

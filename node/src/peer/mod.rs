@@ -106,7 +106,7 @@ impl Peers {
                 None => batch,
             });
         }
-        untaken.retain(Message::is_command);
+        untaken.retain(Message::is_of_clients);
         untaken
     }
 

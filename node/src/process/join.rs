@@ -144,7 +144,7 @@ impl Join {
         }
         if mine.cluster_id == 0
             && !self.join.is_empty()
-            && let Some(taking) = committed(&leader).and_then(|current| take_registration(current, &self.me))
+            && let Some(taking) = take_registration(&leader, &self.me)
         {
             return Ok(match taking {
                 Taking::Tell(wanted) => {
@@ -157,6 +157,9 @@ impl Join {
                     .await
                 }
                 Taking::Become(member) => self.take_id(member).await,
+                Taking::Forgot(member) => Progress::Waits(format!(
+                    "this volume was member {member} and has forgotten what it acknowledged: it was put back. Remove that member, and start with an empty data directory"
+                )),
             });
         }
         self.let_in |= committed(&leader).is_some_and(|current| names(current, self.me.id));
@@ -262,13 +265,16 @@ enum Taking {
     Tell(log::Configuration),
     /// That was committed: the ID is this volume's.
     Become(MemberId),
+    /// The volume has been that member, and has forgotten it: it came back from before.
+    Forgot(MemberId),
 }
 
 /// What `me`, with an empty volume, does about a registration for its address, if there is one that is not another volume's.
 ///
 /// An ID is taken by one volume only, ever: the log says which, by the ID that was drawn on that volume, before the volume says so. A volume that is lost
 /// between the two, or later, takes the ID with it, and what was registered is to be removed.
-fn take_registration(current: &log::Configuration, me: &log::Member) -> Option<Taking> {
+fn take_registration(leader: &StatusResponse, me: &log::Member) -> Option<Taking> {
+    let current = committed(leader)?;
     let is_mine = |member: &&log::Member| {
         member.registered() != log::Registration::None
             && member.id != me.id
@@ -277,7 +283,12 @@ fn take_registration(current: &log::Configuration, me: &log::Member) -> Option<T
     };
     let registered = current.members.iter().find(is_mine)?;
     if registered.volume == me.id {
-        return Some(Taking::Become(MemberId(registered.id)));
+        let has_acknowledged =
+            |member: &pb::Progress| member.member_id == registered.id && member.r#match > 0;
+        let has_come =
+            !current.learners.contains(&registered.id) || leader.progress.iter().any(has_acknowledged);
+        let id = MemberId(registered.id);
+        return Some(if has_come { Taking::Forgot(id) } else { Taking::Become(id) });
     }
     let mut wanted = current.clone();
     let named = wanted.members.iter_mut().find(|member| member.id == registered.id)?;
@@ -425,18 +436,27 @@ mod tests {
     fn an_id_that_was_registered_is_taken_by_one_volume() {
         let me = log::Member { name: "two".into(), ..member(2) };
         let status = registered(log::Registration::Learner, 0);
-        let Some(Taking::Tell(told)) = take_registration(committed(&status).unwrap(), &me) else {
+        let Some(Taking::Tell(told)) = take_registration(&status, &me) else {
             panic!("it tells the cluster first")
         };
         let named = &told.members[1];
         assert_eq!((named.id, named.volume, named.name.as_str()), (9, 2, "two"));
-        assert_eq!(take_registration(&told, &me), Some(Taking::Become(MemberId(9))));
+        let mut status = registered(log::Registration::Learner, 2);
+        assert_eq!(take_registration(&status, &me), Some(Taking::Become(MemberId(9))));
+        // It has come, and was put back to before that.
+        status.progress.push(pb::Progress { member_id: 9, r#match: 7, ..Default::default() });
+        assert_eq!(take_registration(&status, &me), Some(Taking::Forgot(MemberId(9))));
+        let current = status.configuration.as_mut().unwrap().configuration.as_mut().unwrap();
+        (current.voters, current.learners) = (vec![1, 9], vec![]);
+        status.progress.clear();
+        assert_eq!(take_registration(&status, &me), Some(Taking::Forgot(MemberId(9))));
         // Another volume that comes from there afterwards.
         let other = log::Member { id: 3, ..me.clone() };
-        assert_eq!(take_registration(&told, &other), None);
+        let status = registered(log::Registration::Learner, 2);
+        assert_eq!(take_registration(&status, &other), None);
         // A member that nobody has registered is left alone, wherever it is.
         let status = registered(log::Registration::None, 0);
-        assert_eq!(take_registration(committed(&status).unwrap(), &me), None);
+        assert_eq!(take_registration(&status, &me), None);
     }
 
     #[test]

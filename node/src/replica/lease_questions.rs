@@ -1,15 +1,17 @@
 //! What clients ask of leases' times: renewals, and how much is left.
 //!
 //! The leader answers, for its own clients and for other members', which send it all that wait in one message. Nothing of it goes into the log:
-//! the leader has itself confirmed first, as for a read, and by then has applied all that was committed; many questions share a round.
+//! the leader has itself confirmed first, as for a read; many questions share a round. A lease that it knows is renewed then, however far it is behind with
+//! applying, once it has applied what the leaders before it have proposed: no end of theirs can follow. That there is no such lease it says only when
+//! it has applied all that was committed before it was asked.
 //! A question may be asked twice, and a message with some may be lost: the member that has a client waiting asks again, and gives up when the
 //! client's time is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::log::ExpireLease;
 use quorate_api::log::command::Operation;
-use quorate_raft::{MemberId, Term};
+use quorate_raft::{Index, MemberId, ReadDone, Term};
 
 use super::builds::NO_ORIGIN;
 use super::lease_times::{Renewal, TimeLeft};
@@ -17,9 +19,6 @@ use super::{Answer, Client, Failure, Message, Outcome, Replica};
 use crate::command;
 use crate::leases::Grant;
 use crate::level::LEASES;
-
-/// Who asks for the reads by which the leader has itself confirmed.
-pub(super) const CONFIRMING: Client = Client(usize::MAX - 1);
 
 /// After so many ticks in silence a question is asked again.
 const ASKS_AGAIN: u64 = 50;
@@ -38,6 +37,9 @@ pub struct Question {
     pub renews: bool,
 }
 
+/// Questions, each with the member whose client asks.
+type Asked = Vec<(MemberId, Question)>;
+
 /// The questions of this member's clients, and those that it is to answer.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
@@ -46,11 +48,11 @@ pub(super) struct Questions {
     /// The numbers of those that are to be sent.
     unsent: Vec<u64>,
     /// To be answered by this member, once it has itself confirmed again.
-    asked: Vec<(MemberId, Question)>,
-    /// To be answered when it is confirmed as the leader of this term.
-    confirming: Option<(Term, Vec<(MemberId, Question)>)>,
-    /// The number of that, and of all before.
-    confirmations: u64,
+    asked: Asked,
+    /// To be answered when it is confirmed as the leader of this term, by the protocol's read of this number.
+    confirming: Option<(u64, Term, Asked)>,
+    /// To be answered by the leader of this term, once everything up to this entry is applied.
+    settled: Vec<(Index, Term, Asked)>,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,25 @@ impl Questions {
             }
         }
         questions
+    }
+
+    /// These were sent in vain.
+    fn undelivered(&mut self, questions: &[Question]) {
+        for Question { number, .. } in questions {
+            if let Some(waiting) = self.waiting.get_mut(number)
+                && waiting.sent.take().is_some()
+            {
+                self.unsent.push(*number);
+            }
+        }
+    }
+
+    /// The leases whose renewal is to be answered by this member.
+    fn renewing(&self) -> BTreeSet<i64> {
+        let confirming = self.confirming.iter().flat_map(|(_, _, questions)| questions);
+        let settled = self.settled.iter().flat_map(|(_, _, questions)| questions);
+        let all = self.asked.iter().chain(confirming).chain(settled);
+        all.filter(|(_, question)| question.renews).map(|(_, question)| question.id).collect()
     }
 
     /// A question is answered. None if nobody waits for it any more.
@@ -111,7 +132,8 @@ impl Replica {
     /// A client asks something of leases.
     pub fn ask(&mut self, client: Client, questions: Vec<Question>) {
         let by_level = (self.level < LEASES).then_some(Failure::Unsupported);
-        let refusal = self.refusal().or(by_level);
+        // A lease lives on though much waits to be applied.
+        let refusal = self.refusal().filter(|failure| *failure != Failure::TooFarBehind).or(by_level);
         for question in questions {
             match refusal {
                 Some(failure) => {
@@ -144,6 +166,7 @@ impl Replica {
         let (term, leader) = self.raft.leadership();
         if leader != Some(self.id) {
             self.questions.asked.clear();
+            self.questions.settled.clear();
         }
         let Some(leader) = leader else { return };
         if !self.questions.unsent.is_empty() {
@@ -155,35 +178,51 @@ impl Replica {
             }
         }
         if leader == self.id && !self.questions.asked.is_empty() && self.questions.confirming.is_none() {
-            self.questions.confirming = Some((term, std::mem::take(&mut self.questions.asked)));
-            self.questions.confirmations += 1;
-            let (number, deadline) = (self.questions.confirmations, self.now + self.request_ticks);
-            self.reads.arrive(CONFIRMING, number, deadline);
+            let questions = std::mem::take(&mut self.questions.asked);
+            self.questions.confirming = Some((self.raft.read_index(), term, questions));
         }
     }
 
-    /// Answers questions, if what was asked for to confirm this member has come.
+    /// The protocol has settled a read. Whether that was to confirm this member, for questions.
+    pub(super) fn confirmed(&mut self, done: ReadDone) -> bool {
+        let Some((_, term, questions)) = self.questions.confirming.take_if(|(id, ..)| *id == done.id) else {
+            return false;
+        };
+        // What is dropped here is asked again.
+        if let Some(index) = done.index {
+            self.questions.settled.push((index, term, questions));
+        }
+        true
+    }
+
+    /// Answers what can be answered.
     pub(super) fn answer_questions(&mut self) {
-        if self.questions.confirming.is_none() {
+        if self.questions.settled.is_empty() {
             return;
         }
-        let mut confirmed = None;
-        self.answers.retain(|answer| {
-            let confirms = answer.client == CONFIRMING;
-            if confirms {
-                confirmed = Some(matches!(answer.outcome, Outcome::Readable));
+        self.time_leases();
+        for (index, term, questions) in std::mem::take(&mut self.questions.settled) {
+            // Whoever led in a term and does so still has led all the time.
+            if self.raft.leadership() != (term, Some(self.id)) {
+                continue;
             }
-            !confirms
-        });
-        let Some(confirmed) = confirmed else { return };
-        let Some((term, questions)) = self.questions.confirming.take() else { return };
-        // Whoever led in a term and does so still has led all the time. What is dropped here is asked again.
-        if confirmed && self.raft.leadership() == (term, Some(self.id)) {
-            self.answer_confirmed(questions);
+            let knows_all = index <= self.applied;
+            let (now, later): (Vec<_>, Vec<_>) = questions.into_iter().partition(|(_, question)| {
+                knows_all || (question.renews && self.lease_times.lives(question.id))
+            });
+            self.answer_confirmed(now);
+            if !later.is_empty() {
+                self.questions.settled.push((index, term, later));
+            }
         }
     }
 
-    fn answer_confirmed(&mut self, questions: Vec<(MemberId, Question)>) {
+    /// These messages to the leader never left the process.
+    pub(super) fn questions_undelivered(&mut self, questions: &[Question]) {
+        self.questions.undelivered(questions);
+    }
+
+    fn answer_confirmed(&mut self, questions: Asked) {
         self.time_leases();
         let mut told: BTreeMap<MemberId, Vec<(u64, TimeLeft)>> = BTreeMap::new();
         for (from, question) in questions {
@@ -215,10 +254,10 @@ impl Replica {
         self.questions.tick(self.raft.leadership(), self.now, &mut self.answers);
         self.time_leases();
         if !self.is_divided() && !self.room.takes_nothing() {
-            let due = self.lease_times.take_due(self.now);
+            let renewing = self.questions.renewing();
+            let due = self.lease_times.take_due(self.now, |id| renewing.contains(&id));
             if !due.is_empty() && !self.propose_ends(&due) {
-                // They are given their time again, which does no harm.
-                self.lease_times.leads(None, self.now);
+                self.lease_times.put_back(&due, self.now);
             }
         }
     }

@@ -104,8 +104,9 @@ impl LeaseTimes {
         }
     }
 
-    /// The leases whose time is over: their ends are to be proposed. Some of them, if they are many. None unless this member leads.
-    pub(super) fn take_due(&mut self, now: u64) -> Vec<Grant> {
+    /// The leases whose time is over, but for those whose renewal `is_asked_for`: their ends are to be proposed. Some of them, if they are
+    /// many. None unless this member leads.
+    pub(super) fn take_due(&mut self, now: u64, is_asked_for: impl Fn(i64) -> bool) -> Vec<Grant> {
         let Some((_, since)) = self.leads else { return Vec::new() };
         let mut due = Vec::new();
         for _ in 0..LOOKED_AT {
@@ -117,12 +118,29 @@ impl LeaseTimes {
             let ends = known.renewed.max(since).saturating_add(self.ticks(known.grant.ttl));
             if ends > now {
                 self.enqueue(id, ends);
+            } else if is_asked_for(id) {
+                // What is known of it is not the newest: its client is about to be answered.
+                self.enqueue(id, now + 1);
             } else {
                 due.push(known.grant);
                 self.ending.insert(id);
             }
         }
         due
+    }
+
+    /// Whether this member leads, and the lease lives for certain, whatever is not applied yet: nobody has proposed its end but a client, maybe.
+    pub(super) fn lives(&self, id: i64) -> bool {
+        self.leads.is_some() && self.known.contains_key(&id) && !self.ending.contains(&id)
+    }
+
+    /// The ends of these could not be proposed.
+    pub(super) fn put_back(&mut self, due: &[Grant], now: u64) {
+        for grant in due {
+            if self.ending.remove(&grant.id) {
+                self.enqueue(grant.id, now + 1);
+            }
+        }
     }
 
     /// A client that was heard of it, of a leader that is confirmed since.
@@ -138,9 +156,11 @@ impl LeaseTimes {
 
     /// What is left of it.
     pub(super) fn left(&self, id: i64, now: u64) -> TimeLeft {
-        let Some(known) = self.known.get(&id).filter(|_| !self.ending.contains(&id)) else {
-            return TimeLeft::default();
-        };
+        let Some(known) = self.known.get(&id) else { return TimeLeft::default() };
+        // It is there until that has come.
+        if self.ending.contains(&id) {
+            return TimeLeft { ttl: known.grant.ttl, left: 0 };
+        }
         let since = self.leads.map_or(0, |(_, since)| since).max(known.renewed);
         let left = since.saturating_add(self.ticks(known.grant.ttl)).saturating_sub(now);
         let left = i64::try_from(left / self.ticks_per_second).unwrap_or(i64::MAX);
@@ -182,6 +202,10 @@ impl Due for BTreeSet<(u64, i64)> {
 mod tests {
     use super::*;
 
+    fn never(_: i64) -> bool {
+        false
+    }
+
     const FIRST: Grant = Grant { id: 1, ttl: 2, number: 1 };
 
     /// Leads since tick 0, with ten ticks a second.
@@ -195,9 +219,9 @@ mod tests {
     fn a_lease_ends_when_its_time_is_over_and_is_proposed_once() {
         let mut times = leading();
         assert_eq!(times.left(1, 5), TimeLeft { ttl: 2, left: 1 });
-        assert_eq!(times.take_due(19), []);
-        assert_eq!(times.take_due(20), [FIRST]);
-        assert_eq!((times.take_due(21), times.left(1, 21)), (vec![], TimeLeft::default()));
+        assert_eq!(times.take_due(19, never), []);
+        assert_eq!(times.take_due(20, never), [FIRST]);
+        assert_eq!((times.take_due(21, never), times.left(1, 21)), (vec![], TimeLeft { ttl: 2, left: 0 }));
         assert_eq!(times.renew(1, 21), Renewal::Ending);
         times.changed([Change::Ended(FIRST)], 22);
         assert_eq!(times.renew(1, 22), Renewal::Done(0));
@@ -207,37 +231,56 @@ mod tests {
     fn a_renewal_gives_it_its_whole_time_again() {
         let mut times = leading();
         assert_eq!(times.renew(1, 19), Renewal::Done(2));
-        assert_eq!(times.take_due(38), []);
-        assert_eq!(times.take_due(39), [FIRST]);
+        assert_eq!(times.take_due(38, never), []);
+        assert_eq!(times.take_due(39, never), [FIRST]);
     }
 
     #[test]
     fn a_new_leader_gives_it_its_whole_time_again() {
         let mut times = LeaseTimes::new(10, [FIRST]);
-        assert_eq!(times.take_due(100), [], "a follower ends none");
+        assert_eq!(times.take_due(100, never), [], "a follower ends none");
         times.leads(Some(5), 100);
-        assert_eq!((times.left(1, 100), times.take_due(119)), (TimeLeft { ttl: 2, left: 2 }, vec![]));
+        assert_eq!((times.left(1, 100), times.take_due(119, never)), (TimeLeft { ttl: 2, left: 2 }, vec![]));
         times.leads(Some(5), 119);
-        assert_eq!(times.take_due(120), [FIRST]);
+        assert_eq!(times.take_due(120, never), [FIRST]);
     }
 
     #[test]
     fn an_end_that_was_lost_with_its_term_comes_again_after_the_whole_time() {
         let mut times = leading();
-        assert_eq!(times.take_due(20), [FIRST]);
+        assert_eq!(times.take_due(20, never), [FIRST]);
         times.leads(None, 21);
         times.leads(Some(6), 30);
         assert_eq!(times.renew(1, 31), Renewal::Done(2));
-        assert_eq!((times.take_due(50), times.take_due(51)), (vec![], vec![FIRST]));
+        assert_eq!((times.take_due(50, never), times.take_due(51, never)), (vec![], vec![FIRST]));
     }
 
     #[test]
     fn another_grant_of_the_same_id_has_a_time_of_its_own() {
         let mut times = leading();
-        assert_eq!(times.take_due(20), [FIRST]);
+        assert_eq!(times.take_due(20, never), [FIRST]);
         let second = Grant { number: 2, ..FIRST };
         times.changed([Change::Ended(FIRST), Change::Granted(second)], 25);
-        assert_eq!((times.take_due(44), times.take_due(45)), (vec![], vec![second]));
+        assert_eq!((times.take_due(44, never), times.take_due(45, never)), (vec![], vec![second]));
+    }
+
+    #[test]
+    fn a_lease_whose_renewal_has_come_is_not_ended_before_that_is_answered() {
+        let mut times = leading();
+        assert_eq!(times.take_due(25, |id| id == 1), []);
+        assert_eq!(times.renew(1, 26), Renewal::Done(2));
+        assert_eq!((times.take_due(45, never), times.take_due(46, never)), (vec![], vec![FIRST]));
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_proposed_is_tried_again_and_gives_no_other_lease_more_time() {
+        let second = Grant { id: 2, ttl: 3, number: 2 };
+        let mut times = LeaseTimes::new(10, [FIRST, second]);
+        times.leads(Some(5), 0);
+        let due = times.take_due(20, never);
+        times.put_back(&due, 20);
+        assert!(times.lives(1) && !times.lives(9));
+        assert_eq!((times.take_due(21, never), times.take_due(30, never)), (vec![FIRST], vec![second]));
     }
 
     #[test]
@@ -246,10 +289,10 @@ mod tests {
             (1..=3 * MOST_ENDING as u64).map(|number| Grant { id: number.cast_signed(), ttl: 2, number });
         let mut times = LeaseTimes::new(10, many);
         times.leads(Some(5), 0);
-        let due = times.take_due(20);
-        assert_eq!((due.len(), times.take_due(20).len()), (MOST_ENDING, 0));
+        let due = times.take_due(20, never);
+        assert_eq!((due.len(), times.take_due(20, never).len()), (MOST_ENDING, 0));
         times.changed(due.into_iter().take(9).map(Change::Ended), 21);
-        assert_eq!(times.take_due(21).len(), 9);
+        assert_eq!(times.take_due(21, never).len(), 9);
     }
 
     #[test]
@@ -257,7 +300,7 @@ mod tests {
         let forever = Grant { ttl: i64::MAX, ..FIRST };
         let mut times = LeaseTimes::new(50, [forever]);
         times.leads(Some(5), u64::MAX / 2);
-        assert_eq!(times.take_due(u64::MAX - 1), []);
+        assert_eq!(times.take_due(u64::MAX - 1, never), []);
         assert!(times.left(1, u64::MAX - 1).ttl > 0);
     }
 }

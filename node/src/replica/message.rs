@@ -171,9 +171,9 @@ impl Rejection {
 }
 
 impl Message {
-    /// Whether it carries commands of clients, which nobody repeats when it is lost.
-    pub fn is_command(&self) -> bool {
-        matches!(self, Message::Forward { .. })
+    /// Whether it carries what clients ask for: who sends it is told when it is lost.
+    pub fn is_of_clients(&self) -> bool {
+        matches!(self, Message::Forward { .. } | Message::LeaseQuestions { .. })
     }
 
     /// To whom it is addressed.

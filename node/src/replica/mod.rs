@@ -439,10 +439,14 @@ impl Replica {
     /// These messages to other members never left the process: the commands in them were not handed over.
     pub fn undelivered(&mut self, messages: Vec<Message>) {
         for message in messages {
-            if let Message::Forward { from, term, commands, .. } = message
-                && from == self.id
-            {
-                self.writes.rejected(term, &command::numbers(commands));
+            match message {
+                Message::Forward { from, term, commands, .. } if from == self.id => {
+                    self.writes.rejected(term, &command::numbers(commands));
+                }
+                Message::LeaseQuestions { from, questions, .. } if from == self.id => {
+                    self.questions_undelivered(&questions);
+                }
+                _ => {}
             }
         }
     }
@@ -520,6 +524,9 @@ impl Replica {
         status_changed |= self.hand_out(output.committed);
         self.ahead.handed_out(self.handed);
         for done in output.reads {
+            if self.confirmed(done) {
+                continue;
+            }
             self.reads.settled(done, self.applied, &mut self.answers);
         }
         self.answer_questions();

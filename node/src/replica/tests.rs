@@ -1,6 +1,7 @@
 //! Three members with a network, disks and appliers that do as the test says.
 
 mod applying;
+mod leases;
 mod levels;
 mod quota;
 

@@ -32,7 +32,7 @@ impl KvService {
 
     /// The same for one more connection.
     pub(super) fn of_connection(&self, member: Member) -> Self {
-        Self { member, streams: self.streams.clone() }
+        Self { member, streams: self.streams.of_connection() }
     }
 
     pub(super) fn member(&self) -> &Member {

@@ -7,15 +7,21 @@ use quorate_api::log::command::Operation;
 use tonic::{Code, Request, Status};
 
 use super::arrival::Share;
-use super::error::mismatched;
+use super::error::{mismatched, too_many_requests};
 use super::member::Member;
 use super::pieces::Answer;
 use crate::doors::gateway::RequestError;
 use crate::kv::{self, KvError};
-use crate::leases::{MAX_TTL, MIN_TTL};
+use crate::leases::{Grant, MAX_TTL, MIN_TTL};
 
 /// Leases, or keys of one, that are read under one hold of the state's lock.
 const READ_AT_ONCE: usize = 1024;
+
+/// The same in bytes, about.
+const BYTES_AT_ONCE: usize = 256 << 10;
+
+/// So many readers of all leases are answered at a time: each is told of every change that it has not read yet.
+const MOST_VIEWS: usize = 32;
 
 /// The lease service of one client runtime, but for the stream of renewals (`rpc/keep_alive.rs`).
 #[derive(Debug, Clone)]
@@ -70,32 +76,47 @@ impl LeaseService {
         // What was granted to others before this call was asked is here as well.
         self.member.gateway.read_barrier().await?;
         let mut share = self.member.answers.share();
-        let header = Some(self.member.header(self.member.gateway.store().read().revision()));
+        let (revision, grant) = {
+            let store = self.member.gateway.store().read();
+            (store.revision(), store.leases().get(id))
+        };
+        let header = Some(self.member.header(revision));
         let gone = pb::LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() };
-        if time.ttl == 0 || self.member.gateway.store().read().leases().get(id).is_none() {
+        let Some(grant) = grant.filter(|_| time.ttl != 0) else { return Ok(Answer::new(gone, share)) };
+        let mut response =
+            pb::LeaseTimeToLiveResponse { ttl: time.left, granted_ttl: time.ttl, ..gone.clone() };
+        if keys && !self.read_keys(grant, &mut response.keys, &mut share).await? {
             return Ok(Answer::new(gone, share));
-        }
-        let mut response = pb::LeaseTimeToLiveResponse { ttl: time.left, granted_ttl: time.ttl, ..gone };
-        if keys {
-            self.read_keys(id, &mut response.keys, &mut share).await?;
         }
         Ok(Answer::new(response, share))
     }
 
-    /// Reads the keys that hang on a lease, some under each hold of the lock.
-    async fn read_keys(&self, id: i64, keys: &mut Vec<Bytes>, share: &mut Share) -> Result<(), Status> {
+    /// Reads the keys that hang on a lease, some under each hold of the lock. False if it has ended meanwhile.
+    async fn read_keys(
+        &self,
+        grant: Grant,
+        keys: &mut Vec<Bytes>,
+        share: &mut Share,
+    ) -> Result<bool, Status> {
         loop {
-            let before = keys.len();
+            let (mut bytes, before) = (0, keys.len());
             {
                 let store = self.member.gateway.store().read();
+                if store.leases().get(grant.id) != Some(grant) {
+                    return Ok(false);
+                }
                 let after = keys.last().cloned();
-                let more = store.leases().keys(id, after.as_deref()).take(READ_AT_ONCE);
-                keys.extend(more.map(Bytes::copy_from_slice));
+                for key in store.leases().keys(grant.id, after.as_deref()).take(READ_AT_ONCE) {
+                    keys.push(Bytes::copy_from_slice(key));
+                    bytes += size_of::<Bytes>() + key.len();
+                    if bytes >= BYTES_AT_ONCE {
+                        break;
+                    }
+                }
             }
-            let bytes: usize = keys[before..].iter().map(|key| size_of::<Bytes>() + key.len()).sum();
             share.reach(share.bytes() + bytes)?;
-            if keys.len() < before + READ_AT_ONCE {
-                return Ok(());
+            if keys.len() == before {
+                return Ok(true);
             }
             tokio::task::yield_now().await;
         }
@@ -109,19 +130,52 @@ impl LeaseService {
         self.member.admit(&request, false)?;
         self.member.gateway.read_barrier().await?;
         let mut share = self.member.answers.share();
-        let (view, revision) = {
-            let mut store = self.member.gateway.store().write();
-            (store.leases_mut().view(), store.revision())
+        let few = {
+            let store = self.member.gateway.store().read();
+            let leases = store.leases();
+            (leases.len() <= READ_AT_ONCE)
+                .then(|| (store.revision(), leases.iter_from(i64::MIN).map(|grant| grant.id).collect()))
         };
-        let mut leases = Vec::new();
-        while !view.is_at_end() {
-            let read = view.next(self.member.gateway.store().read().leases(), READ_AT_ONCE);
-            share.reach(share.bytes() + read.len() * size_of::<pb::LeaseStatus>())?;
-            leases.extend(read.into_iter().map(|grant| pb::LeaseStatus { id: grant.id }));
-            tokio::task::yield_now().await;
-        }
+        let (revision, ids): (i64, Vec<i64>) = match few {
+            Some(few) => few,
+            None => self.read_many(&mut share).await?,
+        };
         let header = Some(self.member.header(revision));
+        let leases = ids.into_iter().map(|id| pb::LeaseStatus { id }).collect();
         Ok(Answer::new(pb::LeaseLeasesResponse { header, leases }, share))
+    }
+
+    /// The IDs of more leases than are read under one hold of the lock, as they are now, and the revision.
+    async fn read_many(&self, share: &mut Share) -> Result<(i64, Vec<i64>), Status> {
+        loop {
+            let (view, revision, state) = {
+                let mut store = self.member.gateway.store().write();
+                if store.leases().views() >= MOST_VIEWS {
+                    return Err(too_many_requests());
+                }
+                (store.leases_mut().view(), store.revision(), store.incarnation())
+            };
+            let mut ids = Vec::new();
+            let is_whole = loop {
+                let read = {
+                    let store = self.member.gateway.store().read();
+                    if store.incarnation() != state {
+                        break false;
+                    }
+                    view.next(store.leases(), READ_AT_ONCE)
+                };
+                ids.extend(read.into_iter().map(|grant| grant.id));
+                share.reach(ids.len() * size_of::<pb::LeaseStatus>())?;
+                if view.is_at_end() {
+                    break true;
+                }
+                tokio::task::yield_now().await;
+            };
+            // Another state has taken the place of the one that was read: it begins anew.
+            if is_whole {
+                return Ok((revision, ids));
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use super::member::Member;
 use super::pieces::{counted, encode, success};
 use super::streams::Ends;
 use crate::kv::RangeScan;
-use crate::kv::check::{self, MAX_REQUEST_BYTES};
+use crate::kv::check;
 
 /// Steps that are taken under one hold of the state's lock.
 const PIECE: usize = 512;
@@ -150,7 +150,7 @@ impl Chunks {
         };
         let bytes = encode(&pb::RangeStreamResponse { range_response: Some(response) });
         let mut share = self.member.answers.share();
-        if bytes.len() > MAX_REQUEST_BYTES / 16 && !share.grow(bytes.len()) {
+        if !share.grow(bytes.len()) {
             return Err(too_many_requests());
         }
         Ok(Frame::data(counted(bytes, Some(share))))

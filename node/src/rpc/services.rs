@@ -74,7 +74,6 @@ pub fn is_stream(path: &str) -> bool {
         "/grpc.health.v1.Health/Watch"
             | "/etcdserverpb.Watch/Watch"
             | "/etcdserverpb.Lease/LeaseKeepAlive"
-            | "/etcdserverpb.KV/RangeStream"
             | "/etcdserverpb.Maintenance/Snapshot"
             | "/v3electionpb.Election/Observe"
     )
@@ -138,8 +137,11 @@ impl Services {
         let arriving = self.arriving.of_connection();
         let (watches, held) = (self.watch.watches.clone(), self.watch.held.of_connection());
         let watch = WatchService { member: member.clone(), watches, held, arriving: arriving.clone() };
-        let keep_alive =
-            KeepAlive { member: member.clone(), arriving: arriving.clone(), ..(*self.keep_alive).clone() };
+        let keep_alive = KeepAlive {
+            member: member.clone(),
+            streams: self.keep_alive.streams.of_connection(),
+            arriving: arriving.clone(),
+        };
         Self {
             kv: Arc::new(self.kv.of_connection(member.clone())),
             watch: Arc::new(watch),

@@ -39,6 +39,11 @@ impl Streams {
         Self { view, standing: Arc::default(), places: Budget::new(most) }
     }
 
+    /// The same for one more connection, which has a part of its own of the places.
+    pub(super) fn of_connection(&self) -> Self {
+        Self { places: self.places.of_connection(), ..self.clone() }
+    }
+
     /// A place for one more, for as long as it is held.
     pub(super) fn place(&self) -> Result<Share, Status> {
         let mut place = self.places.share();
