@@ -24,9 +24,9 @@ const MOST_ENDING: usize = 256;
 /// What is left of a lease, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeLeft {
-    /// For how long it lives when nothing is heard. 0 if there is no such lease, or it is at its end.
+    /// For how long it lives when nothing is heard. 0 if there is no such lease.
     pub ttl: i64,
-    /// How much of that is left.
+    /// How much of that is left. 0 also while its end is proposed.
     pub left: i64,
 }
 
