@@ -387,4 +387,21 @@ mod tests {
         view.publish(status(2));
         assert_eq!(watcher.next().await.map(shown), Some(2));
     }
+
+    /// An operator of before writes back what it knows of a configuration.
+    #[test]
+    fn what_was_registered_of_a_member_stays_whoever_writes_the_configuration() {
+        let member = |id| log::Member { id, ..log::Member::default() };
+        let mut registered = log::Member { volume: 7, ..member(2) };
+        registered.set_registered(log::Registration::Learner);
+        let mut wanted =
+            log::Configuration { members: vec![member(1), member(2), member(3)], ..Default::default() };
+        keep_registrations(&mut wanted, &[member(1), registered.clone(), member(9)]);
+        assert_eq!(wanted.members, [member(1), registered.clone(), member(3)]);
+        // A volume that has come since is told of by whoever knows of it.
+        let come = log::Member { volume: 8, ..registered.clone() };
+        wanted.members = vec![come.clone()];
+        keep_registrations(&mut wanted, &[registered]);
+        assert_eq!(wanted.members, [come]);
+    }
 }

@@ -22,7 +22,8 @@ import (
 // NODE is the program that is tested.
 const NODE = "QUORATE_NODE"
 
-// NewTestConfig returns what tests change before they call RunEtcd. Of all that it has, what is looked at is what some test sets.
+// NewTestConfig returns what tests change before they call RunEtcd. The folder, the client's address and the interval of progress are looked at, and
+// nothing else of it.
 func NewTestConfig(t testing.TB) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
@@ -69,16 +70,21 @@ func start(t testing.TB, log string, arguments []string) {
 	}
 	node := exec.Command(program, arguments...)
 	node.Stdout, node.Stderr = output, output
-	// It goes with this process, however that ends.
+	// A test that is killed cleans nothing up.
 	node.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := node.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- node.Wait() }()
 	t.Cleanup(func() {
-		if err := node.Process.Kill(); err != nil {
+		select {
+		case err := <-ended:
 			t.Errorf("the node has ended before the test: %v", err)
+		default:
+			node.Process.Kill()
+			<-ended
 		}
-		node.Wait()
 		if t.Failed() {
 			said, _ := os.ReadFile(log)
 			t.Logf("the node said:\n%s", said)

@@ -13,7 +13,6 @@ use quorate_api::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, PutRequest, RangeRequest,
 };
 use quorate_tests::clients::endpoint;
-use rand::RngExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -123,20 +122,7 @@ async fn no_lease_ends_early_and_each_ends_while_leaders_are_killed() {
             tokio::spawn(holder.run(Arc::clone(&stop)))
         })
         .collect();
-    for _ in 0..Scenario::rounds(4) {
-        scenario.a_while().await;
-        let (leader, _) = scenario.cluster.wait_for_leader().await;
-        if scenario.random.random() {
-            scenario.cluster.kill(leader);
-            scenario.progress().await;
-            scenario.cluster.restart(leader);
-        } else {
-            scenario.cluster.pause(leader);
-            scenario.progress().await;
-            scenario.cluster.resume(leader);
-        }
-        scenario.progress().await;
-    }
+    scenario.trouble_leaders(Scenario::rounds(4)).await;
     stop.store(true, Ordering::Relaxed);
     for holder in holders {
         assert!(holder.await.expect("it ends") > 0, "each was renewed");

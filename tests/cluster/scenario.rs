@@ -105,6 +105,24 @@ impl Scenario {
         tokio::time::sleep(while_).await;
     }
 
+    /// Kills or pauses whoever leads, so many times, and brings it back once the others have gone on.
+    pub(crate) async fn trouble_leaders(&mut self, times: usize) {
+        for _ in 0..times {
+            self.a_while().await;
+            let (leader, _) = self.cluster.wait_for_leader().await;
+            if self.random.random() {
+                self.cluster.kill(leader);
+                self.progress().await;
+                self.cluster.restart(leader);
+            } else {
+                self.cluster.pause(leader);
+                self.progress().await;
+                self.cluster.resume(leader);
+            }
+            self.progress().await;
+        }
+    }
+
     /// Waits until the clients get answers.
     pub(crate) async fn progress(&mut self) {
         let notes = Arc::clone(self.notes());

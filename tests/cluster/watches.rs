@@ -12,7 +12,6 @@ use quorate_api::etcdserverpb::watch_request::RequestUnion;
 use quorate_api::etcdserverpb::{RangeRequest, WatchCreateRequest, WatchRequest};
 use quorate_api::mvccpb::Event;
 use quorate_tests::clients::endpoint;
-use rand::RngExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Status;
@@ -110,20 +109,7 @@ async fn watches_go_on_at_any_node_while_leaders_are_killed() {
             (next, tokio::spawn(watcher.run(Arc::clone(&end))))
         })
         .collect();
-    for _ in 0..Scenario::rounds(4) {
-        scenario.a_while().await;
-        let (leader, _) = scenario.cluster.wait_for_leader().await;
-        if scenario.random.random() {
-            scenario.cluster.kill(leader);
-            scenario.progress().await;
-            scenario.cluster.restart(leader);
-        } else {
-            scenario.cluster.pause(leader);
-            scenario.progress().await;
-            scenario.cluster.resume(leader);
-        }
-        scenario.progress().await;
-    }
+    scenario.trouble_leaders(Scenario::rounds(4)).await;
     let last = revision(&scenario).await;
     end.store(last, Ordering::Relaxed);
     let mut told = Vec::new();

@@ -16,7 +16,7 @@ use crate::faults::{
 use crate::host::ELECTION_TICKS;
 use crate::time::{MICRO, MILLI, SECOND, Time};
 
-/// See where it is used.
+/// Of the stream by which runs are drawn that have leases: with this number no seed that was kept before there were leases is among them.
 const LEASING: u64 = 1_040_874;
 
 /// What a run is made of.
@@ -176,7 +176,6 @@ impl Plan {
         // With this number no seed that is kept is among them.
         plan.reserves = stream(seed, "reserves", 20).random_bool(0.3);
         plan.late = stream(seed, "late", 0).random_bool(0.4);
-        // With this number no seed that is kept is among them.
         plan.leasing = plan.leases && stream(seed, "leasing", LEASING).random_bool(0.6);
         plan
     }

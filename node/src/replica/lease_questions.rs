@@ -83,8 +83,8 @@ impl Questions {
         questions
     }
 
-    /// These were sent in vain.
-    fn undelivered(&mut self, questions: &[Question]) {
+    /// These were sent in vain: they never left the process.
+    pub(super) fn undelivered(&mut self, questions: &[Question]) {
         for Question { number, .. } in questions {
             if let Some(waiting) = self.waiting.get_mut(number)
                 && waiting.sent.take().is_some()
@@ -188,8 +188,9 @@ impl Replica {
         let Some((_, term, questions)) = self.questions.confirming.take_if(|(id, ..)| *id == done.id) else {
             return false;
         };
-        // What is dropped here is asked again.
-        if let Some(index) = done.index {
+        // What is dropped here is asked again, also if too much waits to be answered.
+        let waits: usize = self.questions.settled.iter().map(|(.., questions)| questions.len()).sum();
+        if let Some(index) = done.index.filter(|_| waits < MOST_ASKED) {
             self.questions.settled.push((index, term, questions));
         }
         true
@@ -217,13 +218,7 @@ impl Replica {
         }
     }
 
-    /// These messages to the leader never left the process.
-    pub(super) fn questions_undelivered(&mut self, questions: &[Question]) {
-        self.questions.undelivered(questions);
-    }
-
     fn answer_confirmed(&mut self, questions: Asked) {
-        self.time_leases();
         let mut told: BTreeMap<MemberId, Vec<(u64, TimeLeft)>> = BTreeMap::new();
         for (from, question) in questions {
             let Question { number, id, renews } = question;
@@ -254,6 +249,9 @@ impl Replica {
         self.questions.tick(self.raft.leadership(), self.now, &mut self.answers);
         self.time_leases();
         if !self.is_divided() && !self.room.takes_nothing() {
+            if !self.lease_times.may_be_due(self.now) {
+                return;
+            }
             let renewing = self.questions.renewing();
             let due = self.lease_times.take_due(self.now, |id| renewing.contains(&id));
             if !due.is_empty() && !self.propose_ends(&due) {

@@ -104,6 +104,11 @@ impl LeaseTimes {
         }
     }
 
+    /// Whether it is worth to look for leases whose time is over.
+    pub(super) fn may_be_due(&self, now: u64) -> bool {
+        self.leads.is_some() && self.queue.first().is_some_and(|(tick, _)| *tick <= now)
+    }
+
     /// The leases whose time is over, but for those whose renewal `is_asked_for`: their ends are to be proposed. Some of them, if they are
     /// many. None unless this member leads.
     pub(super) fn take_due(&mut self, now: u64, is_asked_for: impl Fn(i64) -> bool) -> Vec<Grant> {

@@ -444,7 +444,7 @@ impl Replica {
                     self.writes.rejected(term, &command::numbers(commands));
                 }
                 Message::LeaseQuestions { from, questions, .. } if from == self.id => {
-                    self.questions_undelivered(&questions);
+                    self.questions.undelivered(&questions);
                 }
                 _ => {}
             }

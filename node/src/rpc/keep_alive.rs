@@ -6,8 +6,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
 use hyper::body::{Body as HttpBody, Bytes, Frame};
 use quorate_api::etcdserverpb as pb;
 use tonic::body::Body;
@@ -19,9 +17,9 @@ use super::arrival::{Budget, Share};
 use super::error;
 use super::member::Member;
 use super::messages::Messages;
-use super::pieces::{encode, success};
+use super::pieces::{encode, failure, success};
 use super::streams::{Ends, Streams};
-use super::unary::compression;
+use super::unary::{compression, respond};
 use crate::doors::gateway::RequestError;
 use crate::replica::TimeLeft;
 
@@ -62,9 +60,7 @@ impl KeepAlive {
             ended: false,
             _place: place,
         };
-        let mut response = http::Response::new(Body::new(call));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        response
+        respond(Ok(Body::new(call)))
     }
 }
 
@@ -162,11 +158,6 @@ where
 
     fn end(&mut self, outcome: Result<(), Status>) -> Frame<Bytes> {
         self.ended = true;
-        let Err(status) = outcome else { return success() };
-        let mut trailers = HeaderMap::new();
-        match status.add_header(&mut trailers) {
-            Ok(()) => Frame::trailers(trailers),
-            Err(_) => success(),
-        }
+        outcome.map_or_else(|status| failure(&status), |()| success())
     }
 }

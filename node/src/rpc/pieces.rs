@@ -147,6 +147,15 @@ pub(super) fn success() -> Frame<Bytes> {
     Frame::trailers(trailers)
 }
 
+/// What ends a call that has failed, whatever was told before.
+pub(super) fn failure(status: &Status) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    match status.add_header(&mut trailers) {
+        Ok(()) => Frame::trailers(trailers),
+        Err(_) => success(),
+    }
+}
+
 /// An encoded message on its way out, and the status behind it.
 struct Whole {
     message: Option<Bytes>,

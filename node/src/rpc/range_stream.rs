@@ -6,7 +6,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
 use hyper::body::{Body as HttpBody, Bytes, Frame};
 use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -18,7 +17,7 @@ use super::arrival::Share;
 use super::error::too_many_requests;
 use super::kv::KvService;
 use super::member::Member;
-use super::pieces::{counted, encode, success};
+use super::pieces::{counted, encode, failure, success};
 use super::streams::Ends;
 use crate::kv::RangeScan;
 use crate::kv::check;
@@ -158,11 +157,6 @@ impl Chunks {
 
     fn end(&mut self, outcome: Result<(), Status>) -> Frame<Bytes> {
         self.ended = true;
-        let Err(status) = outcome else { return success() };
-        let mut trailers = HeaderMap::new();
-        match status.add_header(&mut trailers) {
-            Ok(()) => Frame::trailers(trailers),
-            Err(_) => success(),
-        }
+        outcome.map_or_else(|status| failure(&status), |()| success())
     }
 }

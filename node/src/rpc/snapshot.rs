@@ -58,7 +58,7 @@ impl Snapshot {
         let blob = self.backup.take(BLOB);
         self.hash.update(&blob);
         self.sent += blob.len() as u64;
-        let (remaining_bytes, version) = (bytes - self.sent, STORAGE_VERSION.to_owned());
+        let (remaining_bytes, version) = (bytes.saturating_sub(self.sent), STORAGE_VERSION.to_owned());
         if !blob.is_empty() {
             return Ok(Some(pb::SnapshotResponse { header: None, remaining_bytes, blob, version }));
         }

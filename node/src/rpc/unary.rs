@@ -47,7 +47,8 @@ where
     respond(body.await)
 }
 
-fn respond(body: Result<Body, Status>) -> http::Response<Body> {
+/// The answer whose messages and status are in `body`, or the status alone.
+pub(super) fn respond(body: Result<Body, Status>) -> http::Response<Body> {
     match body {
         Ok(body) => {
             let mut response = http::Response::new(body);

@@ -8,8 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut as _, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
 use hyper::body::{Body as HttpBody, Bytes, Frame};
 use prost::Message as _;
 use quorate_api::etcdserverpb as pb;
@@ -24,9 +22,9 @@ use super::arrival::{Budget, Share};
 use super::error;
 use super::member::Member;
 use super::messages::Messages;
-use super::pieces::{HEADER_BYTES, counted, encode, success};
+use super::pieces::{HEADER_BYTES, counted, encode, failure};
 use super::services::MAX_MESSAGE_BYTES;
-use super::unary::compression;
+use super::unary::{compression, respond};
 use crate::doors::watches::{End, Events, Filter, NotCreated, Told, Wanted, WatchStream, Watches};
 
 /// The ID of no watch: an answer is about all of a stream, or about one that there is not.
@@ -81,9 +79,7 @@ impl WatchService {
             refused: None,
             ended: false,
         };
-        let mut response = http::Response::new(Body::new(call));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        response
+        respond(Ok(Body::new(call)))
     }
 }
 
@@ -295,11 +291,7 @@ where
     /// Ends the call with `status`.
     fn end(&mut self, status: &Status) -> Frame<Bytes> {
         self.ended = true;
-        let mut trailers = HeaderMap::new();
-        match status.add_header(&mut trailers) {
-            Ok(()) => Frame::trailers(trailers),
-            Err(_) => success(),
-        }
+        failure(status)
     }
 }
 

@@ -35,15 +35,20 @@ store() { inside control "$LOCAL/binaries/raftctl" --peer-endpoints 127.0.0.1:23
 
 store_is_whole() { [[ $(store member list | grep -c voter) == "$STORES" ]]; }
 
-# Ends the process that leads the store, and starts it again when another one leads.
+store_leader() { store status | awk '$3 == "leader" { print $1 }'; }
+
+# Ends the process that leads the store, and starts it again when another one leads, or after a while: the others may be too few.
 kill_store_leader() {
   local leader pid LOCK
   exec {LOCK}</dev/null   # no other run is waited for
-  leader=$(store status | awk '$3 == "leader" { print $1 }')
+  leader=$(store_leader)
   [[ -n $leader ]] || return 0
   pid=$(inside control pgrep --full --oldest -- "--name $leader ") || return 0
   say "the store's leader is $leader: it is killed"
   inside control kill -KILL "$pid"
-  sleep 2
+  for _ in {1..50}; do
+    [[ -z $(store_leader 2>/dev/null) ]] || break
+    sleep 0.2
+  done
   start_member "${leader#store}"
 }
